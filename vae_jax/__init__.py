@@ -1,0 +1,75 @@
+"""Variational autoencoders in JAX and Flax: pure functions to train, score and generate with.
+
+Importing this package needs jax, flax, optax and numpy alone. `vae_jax.checkpoints` (Orbax) and `vae_jax.data`
+(pandas) are imported by name when used.
+"""
+
+from vae_jax import thresholds
+from vae_jax.distributions import kl_standard_normal, log_prob, log_prob_per_dimension, reparameterise, sample
+from vae_jax.networks import (
+    VAE,
+    DenseDecoder,
+    DenseEncoder,
+    Gaussian,
+    Observation,
+    count_parameters,
+    decode,
+    dense_vae,
+    encode,
+)
+from vae_jax.objectives import Objective, Terms, gaussian, mse, rmse
+from vae_jax.parallel import compile_parallel, data_mesh, replicate, replicated, sharded
+from vae_jax.scoring import Scores, measure_residual_sd, reconstruction_probability, score_models, score_row
+from vae_jax.training import (
+    TrainState,
+    active_latents,
+    create_train_state,
+    evaluate,
+    stream_key,
+    train_epoch,
+    train_step,
+    validate,
+)
+from vae_jax.version import __version__
+
+__all__ = [
+    "VAE",
+    "DenseDecoder",
+    "DenseEncoder",
+    "Gaussian",
+    "Objective",
+    "Observation",
+    "Scores",
+    "Terms",
+    "TrainState",
+    "__version__",
+    "active_latents",
+    "compile_parallel",
+    "count_parameters",
+    "create_train_state",
+    "data_mesh",
+    "decode",
+    "dense_vae",
+    "encode",
+    "evaluate",
+    "gaussian",
+    "kl_standard_normal",
+    "log_prob",
+    "log_prob_per_dimension",
+    "measure_residual_sd",
+    "mse",
+    "reconstruction_probability",
+    "reparameterise",
+    "replicate",
+    "replicated",
+    "rmse",
+    "sample",
+    "score_models",
+    "score_row",
+    "sharded",
+    "stream_key",
+    "thresholds",
+    "train_epoch",
+    "train_step",
+    "validate",
+]

@@ -1,0 +1,120 @@
+"""The diagonal Gaussian: the only distribution that a plain VAE needs.
+
+Notation (Kingma & Welling 2013, https://arxiv.org/abs/1312.6114):
+
+- q(z|x) = N(mean, diag(exp(log_var))), eq. 9
+- p(z) = N(0, I)
+- B batch, L latent, D any event dimension; `...` any leading axes
+
+All quantities are in nats.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, PRNGKeyArray
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+def reparameterise(
+    noise: Float[Array, "*batch D"], mean: Float[Array, "*batch D"], log_var: Float[Array, "*batch D"]
+) -> Float[Array, "*batch D"]:
+    """Turns standard normal noise into a sample of N(mean, exp(log_var)).
+
+    The sample is differentiable in `mean` and `log_var`.
+
+    Args:
+      noise: draws from N(0, I), float.
+      mean: mean of the Gaussian, float.
+      log_var: natural logarithm of its variance, float.
+
+    Returns:
+      `mean + exp(log_var / 2) * noise`.
+
+    References:
+      Kingma & Welling 2013, section 2.4 and eq. 10.
+    """
+    return mean + jnp.exp(log_var / 2) * noise
+
+
+def sample(
+    key: PRNGKeyArray, mean: Float[Array, "*batch D"], log_var: Float[Array, "*batch D"]
+) -> Float[Array, "*batch D"]:
+    """Draws one sample of N(mean, exp(log_var)) for each element of the batch.
+
+    Args:
+      key: a typed key (`jax.random.key`), consumed.
+      mean: mean of the Gaussian, float.
+      log_var: natural logarithm of its variance, float.
+
+    Returns:
+      A sample of the shape and dtype of `mean`.
+
+    References:
+      Kingma & Welling 2013, eq. 10.
+    """
+    return reparameterise(jax.random.normal(key, mean.shape, mean.dtype), mean, log_var)
+
+
+def log_prob_per_dimension(
+    x: Float[Array, "*batch D"], mean: Float[Array, "*batch D"], log_var: Float[Array, "*batch D"]
+) -> Float[Array, "*batch D"]:
+    """Logarithm of the Gaussian density of each dimension by itself.
+
+    Args:
+      x: where to evaluate the density, float.
+      mean: mean of the Gaussian, float, broadcast against `x`.
+      log_var: natural logarithm of its variance, float, broadcast against `x`.
+
+    Returns:
+      `log N(x_d; mean_d, exp(log_var_d))` in nats, not summed.
+
+    References:
+      Kingma & Welling 2013, appendix C.2.
+    """
+    return -0.5 * (LOG_2PI + log_var + jnp.square(x - mean) * jnp.exp(-log_var))
+
+
+def log_prob(
+    x: Float[Array, "*batch D"], mean: Float[Array, "*batch D"], log_var: Float[Array, "*batch D"]
+) -> Float[Array, "*batch"]:
+    """Logarithm of the density of a diagonal Gaussian, summed over the last axis.
+
+    Args:
+      x: where to evaluate the density, float.
+      mean: mean of the Gaussian, float, broadcast against `x`.
+      log_var: natural logarithm of its variance, float, broadcast against `x`.
+
+    Returns:
+      `sum_d log N(x_d; mean_d, exp(log_var_d))` in nats.
+
+    References:
+      Kingma & Welling 2013, appendix C.2.
+    """
+    return log_prob_per_dimension(x, mean, log_var).sum(-1)
+
+
+def kl_standard_normal(mean: Float[Array, "*batch L"], log_var: Float[Array, "*batch L"]) -> Float[Array, "*batch"]:
+    """KL divergence from N(mean, exp(log_var)) to the prior N(0, I), in closed form.
+
+    Args:
+      mean: posterior mean, float.
+      log_var: natural logarithm of the posterior variance, float.
+
+    Returns:
+      `-1/2 * sum_l (1 + log_var - mean^2 - exp(log_var))` in nats; never negative up to rounding, 0 where the
+      posterior is the prior.
+
+    References:
+      Kingma & Welling 2013, appendix B.
+    """
+    # expm1 keeps the digits that 1 + log_var - exp(log_var) loses to cancellation near log_var = 0 (a collapsed
+    # latent), where that form comes out negative.
+    return 0.5 * (jnp.square(mean) + jnp.expm1(log_var) - log_var).sum(-1)

@@ -1,0 +1,221 @@
+"""Encoders, decoders and the VAE made of them, as Flax Linen modules.
+
+Every module is a pure function of its parameters: `vae.apply(params, ...)`. Nothing in here draws random numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vae_jax.distributions import reparameterise
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+# Bounds on log variances. Without them a run ends in NaN: exp(log_var) overflows float32 at 88, and a decoder that
+# hits a constant feature exactly is rewarded without end for log_var -> -infinity. The posterior's bounds are wide,
+# e^-10 to e^10 around a prior of variance 1.
+POSTERIOR_LOG_VAR = (-10.0, 10.0)
+# The observation's bounds are in units of standardised data: a standard deviation between 0.05 and 7.4 times that of
+# the feature. The upper bound also keeps a far outlier from buying a good score with a boundless variance.
+OBSERVATION_LOG_VAR = (-6.0, 4.0)
+
+
+class Gaussian(NamedTuple):
+    """Parameters of the posterior q(z|x), a diagonal Gaussian.
+
+    Attributes:
+      mean: its mean, float.
+      log_var: natural logarithm of its variance, same shape.
+    """
+
+    mean: Float[Array, "*batch L"]
+    log_var: Float[Array, "*batch L"]
+
+
+class Observation(NamedTuple):
+    """Parameters of the observation model p(x|z), a diagonal Gaussian whose variance may be left open.
+
+    Attributes:
+      mean: its mean, float.
+      log_var: natural logarithm of its variance, same shape; None where the decoder gives a mean alone.
+    """
+
+    mean: Float[Array, "*batch *event"]
+    log_var: Float[Array, "*batch *event"] | None
+
+
+def soft_clip(x: Float[Array, "*any"], low: float, high: float) -> Float[Array, "*any"]:
+    """Bounds `x` smoothly: the identity well inside (low, high), and a gradient that is never exactly cut off.
+
+    A hard clip has gradient zero outside its bounds, so a unit that once leaves them never returns.
+
+    Args:
+      x: float array.
+      low: lower bound.
+      high: upper bound.
+
+    Returns:
+      An array of the same shape with values in [low, high] up to rounding.
+
+    References:
+      Chua et al. 2018 (https://arxiv.org/abs/1805.12114), appendix A.1.
+    """
+    x = high - jax.nn.softplus(high - x)
+    return low + jax.nn.softplus(x - low)
+
+
+class DenseEncoder(nn.Module):
+    """Multilayer perceptron from features to the parameters of q(z|x), with ReLU between layers.
+
+    Attributes:
+      hidden_dims: widths of the hidden layers, from the input to the latent.
+      latent_dim: number of latent dimensions L.
+    """
+
+    hidden_dims: Sequence[int]
+    latent_dim: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch D"]) -> Gaussian:
+        """Maps rows to their posterior: a `Gaussian` whose arrays have shape (*batch, L)."""
+        for width in self.hidden_dims:
+            x = nn.relu(nn.Dense(width)(x))
+        mean = nn.Dense(self.latent_dim, name="mean")(x)
+        log_var = nn.Dense(self.latent_dim, name="log_var")(x)
+        return Gaussian(mean, soft_clip(log_var, *POSTERIOR_LOG_VAR))
+
+
+class DenseDecoder(nn.Module):
+    """Multilayer perceptron from a latent to the parameters of p(x|z), with ReLU between layers.
+
+    Attributes:
+      hidden_dims: widths of the hidden layers, from the latent to the output.
+      feature_dim: number of features D.
+      learned_variance: True gives a mean and a log variance for each feature; False a mean alone.
+    """
+
+    hidden_dims: Sequence[int]
+    feature_dim: int
+    learned_variance: bool = False
+
+    @nn.compact
+    def __call__(self, z: Float[Array, "*batch L"]) -> Observation:
+        """Maps latents to an observation model: an `Observation` whose arrays have shape (*batch, D)."""
+        for width in self.hidden_dims:
+            z = nn.relu(nn.Dense(width)(z))
+        mean = nn.Dense(self.feature_dim, name="mean")(z)
+        if not self.learned_variance:
+            return Observation(mean, None)
+        log_var = nn.Dense(self.feature_dim, name="log_var")(z)
+        return Observation(mean, soft_clip(log_var, *OBSERVATION_LOG_VAR))
+
+
+class VAE(nn.Module):
+    """A variational autoencoder made of any encoder and any decoder.
+
+    Attributes:
+      encoder: maps a batch of x to a `Gaussian` over z, and has the attribute `latent_dim`.
+      decoder: maps a batch of z to an `Observation` over x.
+
+    References:
+      Kingma & Welling 2013, https://arxiv.org/abs/1312.6114.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+
+    @property
+    def latent_dim(self) -> int:
+        """Number of latent dimensions L."""
+        return self.encoder.latent_dim  # pyright: ignore[reportAttributeAccessIssue]
+
+    def encode(self, x: Float[Array, "B *event"]) -> Gaussian:
+        """Returns the posterior q(z|x): arrays of shape (B, L)."""
+        return self.encoder(x)
+
+    def decode(self, z: Float[Array, "B L"]) -> Observation:
+        """Returns the observation model p(x|z): arrays of shape (B, *event)."""
+        return self.decoder(z)
+
+    def __call__(self, x: Float[Array, "B *event"], noise: Float[Array, "B L"]) -> tuple[Gaussian, Observation]:
+        """Encodes, draws one z per example by the given noise, decodes.
+
+        Args:
+          x: a batch of inputs, float.
+          noise: draws from N(0, I), float.
+
+        Returns:
+          The posterior q(z|x) and the observation model p(x|z) at the drawn z.
+        """
+        posterior = self.encode(x)
+        return posterior, self.decode(reparameterise(noise, posterior.mean, posterior.log_var))
+
+
+def encode(vae: VAE, params: Any, x: Float[Array, "B *event"]) -> Gaussian:
+    """Applies a VAE's encoder.
+
+    Args:
+      vae: the module.
+      params: its parameters.
+      x: a batch of inputs, float.
+
+    Returns:
+      The posterior q(z|x): arrays of shape (B, L).
+    """
+    return cast(Gaussian, vae.apply(params, x, method="encode"))
+
+
+def decode(vae: VAE, params: Any, z: Float[Array, "B L"]) -> Observation:
+    """Applies a VAE's decoder.
+
+    Args:
+      vae: the module.
+      params: its parameters.
+      z: a batch of latents, float.
+
+    Returns:
+      The observation model p(x|z): arrays of shape (B, *event).
+    """
+    return cast(Observation, vae.apply(params, z, method="decode"))
+
+
+def dense_vae(
+    feature_dim: int,
+    hidden_dims: Sequence[int] = (20, 10, 8),
+    latent_dim: int = 2,
+    learned_variance: bool = False,
+) -> VAE:
+    """The report's VAE for tables: a dense encoder and its mirror image as decoder.
+
+    Args:
+      feature_dim: number of features D, at least 1.
+      hidden_dims: widths of the encoder's hidden layers; the decoder has them reversed.
+      latent_dim: number of latent dimensions L, at least 1.
+      learned_variance: whether the decoder gives a log variance beside the mean.
+
+    Returns:
+      The module; `vae.init(key, x, noise)` gives its parameters.
+    """
+    hidden_dims = tuple(hidden_dims)
+    return VAE(
+        encoder=DenseEncoder(hidden_dims, latent_dim),
+        decoder=DenseDecoder(hidden_dims[::-1], feature_dim, learned_variance),
+    )
+
+
+def count_parameters(params: Any) -> int:
+    """Counts the numbers in a tree of parameters.
+
+    Args:
+      params: a tree of arrays.
+
+    Returns:
+      The sum of the arrays' sizes.
+    """
+    return sum(jnp.size(leaf) for leaf in jax.tree.leaves(params))

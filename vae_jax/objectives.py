@@ -1,0 +1,135 @@
+"""What a VAE minimises: a reconstruction term and a KL term for each example, and their weighted sum.
+
+loss = weight * reconstruction + KL, per example; the batch loss is its mean over examples. The terms stay apart
+until the very end, so that a log can show both and a change of weight is a change of one number.
+
+| reconstruction | over the event (features or pixels)     | unit                   |
+| -------------- | --------------------------------------- | ---------------------- |
+| `rmse`         | root of the mean of the squared errors  | the data's             |
+| `mse`          | mean of the squared errors              | the data's, squared    |
+| `gaussian`     | sum of negative log densities           | nats                   |
+
+KL is summed over the latent, in nats. Only `gaussian` with weight 1 makes the loss a negative evidence lower bound
+(Kingma & Welling 2013, eq. 3); with the other two the weight is a hyperparameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax.numpy as jnp
+from flax import struct
+
+from vae_jax.distributions import kl_standard_normal, log_prob_per_dimension
+from vae_jax.networks import Gaussian, Observation
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Int
+
+
+class Terms(NamedTuple):
+    """The two terms of the loss, for each example.
+
+    Attributes:
+      reconstruction: shape (B,), in the unit of the table above.
+      kl: shape (B,), nats.
+    """
+
+    reconstruction: Float[Array, " B"]
+    kl: Float[Array, " B"]
+
+
+def _event_axes(x: Float[Array, "B *event"]) -> tuple[int, ...]:
+    return tuple(range(1, x.ndim))
+
+
+def mse(x: Float[Array, "B *event"], observation: Observation) -> Float[Array, " B"]:
+    """Mean squared error of each example.
+
+    Args:
+      x: a batch of inputs, float.
+      observation: the decoder's output; only its mean is used.
+
+    Returns:
+      The mean over the event of `(x - mean)^2`.
+    """
+    return jnp.square(x - observation.mean).mean(_event_axes(x))
+
+
+def rmse(x: Float[Array, "B *event"], observation: Observation) -> Float[Array, " B"]:
+    """Root mean squared error of each example, with a finite gradient everywhere.
+
+    Args:
+      x: a batch of inputs, float.
+      observation: the decoder's output; only its mean is used.
+
+    Returns:
+      The square root of `mse`. Where the error is exactly zero, so is the gradient (one of its subgradients).
+    """
+    error = mse(x, observation)
+    # sqrt has an infinite slope at 0, and infinity * 0 is NaN, so the zero is taken out *before* the root.
+    is_zero = error == 0
+    return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, error)))
+
+
+def gaussian(x: Float[Array, "B *event"], observation: Observation) -> Float[Array, " B"]:
+    """Negative log density of each example under the decoder's Gaussian.
+
+    Args:
+      x: a batch of inputs, float.
+      observation: the decoder's output, with a log variance.
+
+    Returns:
+      `-sum log N(x; mean, exp(log_var))` over the event, nats.
+
+    Raises:
+      ValueError: if the decoder gives no log variance.
+
+    References:
+      Kingma & Welling 2013, eq. 7 and appendix C.2.
+    """
+    if observation.log_var is None:
+        raise ValueError("the 'gaussian' reconstruction needs a decoder with learned_variance=True")
+    return -log_prob_per_dimension(x, observation.mean, observation.log_var).sum(_event_axes(x))
+
+
+RECONSTRUCTIONS: dict[str, Callable[[Array, Observation], Array]] = {"rmse": rmse, "mse": mse, "gaussian": gaussian}
+
+
+class Objective(struct.PyTreeNode):
+    """The loss of one example: `weight * reconstruction + KL`.
+
+    Any field can be replaced, e.g. by another likelihood or by the divergence to another prior.
+
+    Attributes:
+      reconstruction: maps (x, observation) to shape (B,).
+      weight: factor of the reconstruction term.
+      divergence: maps the posterior's (mean, log_var) to shape (B,).
+      kl_warmup_steps: over this many first steps the KL term's weight rises from 0 to 1. Without it latents tend to
+        collapse before the decoder has learned to use them (Bowman et al. 2016, https://arxiv.org/abs/1511.06349).
+    """
+
+    reconstruction: Callable[[Array, Observation], Array] = struct.field(pytree_node=False, default=rmse)
+    weight: float = struct.field(pytree_node=False, default=1.0)
+    divergence: Callable[[Array, Array], Array] = struct.field(pytree_node=False, default=kl_standard_normal)
+
+    kl_warmup_steps: int = struct.field(pytree_node=False, default=0)
+
+    def terms(self, x: Float[Array, "B *event"], posterior: Gaussian, observation: Observation) -> Terms:
+        """Returns both terms of each example, unweighted."""
+        return Terms(self.reconstruction(x, observation), self.divergence(posterior.mean, posterior.log_var))
+
+    def loss(self, terms: Terms, step: Int[Array, ""] | None = None) -> Float[Array, " B"]:
+        """Weighs the terms.
+
+        Args:
+          terms: the terms of each example.
+          step: the training step, for the KL warm-up; None means after it.
+
+        Returns:
+          The loss of each example, not averaged over the batch.
+        """
+        if step is None or self.kl_warmup_steps == 0:
+            return self.weight * terms.reconstruction + terms.kl
+        return self.weight * terms.reconstruction + jnp.minimum(1.0, step / self.kl_warmup_steps) * terms.kl

@@ -1,0 +1,233 @@
+"""Training as pure functions: a frozen state, one step, and an epoch as a single compiled scan.
+
+Every random number is a function of (key of the run, stream name, step), never of how often something was called. A
+run can therefore be cut anywhere, saved, and continued to exactly the same result.
+
+The same `train_step` runs on one device (`jax.jit`), under `jax.vmap` (several models at once), and under `jax.pmap`
+or `jax.shard_map` with the mapped axis's name (several devices).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from vae_jax.networks import VAE, Gaussian, Observation
+from vae_jax.objectives import Objective, Terms
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+# A latent counts as active where its posterior mean varies by more than this over the data (Burda et al. 2015).
+ACTIVE_LATENT_VARIANCE = 0.01
+
+
+class TrainState(struct.PyTreeNode):
+    """Everything that changes while a model is trained, and the three things that say how.
+
+    Attributes:
+      step: number of optimiser steps taken, int32 scalar.
+      params: the VAE's parameters.
+      opt_state: the optimiser's state.
+      key: the run's key; never consumed, only folded with a stream and a step.
+      vae: the module (static).
+      objective: the loss (static).
+      optimizer: the optax transformation (static).
+    """
+
+    step: Int[Array, ""]
+    params: Any
+    opt_state: Any
+    key: PRNGKeyArray
+    vae: VAE = struct.field(pytree_node=False)
+    objective: Objective = struct.field(pytree_node=False)
+    optimizer: optax.GradientTransformation = struct.field(pytree_node=False)
+
+
+def stream_key(key: PRNGKeyArray, stream: str, step: int | Int[Array, ""] = 0) -> PRNGKeyArray:
+    """Derives the key of one use of randomness.
+
+    Args:
+      key: the run's key.
+      stream: what the numbers are for, e.g. "noise".
+      step: which step or epoch they are for.
+
+    Returns:
+      A key that depends on nothing but these three.
+    """
+    # crc32, not hash(): Python salts hash() anew in each process.
+    return jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(stream.encode())), step)
+
+
+def create_train_state(
+    key: PRNGKeyArray,
+    vae: VAE,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    event_shape: Sequence[int],
+) -> TrainState:
+    """Initialises a model and its optimiser.
+
+    Args:
+      key: the run's key; two states made with the same key are equal.
+      vae: the module.
+      objective: the loss.
+      optimizer: the optax transformation.
+      event_shape: shape of one example, e.g. (29,).
+
+    Returns:
+      The state at step 0.
+    """
+    params = vae.init(stream_key(key, "init"), jnp.zeros((1, *event_shape)), jnp.zeros((1, vae.latent_dim)))
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=optimizer.init(params),
+        key=key,
+        vae=vae,
+        objective=objective,
+        optimizer=optimizer,
+    )
+
+
+def evaluate(
+    state: TrainState, x: Float[Array, "B *event"], noise: Float[Array, "B L"], params: Any = None
+) -> tuple[Terms, Gaussian, Observation]:
+    """Runs the model on a batch.
+
+    Args:
+      state: the model.
+      x: a batch of inputs, float.
+      noise: draws from N(0, I), float.
+      params: other parameters to use instead of the state's, e.g. those to differentiate by.
+
+    Returns:
+      The loss's terms of each example, the posterior q(z|x), and the observation model p(x|z).
+    """
+    params = state.params if params is None else params
+    posterior, observation = cast(tuple[Gaussian, Observation], state.vae.apply(params, x, noise))
+    return state.objective.terms(x, posterior, observation), posterior, observation
+
+
+def posterior_noise(
+    key: PRNGKeyArray, local_batch: int, latent_dim: int, axis_name: str | None = None
+) -> Float[Array, "B L"]:
+    """Draws the noise of a batch's reparameterisation, the same on any number of devices.
+
+    Args:
+      key: a key, the same on every device; consumed.
+      local_batch: number of examples on this device.
+      latent_dim: number of latent dimensions L.
+      axis_name: the mapped axis over devices, if any.
+
+    Returns:
+      Draws from N(0, I). With a mapped axis these are this device's rows of the global batch's noise.
+    """
+    if axis_name is None:
+        return jax.random.normal(key, (local_batch, latent_dim))
+    noise = jax.random.normal(key, (local_batch * jax.lax.axis_size(axis_name), latent_dim))
+    return jax.lax.dynamic_slice_in_dim(noise, jax.lax.axis_index(axis_name) * local_batch, local_batch)
+
+
+def train_step(
+    state: TrainState, batch: Float[Array, "B *event"], key: PRNGKeyArray, axis_name: str | None = None
+) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
+    """Takes one optimiser step. Pure: the same arguments give the same result.
+
+    Args:
+      state: the state before the step.
+      batch: a batch of inputs, float; with a mapped axis, this device's part of it.
+      key: key of this step, the same on every device; consumed.
+      axis_name: the mapped axis to average gradients over, if any.
+
+    Returns:
+      The state after the step, and the batch's mean `loss` (without KL warm-up, so that steps compare),
+      `reconstruction` (unweighted) and `kl` (nats).
+
+    References:
+      Kingma & Welling 2013, algorithm 1.
+    """
+    noise = posterior_noise(key, batch.shape[0], state.vae.latent_dim, axis_name)
+
+    def mean_loss(params):
+        terms, _, _ = evaluate(state, batch, noise, params)
+        info = {"loss": state.objective.loss(terms), "reconstruction": terms.reconstruction, "kl": terms.kl}
+        minimised = state.objective.loss(terms, state.step).mean()
+        return minimised, {name: value.mean() for name, value in info.items()}
+
+    grads, info = jax.grad(mean_loss, has_aux=True)(state.params)
+    if axis_name is not None:
+        grads, info = jax.lax.pmean((grads, info), axis_name)
+    updates, opt_state = state.optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return state.replace(step=state.step + 1, params=params, opt_state=opt_state), info
+
+
+def train_epoch(
+    state: TrainState, data: Float[Array, "N *event"], batch_size: int, axis_name: str | None = None
+) -> tuple[TrainState, dict[str, Float[Array, " steps"]]]:
+    """Takes one pass over the data in a new random order, as one scan.
+
+    The last `N % batch_size` rows of the order are left out of this epoch, so that every step has the same shape.
+
+    Args:
+      state: a state at the beginning of an epoch.
+      data: all training examples, float, on the device.
+      batch_size: the global batch: with a mapped axis, a multiple of its size.
+      axis_name: the mapped axis over devices, if any; then `data` is whole on every device.
+
+    Returns:
+      The state after `N // batch_size` steps, and the info of each step.
+    """
+    steps = data.shape[0] // batch_size
+    order = jax.random.permutation(stream_key(state.key, "shuffle", state.step // steps), data.shape[0])
+    batches = order[: steps * batch_size].reshape(steps, batch_size)
+    if axis_name is not None:
+        local = batch_size // jax.lax.axis_size(axis_name)
+        batches = jax.lax.dynamic_slice_in_dim(batches, jax.lax.axis_index(axis_name) * local, local, axis=1)
+
+    def body(state, rows):
+        return train_step(state, data[rows], stream_key(state.key, "noise", state.step), axis_name)
+
+    return jax.lax.scan(body, state, batches)
+
+
+def validate(state: TrainState, data: Float[Array, "N *event"]) -> dict[str, Array]:
+    """Measures the model on held-out examples, with the same noise at every call so that epochs compare.
+
+    Args:
+      state: the model.
+      data: held-out examples, float.
+
+    Returns:
+      The mean `loss`, `reconstruction` and `kl` (nats), and `active_latents`, the number of latents in use.
+    """
+    noise = posterior_noise(stream_key(state.key, "validation"), data.shape[0], state.vae.latent_dim)
+    terms, posterior, _ = evaluate(state, data, noise)
+    return {
+        "loss": state.objective.loss(terms).mean(),
+        "reconstruction": terms.reconstruction.mean(),
+        "kl": terms.kl.mean(),
+        "active_latents": active_latents(posterior.mean).sum(),
+    }
+
+
+def active_latents(posterior_mean: Float[Array, "N L"]) -> Bool[Array, " L"]:
+    """Tells which latents the model uses. None is posterior collapse: the decoder ignores its input.
+
+    Args:
+      posterior_mean: means of q(z|x) over a data set, float.
+
+    Returns:
+      True for each latent whose mean has a variance above 0.01.
+
+    References:
+      Burda et al. 2015 (https://arxiv.org/abs/1509.00519), section 5.2.
+    """
+    return posterior_mean.var(0) > ACTIVE_LATENT_VARIANCE
