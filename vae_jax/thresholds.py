@@ -1,0 +1,175 @@
+"""Statistical boundaries on scores: where genuine ends.
+
+A boundary is found on the scores of genuine held-out rows. Scores are higher = more normal, so a row is genuine where
+its score is at or above the boundary, and an anomaly below it.
+
+`quantile` is the default: it assumes nothing about the scores' shape, and its one setting is what a user has to
+decide anyway, how many false alarms may be raised. Log reconstruction probabilities have a long lower tail, on which
+the rules made for a bell shape (`mean-sigma`, `mad`, `tukey`) raise either far too many alarms or hardly any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
+DEFAULT_FALSE_ALARM_RATE = 0.01
+# Share of the genuine scores that counts as the tail in `gpd`.
+GPD_TAIL = 0.1
+# Makes the median absolute deviation of a Gaussian equal to its standard deviation.
+MAD_TO_SD = 1.4826
+
+
+def quantile(scores: Float[np.ndarray, " N"], false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE) -> float:
+    """Boundary below which a given share of genuine rows lies.
+
+    Args:
+      scores: scores of genuine held-out rows, float, higher = more normal.
+      false_alarm_rate: share of genuine rows that may be called anomalies, in (0, 1).
+
+    Returns:
+      The empirical quantile of the scores.
+    """
+    return float(np.quantile(scores, false_alarm_rate))
+
+
+def tukey(scores: Float[np.ndarray, " N"], k: float = 1.5) -> float:
+    """Lower fence of a box plot.
+
+    Args:
+      scores: scores of genuine held-out rows, float, higher = more normal.
+      k: length of the whisker in interquartile ranges.
+
+    Returns:
+      `Q1 - k * (Q3 - Q1)`.
+
+    References:
+      Tukey 1977, "Exploratory Data Analysis".
+    """
+    first, third = np.quantile(scores, [0.25, 0.75])
+    return float(first - k * (third - first))
+
+
+def mad(scores: Float[np.ndarray, " N"], k: float = 3.5) -> float:
+    """Boundary in robust standard deviations below the median.
+
+    Args:
+      scores: scores of genuine held-out rows, float, higher = more normal.
+      k: how many of them.
+
+    Returns:
+      `median - k * 1.4826 * MAD`, with MAD the median absolute deviation from the median.
+
+    References:
+      Iglewicz & Hoaglin 1993, "How to Detect and Handle Outliers".
+    """
+    median = np.median(scores)
+    return float(median - k * MAD_TO_SD * np.median(np.abs(scores - median)))
+
+
+def mean_sigma(scores: Float[np.ndarray, " N"], k: float = 3.0) -> float:
+    """Boundary in standard deviations below the mean.
+
+    Args:
+      scores: scores of genuine held-out rows, float, higher = more normal.
+      k: how many of them.
+
+    Returns:
+      `mean - k * sd`.
+    """
+    return float(np.mean(scores) - k * np.std(scores))
+
+
+def gpd(scores: Float[np.ndarray, " N"], false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE) -> float:
+    """Peaks over threshold: a generalised Pareto distribution fitted to the lower tail.
+
+    It reaches false alarm rates smaller than 1/N, where the empirical quantile has no data left.
+
+    Args:
+      scores: scores of genuine held-out rows, float, higher = more normal.
+      false_alarm_rate: share of genuine rows that may be called anomalies, in (0, 1).
+
+    Returns:
+      The score below which the fitted tail has that share. Rates of a tenth and more are not in the tail and give
+      the empirical quantile; so does a tail without any spread.
+
+    References:
+      Siffer et al. 2017, "Anomaly Detection in Streams with Extreme Value Theory", eq. 1.
+    """
+    from scipy.stats import genpareto
+
+    start = np.quantile(scores, GPD_TAIL)
+    excess = start - scores[scores < start]
+    if false_alarm_rate >= GPD_TAIL or excess.size < 2 or np.ptp(excess) == 0:
+        return quantile(scores, false_alarm_rate)
+    shape, _, scale = genpareto.fit(excess, floc=0)
+    return float(start - genpareto.isf(false_alarm_rate * scores.size / excess.size, shape, scale=scale))
+
+
+def best_f1(scores: Float[np.ndarray, " N"], is_anomaly: Bool[np.ndarray, " N"]) -> float:
+    """Boundary with the highest F1 of the anomalies. The only rule that looks at labels.
+
+    Args:
+      scores: scores of held-out rows of both kinds, float, higher = more normal.
+      is_anomaly: which of them are anomalies.
+
+    Returns:
+      A boundary halfway between two neighbouring scores.
+
+    Raises:
+      ValueError: if there is no anomaly, or nothing else.
+    """
+    if not is_anomaly.any() or is_anomaly.all():
+        raise ValueError("the 'best-f1' boundary needs rows of both kinds")
+    values, inverse = np.unique(scores, return_inverse=True)
+    anomalies = np.cumsum(np.bincount(inverse, weights=is_anomaly))
+    alarms = np.cumsum(np.bincount(inverse))
+    best = int(np.argmax(2 * anomalies / (alarms + is_anomaly.sum())))
+    # Everything up to values[best] is an alarm; nothing lies between it and the next value.
+    above = values[min(best + 1, len(values) - 1)]
+    return float((values[best] + above) / 2) if best + 1 < len(values) else float(np.nextafter(above, np.inf))
+
+
+RULES: dict[str, Callable[..., float]] = {
+    "quantile": quantile,
+    "tukey": tukey,
+    "mad": mad,
+    "mean-sigma": mean_sigma,
+    "gpd": gpd,
+    "best-f1": best_f1,
+}
+
+
+def boundary(
+    rule: str,
+    scores: Float[np.ndarray, " N"],
+    labels: Int[np.ndarray, " N"],
+    false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE,
+) -> float:
+    """Finds a boundary by the name of its rule.
+
+    Args:
+      rule: a name in `RULES`.
+      scores: scores of held-out rows of both kinds, float, higher = more normal.
+      labels: 1 for anomalies, 0 for genuine rows. All rules but `best-f1` use the genuine rows alone.
+      false_alarm_rate: share of genuine rows that may be called anomalies; used by `quantile` and `gpd`.
+
+    Returns:
+      The boundary: scores below it are anomalies.
+
+    Raises:
+      ValueError: for an unknown rule, no genuine rows, or `best-f1` without anomalies.
+    """
+    if rule not in RULES:
+        raise ValueError(f"unknown boundary rule '{rule}': expected one of {', '.join(RULES)}")
+    if rule == "best-f1":
+        return best_f1(scores, labels == 1)
+    genuine = scores[labels == 0]
+    if genuine.size == 0:
+        raise ValueError(f"the '{rule}' boundary needs genuine rows")
+    return RULES[rule](genuine, false_alarm_rate) if rule in ("quantile", "gpd") else RULES[rule](genuine)
