@@ -1,0 +1,1 @@
+"""Readers and their checks, splits, scaling, and built-in synthetic sets."""

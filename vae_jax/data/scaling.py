@@ -1,0 +1,70 @@
+"""Standardisation of features by the mean and standard deviation of genuine training rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
+# Standardised values beyond this are cut: their squares would overflow float32 (3e38) after some layers, and a score
+# of minus infinity or NaN orders no rows.
+LARGEST = 1e6
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """An affine map of each feature.
+
+    Attributes:
+      mean: shape (D,), float64, in the feature's unit.
+      sd: shape (D,), float64, in the feature's unit; 1 for a constant feature.
+      feature_names: the D names.
+    """
+
+    mean: Float[np.ndarray, " D"]
+    sd: Float[np.ndarray, " D"]
+    feature_names: tuple[str, ...]
+
+    @classmethod
+    def fit(cls, features: Float[np.ndarray, "N D"], feature_names: tuple[str, ...]) -> Scaler:
+        """Measures mean and standard deviation.
+
+        Args:
+          features: rows to measure, float64.
+          feature_names: the D names.
+
+        Returns:
+          The scaler.
+        """
+        sd = features.std(0)
+        return cls(features.mean(0), np.where(constant_features(features), 1.0, sd), tuple(feature_names))
+
+    def transform(self, features: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
+        """Standardises rows.
+
+        Args:
+          features: rows, float.
+
+        Returns:
+          `(features - mean) / sd` as float32, within ±1e6.
+        """
+        return np.clip((features - self.mean) / self.sd, -LARGEST, LARGEST).astype(np.float32)
+
+    def to_json(self) -> dict:
+        """Returns the scaler as lists and strings."""
+        return {"feature_names": list(self.feature_names), "mean": self.mean.tolist(), "sd": self.sd.tolist()}
+
+    @classmethod
+    def from_json(cls, record: dict) -> Scaler:
+        """Rebuilds a scaler from `to_json`, to the last bit."""
+        return cls(np.array(record["mean"]), np.array(record["sd"]), tuple(record["feature_names"]))
+
+
+def constant_features(features: Float[np.ndarray, "N D"]) -> Bool[np.ndarray, " D"]:
+    """Tells which features have one value in all rows."""
+    # By range: the standard deviation of a constant like 0.1 is a rounding error above 0.
+    return np.ptp(features, axis=0) == 0
