@@ -1,0 +1,100 @@
+"""From a command line to a frozen config, and from an exception to one line and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import tyro
+
+Config = TypeVar("Config")
+
+USAGE_ERROR = 2
+FAILURE = 1
+
+
+class UsageError(Exception):
+    """A user's mistake: the message is one line, the exit code 2."""
+
+
+class RunError(Exception):
+    """A run that can't go on, through no mistake on the command line: one line, exit code 1."""
+
+
+class Interrupted(BaseException):
+    """Ctrl-C or SIGTERM; a BaseException, like KeyboardInterrupt, so that no library swallows it.
+
+    Attributes:
+      signal_number: which signal.
+    """
+
+    def __init__(self, signal_number: int):
+        super().__init__(f"stopped by signal {signal_number}")
+        self.signal_number = signal_number
+
+
+def parse(config_type: type[Config], command: str, arguments: Sequence[str], default: Config | None = None) -> Config:
+    """Reads options into a config.
+
+    Args:
+      config_type: a frozen dataclass; its fields' docs are the help texts.
+      command: the command's name in help and errors, e.g. "bash run.sh fraud".
+      arguments: the words after it.
+      default: where options that are not given come from; the class's own defaults if None.
+
+    Returns:
+      The config.
+
+    Raises:
+      UsageError: for anything that tyro refuses.
+    """
+    refusal = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(refusal):
+            return tyro.cli(config_type, prog=command, args=list(arguments), default=default or config_type())
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise UsageError(f"{_first_sentence(refusal.getvalue())} (see {command} --help)") from None
+
+
+def _first_sentence(box: str) -> str:
+    """Takes the message out of the box that tyro draws: the lines between its title and its first rule."""
+    lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
+    rule = next((i for i, line in enumerate(lines) if re.fullmatch("─+", line)), len(lines))
+    return " ".join(lines[:rule]) or "wrong options"
+
+
+def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
+    """Runs a command and turns what it raises into one line on stderr and an exit code.
+
+    Args:
+      command: the command's main function.
+      arguments: the words of its command line.
+
+    Returns:
+      0; 2 for a user's mistake; 1 for a run that failed; 128 + the signal's number where one stopped it.
+    """
+    try:
+        command(arguments)
+        return 0
+    except UsageError as error:
+        return _say(error, USAGE_ERROR)
+    except RunError as error:
+        return _say(error, FAILURE)
+    except Interrupted as end:
+        return 128 + end.signal_number
+    except BrokenPipeError:
+        # Whoever read our output has left; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILURE
+
+
+def _say(error: Exception, code: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return code

@@ -1,0 +1,325 @@
+"""Card transactions: train VAEs on genuine rows, score the rest by reconstruction probability, draw and report."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import platform
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+
+from experiments import figures, loop, report, runs, stopping
+from experiments.baselines import score_baselines
+from experiments.command_line import Interrupted, UsageError, parse, run
+from experiments.fraud_config import FraudConfig, Recipe, check
+from experiments.fraud_recipes import Inputs, posterior_means, prepare, score_rows, train_recipe
+from experiments.measures import Scored, bootstrap_interval, measure
+from experiments.progress import console
+from vae_jax.data.scaling import constant_features
+from vae_jax.networks import count_parameters
+from vae_jax.training import TrainState, active_latents
+
+EXPERIMENT = "fraud"
+COMMAND = "bash run.sh fraud"
+INPUTS = "checkpoints/inputs.json"
+PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "pandas", "scikit-learn")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs the experiment from its command line."""
+    output = console()
+    with stopping.immediate():
+        config, inputs, opened = start(arguments)
+        announce(config, inputs, opened, output)
+        try:
+            states = {recipe: train_recipe(recipe, config, inputs, opened, output) for recipe in config.recipes}
+            results = {recipe: evaluate(recipe, states[recipe], config, inputs, opened) for recipe in config.recipes}
+            conclude(config, inputs, opened, results, output)
+        except Interrupted:
+            print(f"stopped; continue with: {COMMAND} --resume {opened.folder}", file=sys.stderr)
+            raise
+
+
+def start(arguments: Sequence[str]) -> tuple[FraudConfig, Inputs, runs.Run]:
+    """Reads the command line and the data, and makes the run folder, or opens the one to continue."""
+    arguments = _fill_in_resume(arguments)
+    config = parse(FraudConfig, COMMAND, arguments)
+    if config.resume is None:
+        check(config)
+        inputs = prepare(config)
+        opened = runs.create(EXPERIMENT, config.run_dir, config)
+        opened.write_json(INPUTS, _describe_inputs(inputs))
+        return config, inputs, opened
+    opened = runs.reopen(EXPERIMENT, config.resume)
+    saved = runs.read_config(opened, FraudConfig)
+    asked = parse(FraudConfig, COMMAND, arguments, default=saved)
+    for field in dataclasses.fields(FraudConfig):
+        if field.name != "resume" and getattr(asked, field.name) != getattr(saved, field.name):
+            raise UsageError(
+                f"--{field.name.replace('_', '-')} {getattr(asked, field.name)}: the run was started with "
+                f"{getattr(saved, field.name)}; start a new run to change it"
+            )
+    check(saved)
+    inputs = prepare(saved)
+    if opened.read_json(INPUTS) != _describe_inputs(inputs):
+        raise UsageError(f"{inputs.table.source}: not the rows that the run in {opened.folder} was started with")
+    return saved, inputs, opened
+
+
+def _fill_in_resume(arguments: Sequence[str]) -> list[str]:
+    """Lets `--resume` stand without a value for the latest run."""
+    filled = []
+    for word, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+        filled.append(word)
+        if word == "--resume" and following.startswith("--"):
+            filled.append(runs.LATEST)
+    return filled
+
+
+def _describe_inputs(inputs: Inputs) -> dict:
+    """What a model needs besides its parameters, and what tells whether the data are still the same."""
+    return {"fingerprint": inputs.fingerprint(), **inputs.scaler.to_json()}
+
+
+def announce(config: FraudConfig, inputs: Inputs, opened: runs.Run, output: Console) -> None:
+    """Says which data, device and folder the run uses, and what is odd about them."""
+    devices = jax.devices()
+    split, labels = inputs.split, inputs.table.labels
+    output.print(f"data    {inputs.table.source}", soft_wrap=True)
+    output.print(
+        f"        {len(labels):,} rows, {labels.sum():,} frauds; training {len(split.train):,}, "
+        f"validation {len(split.validation):,}, test {len(split.test):,}"
+    )
+    output.print(f"device  {len(devices)} x {devices[0].device_kind}")
+    output.print(f"run     {opened.folder}", soft_wrap=True)
+    for notice in notices(inputs):
+        output.print(Panel(notice, title="NOTICE", style="bold yellow"))
+
+
+def notices(inputs: Inputs) -> list[str]:
+    """What a reader of the results must know about the data."""
+    found = []
+    labels, split = inputs.table.labels, inputs.split
+    if inputs.table.synthetic:
+        found.append(
+            "SIMULATED DATA. These rows are drawn by a random number generator. No result of this run says "
+            "anything about real transactions."
+        )
+    if not labels[split.test].any():
+        found.append("No fraud among the test rows: ROC AUC, average precision, recall and the curves are left out.")
+    constant = constant_features(inputs.table.features[split.train])
+    if constant.any():
+        names = ", ".join(np.array(inputs.table.feature_names)[constant])
+        found.append(f"Constant in the training rows: {names}. Any other value will look like an anomaly.")
+    return found
+
+
+@dataclass(frozen=True)
+class Result:
+    """A trained recipe and what it makes of the held-out rows.
+
+    Attributes:
+      measures: its entry in `metrics.json`.
+      scored: the averaged scores, higher = more normal.
+      latents: the first model's posterior means of the test rows, shape (N, L).
+      log: the lines of its training log.
+    """
+
+    measures: dict
+    scored: Scored
+    latents: np.ndarray
+    log: list[dict]
+
+
+def evaluate(recipe: Recipe, state: TrainState, config: FraudConfig, inputs: Inputs, opened: runs.Run) -> Result:
+    """Scores the held-out rows with every model of a recipe, and measures each model and their average."""
+    validation, test = inputs.split.validation, inputs.split.test
+    rows = np.concatenate([validation, test])
+    log_probs, rows_per_second = score_rows(recipe, state, config, inputs, rows)
+    latents = posterior_means(state, inputs.x[rows])
+    genuine = inputs.table.labels[rows] == 0
+    active = [int(active_latents(mean[genuine]).sum()) for mean in latents]
+
+    averaged = _scored(log_probs.mean(0), inputs)
+    models = [
+        {**measure(_scored(scores, inputs), config.boundary, config.false_alarm_rate), "active_latents": count}
+        for scores, count in zip(log_probs, active, strict=True)
+    ]
+    log = loop.read_log(opened, recipe)
+    measures = {
+        **measure(averaged, config.boundary, config.false_alarm_rate),
+        "average_precision_interval": bootstrap_interval(averaged.test, averaged.test_labels, config.seed),
+        "active_latents": min(active),
+        "collapsed": min(active) == 0,
+        "best_epoch": int(state.step[0]) // (len(inputs.split.train) // config.batch_size),
+        "parameters": count_parameters(state.params) // config.num_models,
+        "train_rows_per_second": float(np.median([line["rows_per_second"] for line in log])),
+        "score_rows_per_second": rows_per_second,
+        "models": models,
+        "models_mean": _over_models(models, np.mean),
+        "models_sd": _over_models(models, np.std),
+    }
+    return Result(measures, averaged, latents[0, len(validation) :], log)
+
+
+def _scored(scores: np.ndarray, inputs: Inputs) -> Scored:
+    """Takes apart the scores of validation rows and, after them, test rows."""
+    labels, split = inputs.table.labels, inputs.split
+    cut = len(split.validation)
+    return Scored(scores[:cut], labels[split.validation], scores[cut:], labels[split.test])
+
+
+def _over_models(models: list[dict], statistic: Callable[[list[float]], float]) -> dict:
+    """Mean or standard deviation over models of each measure that all of them have."""
+    return {
+        name: float(statistic([model[name] for model in models]))
+        for name in models[0]
+        if all(model[name] is not None for model in models)
+    }
+
+
+def evaluate_baselines(config: FraudConfig, inputs: Inputs) -> dict[str, tuple[dict, Scored]]:
+    """Fits the baselines on the training rows and measures them like a recipe."""
+    rows = np.concatenate([inputs.split.validation, inputs.split.test])
+    results = {}
+    for name, scores in score_baselines(inputs.x[inputs.split.train], inputs.x[rows], config.seed).items():
+        scored = _scored(scores, inputs)
+        measures = measure(scored, config.boundary, config.false_alarm_rate)
+        measures["average_precision_interval"] = bootstrap_interval(scored.test, scored.test_labels, config.seed)
+        results[name] = (measures, scored)
+    return results
+
+
+def conclude(
+    config: FraudConfig, inputs: Inputs, opened: runs.Run, results: Mapping[str, Result], output: Console
+) -> None:
+    """Writes everything a run leaves behind, and prints the table."""
+    found_baselines = evaluate_baselines(config, inputs)
+    labels, split = inputs.table.labels, inputs.split
+    metrics = {
+        "experiment": EXPERIMENT,
+        "notices": notices(inputs) + [collapse_notice(r) for r in results if results[r].measures["collapsed"]],
+        "data": {
+            "source": inputs.table.source,
+            "synthetic": inputs.table.synthetic,
+            "rows": len(labels),
+            "frauds": int(labels.sum()),
+            "train": len(split.train),
+            "validation": len(split.validation),
+            "test": len(split.test),
+            "validation_frauds": int(labels[split.validation].sum()),
+            "test_frauds": int(labels[split.test].sum()),
+        },
+        "recipes": {recipe: result.measures for recipe, result in results.items()},
+        "baselines": {name: measures for name, (measures, _) in found_baselines.items()},
+        "config": dataclasses.asdict(config),
+        "command": command_line(config),
+        "machine": describe_machine(),
+    }
+    opened.write_json("metrics.json", metrics)
+    opened.write_text("scores.csv", scores_csv(inputs, results))
+    scorers = {recipe: result.scored for recipe, result in results.items()}
+    scorers |= {name: scored for name, (_, scored) in found_baselines.items()}
+    with runs.disk_errors(opened.folder):
+        pictures = figures.draw_fraud(opened.folder / "figures", results, scorers, metrics)
+    opened.write_text("report.html", report.render_fraud(metrics, pictures))
+    for notice in metrics["notices"][len(notices(inputs)) :]:
+        output.print(Panel(notice, title="WARNING", style="bold red"))
+    output.print(result_table(metrics))
+    output.print(f"report  {opened.folder / 'report.html'}", soft_wrap=True)
+
+
+def collapse_notice(recipe: str) -> str:
+    """The words for a model whose latents are all unused."""
+    remedy = "raise --report-weight" if recipe == "report" else "raise --kl-warmup, or try another --seed"
+    return (
+        f"POSTERIOR COLLAPSE in recipe {recipe}: a model has no active latent, so its decoder ignores the input and "
+        f"returns one mean for every row. What to try: {remedy}."
+    )
+
+
+def command_line(config: FraudConfig) -> str:
+    """The command that repeats a run: the options that differ from the defaults."""
+    words = [COMMAND]
+    for field in dataclasses.fields(FraudConfig):
+        value = getattr(config, field.name)
+        if value == field.default or field.name in ("run_dir", "resume"):
+            continue
+        words.append(f"--{field.name.replace('_', '-')}")
+        if not isinstance(value, bool):
+            words.extend(shlex.quote(str(v)) for v in (value if isinstance(value, tuple) else (value,)))
+    return " ".join(words)
+
+
+def describe_machine() -> dict:
+    """Versions and devices, for whoever compares numbers."""
+    devices = jax.devices()
+    return {
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "devices": [device.device_kind for device in devices],
+        "packages": {name: version(name) for name in PACKAGES},
+    }
+
+
+def scores_csv(inputs: Inputs, results: Mapping[str, Result]) -> str:
+    """One line for each test row: its number in the source (0 = first row of data), label, scores and decisions."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = [f"{recipe}_{what}" for recipe in results for what in ("log_reconstruction_probability", "decision")]
+    writer.writerow(["row", "label", *names])
+    for i, row in enumerate(inputs.split.test):
+        cells = []
+        for result in results.values():
+            score = result.scored.test[i]
+            cells += [f"{score:.9g}", "fraud" if score < result.measures["threshold"] else "genuine"]
+        writer.writerow([row, inputs.table.labels[row], *cells])
+    return text.getvalue()
+
+
+def result_table(metrics: dict) -> Table:
+    """The table that a run ends with."""
+    table = Table(title="Test rows; a score is higher = more normal, and a row below the boundary an alarm")
+    for title in (
+        "scorer",
+        "ROC AUC",
+        "average precision",
+        "95 % interval",
+        "precision",
+        "recall",
+        "false alarms",
+        "misses",
+    ):
+        table.add_column(title, justify="left" if title == "scorer" else "right")
+    for name, measures in {**metrics["recipes"], **metrics["baselines"]}.items():
+        interval = measures["average_precision_interval"]
+        table.add_row(
+            name.replace("_", " "),
+            _number(measures["roc_auc"]),
+            _number(measures["average_precision"]),
+            f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "-",
+            _number(measures["precision"]),
+            _number(measures["recall"]),
+            f"{measures['false_positives']:,}",
+            f"{measures['false_negatives']:,}",
+            end_section=name == list(metrics["recipes"])[-1],
+        )
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, sys.argv[1:]))

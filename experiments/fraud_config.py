@@ -1,0 +1,82 @@
+"""The options of the transactions experiment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+
+from experiments.command_line import UsageError
+from vae_jax import thresholds
+
+Recipe = Literal["report", "gaussian"]
+Boundary = Literal["quantile", "tukey", "mad", "mean-sigma", "gpd", "best-f1"]
+
+
+@dataclass(frozen=True)
+class FraudConfig:
+    """Find card frauds by the reconstruction probability of a small VAE. The defaults are the report's."""
+
+    data: str = "auto"
+    """Where the transactions come from: auto, kaggle, synthetic, or a CSV file (plain, gzip or zip). auto takes the
+    first of $VAE_JAX_DATA/creditcard/creditcard.csv, data/creditcard/creditcard.csv, a download from Kaggle, and,
+    without a network, the built-in simulated set."""
+    keep_time: bool = False
+    """Keep the column Time (seconds) as a feature; the report drops it."""
+    split: Literal["random", "time"] = "random"
+    """How rows are divided: random (genuine rows 70/10/20 into training, validation and test; frauds 20/80 into
+    validation and test) or time (first 70 %, next 10 %, last 20 %; frauds removed from training)."""
+    recipes: tuple[Recipe, ...] = ("report", "gaussian")
+    """Which models to train: report (weight * RMSE + KL, standard deviations measured on validation rows) and
+    gaussian (negative ELBO with learned variances)."""
+    hidden_dims: tuple[int, ...] = (20, 10, 8)
+    """Widths of the encoder's hidden layers; the decoder has them reversed."""
+    latent_dim: int = 2
+    """Number of latent dimensions."""
+    report_weight: float = 100.0
+    """Weight of the RMSE in the report recipe's loss; benchmarks/RESULTS.md has the sweep behind the default."""
+    kl_warmup: float = 0.2
+    """Share of the epochs over which the gaussian recipe's KL weight rises from 0 to 1."""
+    epochs: int = 1000
+    """Passes over the training rows."""
+    batch_size: int = 128
+    """Rows in a step, over all devices together."""
+    learning_rate: float = 1e-3
+    """Learning rate of NAdam."""
+    num_models: int = 1
+    """Number of independently initialised models of each recipe, trained as one program; their averaged score is the
+    headline one."""
+    num_samples: int = 100
+    """Latent samples for the score of a row."""
+    boundary: Boundary = "quantile"
+    """Rule that sets the boundary from validation scores; only best-f1 looks at labels."""
+    false_alarm_rate: float = thresholds.DEFAULT_FALSE_ALARM_RATE
+    """Share of genuine rows that may raise an alarm, for the rules quantile and gpd."""
+    save_every: int = 20
+    """Epochs between checkpoints."""
+    seed: int = 0
+    """Seed of everything random."""
+    run_dir: str | None = None
+    """Folder of the run, new or empty; by default runs/fraud/<time>."""
+    resume: str | None = None
+    """Continue a run: its folder, or nothing for the latest. Its options are those it was started with."""
+
+
+def check(config: FraudConfig) -> None:
+    """Raises UsageError, naming the option, for a value that can't be used."""
+    positive = ("latent_dim", "report_weight", "epochs", "batch_size", "learning_rate", "num_models", "num_samples")
+    rules = [(name, getattr(config, name) > 0, "more than 0") for name in (*positive, "save_every")]
+    rules += [
+        ("hidden_dims", config.hidden_dims and min(config.hidden_dims) > 0, "one or more widths above 0"),
+        ("kl_warmup", 0 <= config.kl_warmup <= 1, "between 0 and 1"),
+        ("false_alarm_rate", 0 < config.false_alarm_rate < 1, "between 0 and 1"),
+        ("recipes", len(set(config.recipes)) == len(config.recipes) > 0, "one or two different recipes"),
+        ("seed", 0 <= config.seed < 2**32, "between 0 and 2^32 - 1"),
+        ("batch_size", config.batch_size % jax.device_count() == 0, f"a multiple of the {jax.device_count()} devices"),
+    ]
+    for name, fine, expected in rules:
+        if not fine:
+            value = getattr(config, name)
+            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            raise UsageError(f"--{name.replace('_', '-')} {shown}: expected {expected}")

@@ -1,0 +1,139 @@
+"""The transactions experiment's models: what they see, how they are built, trained and asked for scores."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from rich.console import Console
+
+from experiments import loop
+from experiments.command_line import UsageError
+from experiments.fraud_config import FraudConfig, Recipe
+from experiments.runs import Run
+from vae_jax.data.errors import DataError
+from vae_jax.data.scaling import Scaler
+from vae_jax.data.splits import Split, split_rows
+from vae_jax.data.transactions import Transactions, load_transactions
+from vae_jax.networks import dense_vae, encode
+from vae_jax.objectives import RECONSTRUCTIONS, Objective
+from vae_jax.parallel import AXIS, compile_parallel, data_mesh, replicate, replicated
+from vae_jax.scoring import measure_residual_sd, score_models
+from vae_jax.training import TrainState, create_train_state, stream_key, train_epoch, validate
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What all models see: standardised rows on the devices, and where each came from.
+
+    Attributes:
+      table: the transactions.
+      split: their parts.
+      scaler: fitted on the training rows.
+      x: all rows, standardised, shape (N, D), float32.
+    """
+
+    table: Transactions
+    split: Split
+    scaler: Scaler
+    x: np.ndarray
+
+    @property
+    def genuine_validation(self) -> np.ndarray:
+        """Row numbers of the genuine validation rows."""
+        rows = self.split.validation
+        return rows[self.table.labels[rows] == 0]
+
+    def fingerprint(self) -> str:
+        """A checksum of everything read."""
+        digest = hashlib.sha256(self.table.features.tobytes())
+        digest.update(self.table.labels.tobytes())
+        return digest.hexdigest()
+
+
+def prepare(config: FraudConfig) -> Inputs:
+    """Reads, splits and standardises the transactions; refuses what can't be trained on in one line."""
+    try:
+        table = load_transactions(config.data, config.keep_time, config.seed)
+        split = split_rows(table.features, table.labels, table.time, config.split, config.seed)
+    except DataError as error:
+        raise UsageError(str(error)) from error
+    if len(split.train) < config.batch_size:
+        raise UsageError(f"--batch-size {config.batch_size}: more than the {len(split.train)} training rows")
+    if config.boundary == "best-f1" and not table.labels[split.validation].any():
+        raise UsageError("--boundary best-f1: there is no fraud among the validation rows; use another rule")
+    scaler = Scaler.fit(table.features[split.train], table.feature_names)
+    return Inputs(table, split, scaler, scaler.transform(table.features))
+
+
+def initial_state(recipe: Recipe, config: FraudConfig, inputs: Inputs) -> TrainState:
+    """Builds the K models of a recipe, stacked along a first axis."""
+    vae = dense_vae(inputs.x.shape[1], config.hidden_dims, config.latent_dim, learned_variance=recipe == "gaussian")
+    steps = config.epochs * (len(inputs.split.train) // config.batch_size)
+    objective = {
+        "report": Objective(RECONSTRUCTIONS["rmse"], config.report_weight),
+        "gaussian": Objective(RECONSTRUCTIONS["gaussian"], kl_warmup_steps=round(config.kl_warmup * steps)),
+    }[recipe]
+    optimizer = optax.nadam(config.learning_rate)
+
+    def one(model: jax.Array) -> TrainState:
+        key = stream_key(jax.random.key(config.seed), "model", model)
+        return create_train_state(key, vae, objective, optimizer, inputs.x.shape[1:])
+
+    return jax.vmap(one)(jnp.arange(config.num_models))
+
+
+def train_recipe(recipe: Recipe, config: FraudConfig, inputs: Inputs, run: Run, output: Console) -> TrainState:
+    """Trains a recipe, or continues it, and returns its best state."""
+    mesh = data_mesh()
+    train_rows = replicate(inputs.x[inputs.split.train], mesh)
+    validation_rows = replicate(inputs.x[inputs.genuine_validation], mesh)
+
+    def epoch(state, rows):
+        return jax.vmap(lambda state: train_epoch(state, rows, config.batch_size, AXIS))(state)
+
+    compiled_epoch = compile_parallel(epoch, mesh, (replicated, replicated), (replicated, replicated), donate_argnums=0)
+    compiled_validate = jax.jit(jax.vmap(validate, in_axes=(0, None)))
+    steps = len(inputs.split.train) // config.batch_size
+    training = loop.Training(
+        name=recipe,
+        epoch=lambda state: compiled_epoch(state, train_rows),
+        validate=lambda state: compiled_validate(state, validation_rows),
+        epochs=config.epochs,
+        rows_per_epoch=steps * config.batch_size * config.num_models,
+        save_every=config.save_every,
+    )
+    return loop.train(run, training, replicate(initial_state(recipe, config, inputs), mesh), output)
+
+
+def score_rows(
+    recipe: Recipe, state: TrainState, config: FraudConfig, inputs: Inputs, rows: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Returns the log reconstruction probabilities of rows by each model, shape (K, N), and rows/s of all models."""
+    x, mesh = inputs.x, data_mesh()
+    key = stream_key(jax.random.key(config.seed), "score")
+    residual_sd = None
+    if recipe == "report":
+        genuine = inputs.genuine_validation
+
+        def measure_sd(params):
+            return measure_residual_sd(state.vae, params, jnp.asarray(x[genuine]), jnp.asarray(genuine), key)
+
+        residual_sd = replicate(jax.jit(jax.vmap(measure_sd))(state.params), mesh)
+    arguments = replicate((state.params, x[rows], rows, key), mesh)
+    # Compiled beforehand, so that the time is that of scoring.
+    compiled = score_models.lower(state.vae, *arguments, mesh, config.num_samples, residual_sd).compile()
+    started = time.perf_counter()
+    scores = compiled(*arguments, residual_sd)
+    log_probs = np.asarray(scores.log_reconstruction_prob, np.float64)
+    return log_probs, len(rows) * config.num_models / (time.perf_counter() - started)
+
+
+def posterior_means(state: TrainState, x: np.ndarray) -> np.ndarray:
+    """Returns the means of q(z|x) by each model, shape (K, N, L)."""
+    return np.asarray(jax.jit(jax.vmap(lambda params: encode(state.vae, params, jnp.asarray(x)).mean))(state.params))

@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# One door to everything: makes the environment on first use, then runs a command. `bash run.sh help` lists them.
+set -euo pipefail
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+venv="$root/.venv"
+
+usage() {
+  cat <<'TEXT'
+usage: bash run.sh COMMAND [options]
+
+  fraud   train on card transactions, find the frauds, draw and report     (fraud --help lists its options)
+  sweep   measure weights of the reconstruction term in the report recipe  (sweep --help lists its options)
+  test    run the tests; further words go to pytest
+  check   lint, check formatting and types
+  help    this text
+
+The first call makes an environment in .venv and installs what is needed; later calls start at once.
+
+  VAE_JAX_PYTHON=PATH  use this Python as it is, and install nothing
+  VAE_JAX_DATA=DIR     folder with creditcard/creditcard.csv
+TEXT
+}
+
+fail() {
+  echo "error: $1" >&2
+  exit "${2:-2}"
+}
+
+# The JAX build for this machine, as an extra of the jax package.
+jax_extra() {
+  if command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; then
+    echo "[cuda12]"
+  elif compgen -G '/dev/accel*' >/dev/null || [ -n "${TPU_NAME:-}" ]; then
+    echo "[tpu]"
+  fi
+}
+
+require_python() {
+  "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
+    fail "Python 3.11 or newer is needed; $1 is $("$1" --version 2>&1 || true). Name another with VAE_JAX_PYTHON"
+}
+
+# Installs the named requirements files into .venv, unless that was done already with the same contents.
+install() {
+  local extra stamp wanted
+  extra="$(jax_extra)"
+  stamp="$venv/.installed-$(basename "$1" .txt)"
+  wanted="$(sed "s/^jax\[cuda12\]/jax$extra/" "$1")"
+  if [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
+    return
+  fi
+  (
+    flock 9 # two first calls at once must not install over each other
+    if ! "$venv/bin/python" -c '' 2>/dev/null; then
+      echo "making the environment in $venv" >&2
+      rm -rf "$venv"
+      if command -v uv >/dev/null; then
+        uv venv --quiet --python '>=3.11' "$venv"
+      else
+        require_python python3
+        python3 -m venv "$venv"
+      fi
+    fi
+    if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+      echo "installing $(basename "$1")${extra:+ for $extra}, once" >&2
+      if command -v uv >/dev/null; then
+        uv pip install --quiet --python "$venv/bin/python" -r <(echo "$wanted")
+      else
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r /dev/stdin <<<"$wanted"
+      fi || fail "installing $(basename "$1") failed; see above" 1
+      echo "$wanted" >"$stamp"
+    fi
+  ) 9>"$root/.venv.lock"
+}
+
+command="${1:-help}"
+shift || true
+case "$command" in
+  fraud | sweep | test | check) ;;
+  help | -h | --help)
+    usage
+    exit
+    ;;
+  *) fail "unknown command '$command'; bash run.sh help lists them" ;;
+esac
+
+if [ -n "${VAE_JAX_PYTHON:-}" ]; then
+  command -v "$VAE_JAX_PYTHON" >/dev/null || fail "VAE_JAX_PYTHON=$VAE_JAX_PYTHON: no such program"
+  require_python "$VAE_JAX_PYTHON"
+  python="$VAE_JAX_PYTHON"
+else
+  python="$venv/bin/python"
+  install "$root/requirements.txt"
+  [ "$command" != check ] || install "$root/requirements-dev.txt"
+fi
+
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+case "$command" in
+  test) cd "$root" && exec "$python" -m pytest "$@" ;;
+  check)
+    cd "$root"
+    "$python" -m ruff check .
+    "$python" -m ruff format --check .
+    "$python" -m pyright --pythonpath "$(command -v "$python")"
+    ;;
+  *) exec "$python" -m "experiments.$command" "$@" ;;
+esac
