@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,8 +37,11 @@ class FraudConfig:
     """Number of latent dimensions."""
     report_weight: float = 100.0
     """Weight of the RMSE in the report recipe's loss; benchmarks/RESULTS.md has the sweep behind the default."""
-    kl_warmup: float = 0.2
+    kl_warmup: float = 0.8
     """Share of the epochs over which the gaussian recipe's KL weight rises from 0 to 1."""
+    input_noise: float = 0.3
+    """Standard deviation of the noise on the encoder's input while the gaussian recipe trains, in units of standardised
+    features."""
     epochs: int = 1000
     """Passes over the training rows."""
     batch_size: int = 128
@@ -69,6 +73,7 @@ def check(config: FraudConfig) -> None:
     rules = [(name, getattr(config, name) > 0, "more than 0") for name in (*positive, "save_every")]
     rules += [
         ("hidden_dims", config.hidden_dims and min(config.hidden_dims) > 0, "one or more widths above 0"),
+        ("input_noise", 0 <= config.input_noise < math.inf, "0 or more"),
         ("kl_warmup", 0 <= config.kl_warmup <= 1, "between 0 and 1"),
         ("false_alarm_rate", 0 < config.false_alarm_rate < 1, "between 0 and 1"),
         ("recipes", len(set(config.recipes)) == len(config.recipes) > 0, "one or two different recipes"),

@@ -26,6 +26,9 @@ from vae_jax.parallel import AXIS, compile_parallel, data_mesh, replicate, repli
 from vae_jax.scoring import measure_residual_sd, score_models
 from vae_jax.training import TrainState, create_train_state, stream_key, train_epoch, validate
 
+# A feature's extreme, whose size bounds its standard deviation, is this quantile of its absolute values.
+EXTREME = 0.999
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -71,13 +74,31 @@ def prepare(config: FraudConfig) -> Inputs:
     return Inputs(table, split, scaler, scaler.transform(table.features))
 
 
+def largest_sd(train: np.ndarray) -> tuple[float, ...]:
+    """Returns the bounds on the decoder's standard deviations: how far each feature strays in training, at least 1."""
+    return tuple(np.maximum(np.quantile(np.abs(train), EXTREME, axis=0), 1.0).tolist())
+
+
 def initial_state(recipe: Recipe, config: FraudConfig, inputs: Inputs) -> TrainState:
     """Builds the K models of a recipe, stacked along a first axis."""
-    vae = dense_vae(inputs.x.shape[1], config.hidden_dims, config.latent_dim, learned_variance=recipe == "gaussian")
+    vae = {
+        "report": dense_vae(inputs.x.shape[1], config.hidden_dims, config.latent_dim),
+        "gaussian": dense_vae(
+            inputs.x.shape[1],
+            config.hidden_dims,
+            config.latent_dim,
+            learned_variance=True,
+            largest_sd=largest_sd(inputs.x[inputs.split.train]),
+        ),
+    }[recipe]
     steps = config.epochs * (len(inputs.split.train) // config.batch_size)
     objective = {
         "report": Objective(RECONSTRUCTIONS["rmse"], config.report_weight),
-        "gaussian": Objective(RECONSTRUCTIONS["gaussian"], kl_warmup_steps=round(config.kl_warmup * steps)),
+        "gaussian": Objective(
+            RECONSTRUCTIONS["gaussian"],
+            input_noise=config.input_noise,
+            kl_warmup_steps=round(config.kl_warmup * steps),
+        ),
     }[recipe]
     optimizer = optax.nadam(config.learning_rate)
 

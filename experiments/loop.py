@@ -150,5 +150,4 @@ def _all_records(run: Run) -> list[dict]:
 def _forget_after(run: Run, name: str, epoch: int) -> None:
     """Drops what a killed run logged after its last checkpoint, since these epochs come again."""
     records = [record for record in _all_records(run) if record["recipe"] != name or record["epoch"] <= epoch]
-    if records:
-        run.write_text(METRICS_LOG, "".join(json.dumps(record) + "\n" for record in records))
+    run.write_text(METRICS_LOG, "".join(json.dumps(record) + "\n" for record in records))

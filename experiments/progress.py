@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import time
 from types import TracebackType
 
@@ -14,6 +16,8 @@ PLAIN_WIDTH = 120  # columns, where no terminal says its own
 
 def console() -> Console:
     """Returns the console for all output; its width is fixed where there is no terminal."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # or a log file shows nothing for minutes
     output = Console(highlight=False)
     return output if output.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
 

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 # hits a constant feature exactly is rewarded without end for log_var -> -infinity. The posterior's bounds are wide,
 # e^-10 to e^10 around a prior of variance 1.
 POSTERIOR_LOG_VAR = (-10.0, 10.0)
-# The observation's bounds are in units of standardised data: a standard deviation between 0.05 and 7.4 times that of
-# the feature. The upper bound also keeps a far outlier from buying a good score with a boundless variance.
-OBSERVATION_LOG_VAR = (-6.0, 4.0)
+# The observation's bounds are in units of standardised data: a standard deviation between 0.05 and 20 times that of
+# the feature. The upper one is only a default; see `DenseDecoder.largest_sd`.
+OBSERVATION_LOG_VAR = (-6.0, 6.0)
 
 
 class Gaussian(NamedTuple):
@@ -50,7 +50,7 @@ class Observation(NamedTuple):
     log_var: Float[Array, "*batch *event"] | None
 
 
-def soft_clip(x: Float[Array, "*any"], low: float, high: float) -> Float[Array, "*any"]:
+def soft_clip(x: Float[Array, "*any"], low: float, high: float | Float[Array, "*any"]) -> Float[Array, "*any"]:
     """Bounds `x` smoothly: the identity well inside (low, high), and a gradient that is never exactly cut off.
 
     A hard clip has gradient zero outside its bounds, so a unit that once leaves them never returns.
@@ -58,7 +58,7 @@ def soft_clip(x: Float[Array, "*any"], low: float, high: float) -> Float[Array, 
     Args:
       x: float array.
       low: lower bound.
-      high: upper bound.
+      high: upper bound, more than `low`.
 
     Returns:
       An array of the same shape with values in [low, high] up to rounding.
@@ -98,11 +98,14 @@ class DenseDecoder(nn.Module):
       hidden_dims: widths of the hidden layers, from the latent to the output.
       feature_dim: number of features D.
       learned_variance: True gives a mean and a log variance for each feature; False a mean alone.
+      largest_sd: upper bound on each feature's standard deviation. With the features' own extremes as bounds, the
+        decoder can excuse an outlier in a feature that has such outliers, but not in one that has none.
     """
 
     hidden_dims: Sequence[int]
     feature_dim: int
     learned_variance: bool = False
+    largest_sd: Sequence[float] | None = None
 
     @nn.compact
     def __call__(self, z: Float[Array, "*batch L"]) -> Observation:
@@ -113,7 +116,10 @@ class DenseDecoder(nn.Module):
         if not self.learned_variance:
             return Observation(mean, None)
         log_var = nn.Dense(self.feature_dim, name="log_var")(z)
-        return Observation(mean, soft_clip(log_var, *OBSERVATION_LOG_VAR))
+        low, high = OBSERVATION_LOG_VAR
+        if self.largest_sd is not None:
+            high = jnp.broadcast_to(2 * jnp.log(jnp.array(self.largest_sd)), log_var.shape)
+        return Observation(mean, soft_clip(log_var, low, high))
 
 
 class VAE(nn.Module):
@@ -190,6 +196,7 @@ def dense_vae(
     hidden_dims: Sequence[int] = (20, 10, 8),
     latent_dim: int = 2,
     learned_variance: bool = False,
+    largest_sd: Sequence[float] | None = None,
 ) -> VAE:
     """The report's VAE for tables: a dense encoder and its mirror image as decoder.
 
@@ -198,6 +205,7 @@ def dense_vae(
       hidden_dims: widths of the encoder's hidden layers; the decoder has them reversed.
       latent_dim: number of latent dimensions L, at least 1.
       learned_variance: whether the decoder gives a log variance beside the mean.
+      largest_sd: upper bound on each feature's standard deviation, D numbers above 0.05; 20 for all if None.
 
     Returns:
       The module; `vae.init(key, x, noise)` gives its parameters.
@@ -205,7 +213,9 @@ def dense_vae(
     hidden_dims = tuple(hidden_dims)
     return VAE(
         encoder=DenseEncoder(hidden_dims, latent_dim),
-        decoder=DenseDecoder(hidden_dims[::-1], feature_dim, learned_variance),
+        decoder=DenseDecoder(
+            hidden_dims[::-1], feature_dim, learned_variance, None if largest_sd is None else tuple(largest_sd)
+        ),
     )
 
 

@@ -106,6 +106,9 @@ class Objective(struct.PyTreeNode):
       reconstruction: maps (x, observation) to shape (B,).
       weight: factor of the reconstruction term.
       divergence: maps the posterior's (mean, log_var) to shape (B,).
+      input_noise: standard deviation of Gaussian noise that is added to what the encoder sees in training, while the
+        decoder still has to return the clean input (the denoising criterion of Im et al. 2017,
+        https://arxiv.org/abs/1511.06406). It keeps a long training from becoming overconfident about single rows.
       kl_warmup_steps: over this many first steps the KL term's weight rises from 0 to 1. Without it latents tend to
         collapse before the decoder has learned to use them (Bowman et al. 2016, https://arxiv.org/abs/1511.06349).
     """
@@ -114,6 +117,7 @@ class Objective(struct.PyTreeNode):
     weight: float = struct.field(pytree_node=False, default=1.0)
     divergence: Callable[[Array, Array], Array] = struct.field(pytree_node=False, default=kl_standard_normal)
 
+    input_noise: float = struct.field(pytree_node=False, default=0.0)
     kl_warmup_steps: int = struct.field(pytree_node=False, default=0)
 
     def terms(self, x: Float[Array, "B *event"], posterior: Gaussian, observation: Observation) -> Terms:

@@ -77,17 +77,19 @@ def score_row(
     """
     posterior = encode(vae, params, x[None])
     noise = jax.random.normal(key, (num_samples, vae.latent_dim))
-    z = reparameterise(noise, posterior.mean, posterior.log_var)
-    # The decoder is applied to one sample and mapped over all of them.
-    observation = jax.vmap(lambda z: decode(vae, params, z[None]))(z)
-    mean = observation.mean[:, 0]
-    if residual_sd is not None:
-        log_var = 2 * jnp.log(residual_sd)
-    elif observation.log_var is not None:
-        log_var = observation.log_var[:, 0]
-    else:
-        raise ValueError("this decoder gives a mean alone, so scoring needs residual_sd")
-    per_feature = log_prob_per_dimension(x, mean, log_var)
+    samples = reparameterise(noise, posterior.mean, posterior.log_var)
+
+    def log_prob_of_features(z):
+        observation = decode(vae, params, z[None])
+        if residual_sd is not None:
+            log_var = 2 * jnp.log(residual_sd)
+        elif observation.log_var is not None:
+            log_var = observation.log_var[0]
+        else:
+            raise ValueError("this decoder gives a mean alone, so scoring needs residual_sd")
+        return log_prob_per_dimension(x, observation.mean[0], log_var)
+
+    per_feature = jax.vmap(log_prob_of_features)(samples)
     log_probs = per_feature.sum(-1)
     contributions = per_feature.mean(0)
     return Scores(

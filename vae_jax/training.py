@@ -97,7 +97,11 @@ def create_train_state(
 
 
 def evaluate(
-    state: TrainState, x: Float[Array, "B *event"], noise: Float[Array, "B L"], params: Any = None
+    state: TrainState,
+    x: Float[Array, "B *event"],
+    noise: Float[Array, "B L"],
+    params: Any = None,
+    encoder_input: Float[Array, "B *event"] | None = None,
 ) -> tuple[Terms, Gaussian, Observation]:
     """Runs the model on a batch.
 
@@ -106,32 +110,35 @@ def evaluate(
       x: a batch of inputs, float.
       noise: draws from N(0, I), float.
       params: other parameters to use instead of the state's, e.g. those to differentiate by.
+      encoder_input: what the encoder sees, if that is not `x` itself.
 
     Returns:
       The loss's terms of each example, the posterior q(z|x), and the observation model p(x|z).
     """
     params = state.params if params is None else params
-    posterior, observation = cast(tuple[Gaussian, Observation], state.vae.apply(params, x, noise))
+    posterior, observation = cast(
+        tuple[Gaussian, Observation], state.vae.apply(params, x if encoder_input is None else encoder_input, noise)
+    )
     return state.objective.terms(x, posterior, observation), posterior, observation
 
 
-def posterior_noise(
-    key: PRNGKeyArray, local_batch: int, latent_dim: int, axis_name: str | None = None
-) -> Float[Array, "B L"]:
-    """Draws the noise of a batch's reparameterisation, the same on any number of devices.
+def batch_noise(
+    key: PRNGKeyArray, local_batch: int, event_shape: Sequence[int], axis_name: str | None = None
+) -> Float[Array, "B *event"]:
+    """Draws noise for a batch, the same on any number of devices.
 
     Args:
       key: a key, the same on every device; consumed.
       local_batch: number of examples on this device.
-      latent_dim: number of latent dimensions L.
+      event_shape: shape of the noise of one example.
       axis_name: the mapped axis over devices, if any.
 
     Returns:
       Draws from N(0, I). With a mapped axis these are this device's rows of the global batch's noise.
     """
     if axis_name is None:
-        return jax.random.normal(key, (local_batch, latent_dim))
-    noise = jax.random.normal(key, (local_batch * jax.lax.axis_size(axis_name), latent_dim))
+        return jax.random.normal(key, (local_batch, *event_shape))
+    noise = jax.random.normal(key, (local_batch * jax.lax.axis_size(axis_name), *event_shape))
     return jax.lax.dynamic_slice_in_dim(noise, jax.lax.axis_index(axis_name) * local_batch, local_batch)
 
 
@@ -153,10 +160,16 @@ def train_step(
     References:
       Kingma & Welling 2013, algorithm 1.
     """
-    noise = posterior_noise(key, batch.shape[0], state.vae.latent_dim, axis_name)
+    key, input_key = jax.random.split(key)
+    noise = batch_noise(key, batch.shape[0], (state.vae.latent_dim,), axis_name)
+    encoder_input = batch
+    if state.objective.input_noise > 0:
+        encoder_input += state.objective.input_noise * batch_noise(
+            input_key, batch.shape[0], batch.shape[1:], axis_name
+        )
 
     def mean_loss(params):
-        terms, _, _ = evaluate(state, batch, noise, params)
+        terms, _, _ = evaluate(state, batch, noise, params, encoder_input)
         info = {"loss": state.objective.loss(terms), "reconstruction": terms.reconstruction, "kl": terms.kl}
         minimised = state.objective.loss(terms, state.step).mean()
         return minimised, {name: value.mean() for name, value in info.items()}
@@ -208,7 +221,7 @@ def validate(state: TrainState, data: Float[Array, "N *event"]) -> dict[str, Arr
     Returns:
       The mean `loss`, `reconstruction` and `kl` (nats), and `active_latents`, the number of latents in use.
     """
-    noise = posterior_noise(stream_key(state.key, "validation"), data.shape[0], state.vae.latent_dim)
+    noise = batch_noise(stream_key(state.key, "validation"), data.shape[0], (state.vae.latent_dim,))
     terms, posterior, _ = evaluate(state, data, noise)
     return {
         "loss": state.objective.loss(terms).mean(),

@@ -1,0 +1,376 @@
+"""Whole runs of the transactions experiment, as a user starts them."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import fraud
+from experiments.command_line import run
+from vae_jax.data.synthetic import simulate_transactions
+
+ROOT = Path(__file__).parent.parent
+# The runs of these tests compile the same few programs again and again.
+COMPILATION_CACHE = {
+    "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache" / "jax"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+}
+SMALL = ["--hidden-dims", "6", "--num-samples", "20", "--batch-size", "64"]
+
+
+@pytest.fixture(scope="session")
+def small_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A thousand simulated rows with enough frauds for every part of the split."""
+    frame = simulate_transactions(seed=1, rows=20_000)
+    frauds = frame[frame.Class == 1]
+    frame = pd.concat([frame[frame.Class == 0].head(1_000), frauds.head(30)]).sort_values("Time")
+    path = tmp_path_factory.mktemp("data") / "small.csv"
+    frame.to_csv(path, index=False)
+    return path
+
+
+def start(arguments: list[str], folder: Path) -> subprocess.Popen:
+    """Starts a run in a process of its own, whose working directory is `folder`."""
+    command = [sys.executable, "-m", "experiments.fraud", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **COMPILATION_CACHE}
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 120) -> None:
+    """Waits until something has happened, while the process lives."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.002)
+
+
+def logged_epochs(folder: Path) -> int:
+    """How many epochs the log of a run holds."""
+    log = folder / "metrics.jsonl"
+    return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+def final_arrays(folder: Path, recipe: str = "gaussian") -> dict[str, np.ndarray]:
+    """Everything in the newest checkpoint of a run, by name."""
+    import orbax.checkpoint as ocp
+
+    steps = [int(path.name) for path in (folder / "checkpoints" / recipe).iterdir() if path.name.isdigit()]
+    path = folder / "checkpoints" / recipe / str(max(steps)) / "state"
+    tree = ocp.StandardCheckpointer().restore(path.absolute())
+    return {jax.tree_util.keystr(key): np.asarray(leaf) for key, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def assert_bit_for_bit(one: Path, other: Path) -> None:
+    """The newest checkpoints of two runs hold the same bits."""
+    first, second = final_arrays(one), final_arrays(other)
+    assert first.keys() == second.keys()
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, second[name], err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def finished(small_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of both recipes with two models of each, on the four devices of the test session."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    arguments = ["--data", str(small_csv), "--epochs", "8", "--save-every", "2", "--num-models", "2", *SMALL]
+    assert run(fraud.main, [*arguments, "--run-dir", str(folder)]) == 0
+    return folder
+
+
+def test_a_run_leaves_every_file_behind(finished: Path) -> None:
+    names = {str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file()}
+    expected = {"config.json", "metrics.json", "metrics.jsonl", "scores.csv", "report.html", "checkpoints/inputs.json"}
+    expected |= {
+        f"figures/{kind}_{recipe}.png" for kind in ("histogram", "latent") for recipe in ("report", "gaussian")
+    }
+    expected |= {"figures/curves.png", "figures/training.png"}
+    assert expected <= names
+    for recipe in ("report", "gaussian"):
+        assert any(name.startswith(f"tensorboard/{recipe}/events.out.tfevents") for name in names)
+    assert not [name for name in names if name.endswith(".partial")]
+    assert not [name for name in names if name.endswith((".pkl", ".pickle"))]
+
+
+def test_metrics_json_holds_what_is_promised(finished: Path) -> None:
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert {"source", "rows", "frauds", "train", "validation", "test"} <= metrics["data"].keys()
+    assert metrics["data"]["rows"] == 1_030
+    assert metrics["data"]["frauds"] == 30
+    assert sum(metrics["data"][part] for part in ("train", "validation", "test")) == 1_030
+    for recipe in ("report", "gaussian"):
+        measures = metrics["recipes"][recipe]
+        counts = [measures[f"{kind}_{sign}"] for kind in ("true", "false") for sign in ("positives", "negatives")]
+        assert sum(counts) == metrics["data"]["test"]
+        assert 0 <= measures["average_precision"] <= 1
+        assert 0 <= measures["roc_auc"] <= 1
+        assert measures["average_precision_interval"][0] <= measures["average_precision"]
+        assert measures["train_rows_per_second"] > 0
+        assert measures["score_rows_per_second"] > 0
+        assert 0 <= measures["active_latents"] <= 2
+        assert len(measures["models"]) == 2
+        mean = np.mean([model["roc_auc"] for model in measures["models"]])
+        assert measures["models_mean"]["roc_auc"] == pytest.approx(mean)
+    assert metrics["baselines"].keys() == {"mahalanobis", "pca", "isolation_forest", "gaussian_mixture"}
+    for baseline in metrics["baselines"].values():
+        assert {"roc_auc", "average_precision", "average_precision_interval", "precision", "recall"} <= baseline.keys()
+
+
+def test_the_log_has_one_line_an_epoch(finished: Path) -> None:
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["recipe"], line["epoch"]) for line in lines] == [
+        (recipe, epoch) for recipe in ("report", "gaussian") for epoch in range(1, 9)
+    ]
+
+
+def test_scores_csv_agrees_with_the_counts_and_the_source(finished: Path, small_csv: Path) -> None:
+    metrics = json.loads((finished / "metrics.json").read_text())
+    with open(small_csv) as file:
+        source = [row["Class"] for row in csv.DictReader(file)]
+    with open(finished / "scores.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == metrics["data"]["test"]
+    for row in rows:
+        assert row["label"] == source[int(row["row"])]
+    for recipe, measures in metrics["recipes"].items():
+        alarms = [row for row in rows if row[f"{recipe}_decision"] == "fraud"]
+        assert sum(row["label"] == "1" for row in alarms) == measures["true_positives"]
+        assert sum(row["label"] == "0" for row in alarms) == measures["false_positives"]
+        scores = [float(row[f"{recipe}_log_reconstruction_probability"]) for row in alarms]
+        assert max(scores) < measures["threshold"]
+
+
+def test_the_report_page_needs_nothing_else(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert f"{metrics['recipes']['gaussian']['average_precision']:.3f}" in page
+    assert page.count('<img src="data:image/png;base64,') == 6
+    assert page.count("<figcaption>") == 6
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_one_device_gives_the_result_of_four(finished: Path, small_csv: Path, tmp_path: Path) -> None:
+    arguments = ["--data", small_csv, "--epochs", "8", "--save-every", "2", "--num-models", "2", *SMALL]
+    process = start([*arguments, "--run-dir", tmp_path / "run"], tmp_path)
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert "1 x cpu" in output
+    one, four = (
+        json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1]) for folder in (tmp_path / "run", finished)
+    )
+    # Sums over a batch in another order, in float32, over some hundred steps.
+    assert one["loss"] == pytest.approx(four["loss"], rel=1e-4)
+    assert one["validation_loss"] == pytest.approx(four["validation_loss"], rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(small_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody stops, in a process of its own like those that are."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    process = start([*resumable(small_csv), "--run-dir", folder / "run"], folder)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return folder / "run"
+
+
+def resumable(small_csv: Path, save_every: int = 7) -> list[str]:
+    """Options of a run that takes some seconds and saves now and then."""
+    return [
+        "--data",
+        str(small_csv),
+        "--recipes",
+        "gaussian",
+        "--epochs",
+        "100",
+        "--save-every",
+        str(save_every),
+        *SMALL,
+    ]
+
+
+def resume(folder: Path) -> None:
+    """Continues the run in `folder` to its end, in this process's place."""
+    process = start(["--resume", folder], folder.parent)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+
+
+def test_killed_in_training_then_resumed_equals_uninterrupted(
+    uninterrupted: Path, small_csv: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    process = start([*resumable(small_csv), "--run-dir", folder], tmp_path)
+    wait_for(lambda: logged_epochs(folder) >= 12, process)
+    process.kill()
+    process.communicate()
+    assert logged_epochs(folder) < 100
+    resume(folder)
+    assert_bit_for_bit(folder, uninterrupted)
+    epochs = [json.loads(line)["epoch"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert epochs == list(range(1, 101))
+    assert (folder / "scores.csv").read_bytes() == (uninterrupted / "scores.csv").read_bytes()
+
+
+def test_killed_in_a_save_then_resumed_equals_uninterrupted(
+    uninterrupted: Path, small_csv: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    process = start([*resumable(small_csv), "--run-dir", folder], tmp_path)
+
+    def in_a_second_save() -> bool:
+        saved = list((folder / "checkpoints" / "gaussian").glob("*"))
+        return any(path.name.isdigit() for path in saved) and any("orbax-checkpoint-tmp" in path.name for path in saved)
+
+    wait_for(in_a_second_save, process)
+    process.kill()
+    process.communicate()
+    resume(folder)
+    assert_bit_for_bit(folder, uninterrupted)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_says_how_to_continue(
+    number: signal.Signals, code: int, uninterrupted: Path, small_csv: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    process = start([*resumable(small_csv), "--run-dir", folder], tmp_path)
+    wait_for(lambda: logged_epochs(folder) >= 10, process)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert f"bash run.sh fraud --resume {folder}" in errors
+    assert "Traceback" not in errors
+    saved = max(int(p.name) for p in (folder / "checkpoints" / "gaussian").iterdir() if p.name.isdigit())
+    assert saved == logged_epochs(folder) >= 10
+    resume(folder)
+    assert_bit_for_bit(folder, uninterrupted)
+    assert (folder / "scores.csv").read_bytes() == (uninterrupted / "scores.csv").read_bytes()
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture, code: int = 2) -> str:
+    """Runs a command line that must fail, and returns its one line."""
+    assert run(fraud.main, [str(word) for word in arguments]) == code
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(
+    small_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    arguments = ["--data", small_csv, "--recipes", "gaussian", "--epochs", "5", "--learning-rate", "1e30", *SMALL]
+    line = refused([*arguments, "--run-dir", tmp_path / "run"], capsys, code=1)
+    assert "not finite in epoch 1, step " in line
+
+
+def test_resume_refuses_other_options_by_name(finished: Path, capsys: pytest.CaptureFixture) -> None:
+    assert "--latent-dim 3: the run was started with 2" in refused(["--resume", finished, "--latent-dim", "3"], capsys)
+
+
+def test_resume_refuses_other_data(small_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data = tmp_path / "copy.csv"
+    data.write_bytes(small_csv.read_bytes())
+    arguments = ["--data", data, "--recipes", "gaussian", "--epochs", "1", *SMALL, "--run-dir", tmp_path / "run"]
+    assert run(fraud.main, [str(word) for word in arguments]) == 0
+    lines = data.read_text().splitlines()
+    data.write_text("\n".join(lines[:-1]) + "\n")
+    assert "not the rows that the run" in refused(["--resume", tmp_path / "run"], capsys)
+
+
+def test_resume_refuses_a_checkpoint_of_another_model(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "hidden_dims": [7]}))
+    line = refused(["--resume", folder], capsys, code=1)
+    assert "does not fit this model" in line
+    assert "Dense_0" in line
+
+
+def test_a_damaged_checkpoint_is_refused_in_one_line(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    for path in (folder / "checkpoints" / "gaussian" / "8" / "state").rglob("*"):
+        if path.is_file() and path.parent.name == "d":
+            path.write_bytes(path.read_bytes()[:50])
+    assert "can't read checkpoint 8" in refused(["--resume", folder], capsys, code=1)
+
+
+def test_no_frauds_still_trains(small_csv: Path, tmp_path: Path) -> None:
+    frame = pd.read_csv(small_csv)
+    frame[frame.Class == 0].to_csv(tmp_path / "genuine.csv", index=False)
+    arguments = ["--data", tmp_path / "genuine.csv", "--epochs", "1", *SMALL, "--run-dir", tmp_path / "run"]
+    assert run(fraud.main, [str(word) for word in arguments]) == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["recipes"]["gaussian"]["average_precision"] is None
+    assert any("No fraud among the test rows" in notice for notice in metrics["notices"])
+    assert not (tmp_path / "run" / "figures" / "curves.png").exists()
+
+
+def test_a_constant_feature_is_named(small_csv: Path, tmp_path: Path) -> None:
+    pd.read_csv(small_csv).assign(V7=0.1).to_csv(tmp_path / "constant.csv", index=False)
+    arguments = ["--data", tmp_path / "constant.csv", "--epochs", "2", *SMALL, "--run-dir", tmp_path / "run"]
+    assert run(fraud.main, [str(word) for word in arguments]) == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert any("V7" in notice for notice in metrics["notices"])
+    assert np.isfinite(metrics["recipes"]["report"]["threshold"])
+
+
+def test_more_rows_in_a_batch_than_there_are(small_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    line = refused(["--data", small_csv, "--batch-size", "4096", "--run-dir", tmp_path / "run"], capsys)
+    assert "--batch-size 4096" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_stops_the_run_in_one_line(small_csv: Path, tmp_path: Path) -> None:
+    # No file may grow past 20 kB, so the log runs full; a write then fails like on a full disk.
+    program = (
+        "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000));"
+        "sys.argv[0] = 'fraud'; runpy.run_module('experiments.fraud', run_name='__main__')"
+    )
+    command = [sys.executable, "-c", program, *resumable(small_csv, 20), "--run-dir", str(tmp_path / "run")]
+    result = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 1, result.stderr
+    assert result.stderr.count("error: ") == 1
+    assert f"in {tmp_path / 'run'}" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_simulated_rows_are_announced_everywhere(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    arguments = ["--data", "synthetic", "--epochs", "2", *SMALL, "--run-dir", str(tmp_path / "run")]
+    assert run(fraud.main, arguments) == 0
+    assert "SIMULATED DATA" in capsys.readouterr().out
+    assert "SIMULATED DATA" in (tmp_path / "run" / "report.html").read_text()
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["data"]["synthetic"] is True
+    assert any("SIMULATED DATA" in notice for notice in metrics["notices"])
+
+
+def test_a_short_run_on_real_rows_finds_frauds(real_transactions: Path, tmp_path: Path) -> None:
+    arguments = ["--data", str(real_transactions), "--recipes", "gaussian", "--epochs", "15", "--num-models", "2"]
+    assert run(fraud.main, [*arguments, "--run-dir", str(tmp_path / "run")]) == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    # Far below what a full run reaches (0.88 and more), far above chance (0.07).
+    assert metrics["recipes"]["gaussian"]["average_precision"] > 0.8
+    assert metrics["recipes"]["gaussian"]["roc_auc"] > 0.93
+    assert metrics["recipes"]["gaussian"]["active_latents"] >= 1

@@ -1,0 +1,162 @@
+"""The dense VAE: its size, its layers, and the bounds on its log variances."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import numpy_decode, numpy_encode
+
+from vae_jax.distributions import reparameterise
+from vae_jax.networks import (
+    OBSERVATION_LOG_VAR,
+    POSTERIOR_LOG_VAR,
+    count_parameters,
+    decode,
+    dense_vae,
+    encode,
+    soft_clip,
+)
+
+BOUNDS = [POSTERIOR_LOG_VAR, OBSERVATION_LOG_VAR]
+
+
+def init(vae, features=29):
+    # Compiled as one, which takes less time than compiling each of its operations.
+    return jax.jit(vae.init)(jax.random.key(0), jnp.zeros((1, features)), jnp.zeros((1, vae.latent_dim)))
+
+
+def highest(low, high):
+    """The supremum of `soft_clip`, derived from its definition: the lower bound's softplus still adds to `high`.
+
+    The rest is rounding: float32 numbers near 10 are 1e-6 apart.
+    """
+    return high + np.log1p(np.exp(low - high)) + 1e-6
+
+
+@pytest.fixture(scope="module")
+def vae():
+    """The transactions' VAE with a learned variance."""
+    return dense_vae(29, learned_variance=True)
+
+
+@pytest.fixture(scope="module")
+def params(vae):
+    return init(vae)
+
+
+def test_parameter_counts(params):
+    # Encoder 600 + 210 + 88 + 2 * 18 = 934; decoder 24 + 90 + 220 = 334, and 609 for each head.
+    assert count_parameters(params) == 934 + 334 + 2 * 609 == 2486
+    assert count_parameters(init(dense_vae(29))) == 934 + 334 + 609 == 1877
+
+
+def test_count_parameters_of_a_tree():
+    assert count_parameters({"a": jnp.zeros((2, 3)), "b": [jnp.zeros(()), jnp.zeros(4)]}) == 6 + 1 + 4
+    assert count_parameters({}) == 0
+
+
+def test_layer_shapes_by_name(params):
+    kernels = {
+        part: {name: layer["kernel"].shape for name, layer in layers.items()}
+        for part, layers in params["params"].items()
+    }
+    assert kernels == {
+        "encoder": {
+            "Dense_0": (29, 20),
+            "Dense_1": (20, 10),
+            "Dense_2": (10, 8),
+            "mean": (8, 2),
+            "log_var": (8, 2),
+        },
+        "decoder": {
+            "Dense_0": (2, 8),
+            "Dense_1": (8, 10),
+            "Dense_2": (10, 20),
+            "mean": (20, 29),
+            "log_var": (20, 29),
+        },
+    }
+    for layers in params["params"].values():
+        for layer in layers.values():
+            assert layer["bias"].shape == layer["kernel"].shape[1:]
+
+
+def test_encoder_and_decoder_are_the_float64_reference(vae, params, rng):
+    x, z = rng.normal(size=(6, 29)), rng.normal(size=(6, 2))
+    # float32 carries 7 digits, and four layers of sums of up to 29 terms lose one of them.
+    for actual, expected in zip(encode(vae, params, jnp.asarray(x)), numpy_encode(params, x), strict=True):
+        assert actual.shape == (6, 2)
+        np.testing.assert_allclose(actual, expected, atol=1e-5)
+    for actual, expected in zip(decode(vae, params, jnp.asarray(z)), numpy_decode(params, z), strict=True):
+        assert actual.shape == (6, 29)
+        np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def test_calling_the_vae_encodes_draws_by_the_noise_and_decodes(vae, params, rng):
+    x, noise = jnp.asarray(rng.normal(size=(6, 29))), jnp.asarray(rng.normal(size=(6, 2)))
+    posterior, observation = vae.apply(params, x, noise)
+    expected = encode(vae, params, x)
+    z = reparameterise(noise, *expected)
+    for actual, wanted in zip((*posterior, *observation), (*expected, *decode(vae, params, z)), strict=True):
+        np.testing.assert_array_equal(actual, wanted)
+
+
+def test_latent_dim_and_hidden_dims_are_free():
+    vae = dense_vae(3, hidden_dims=[7], latent_dim=5)
+    params = init(vae, features=3)
+    assert vae.latent_dim == 5
+    assert encode(vae, params, jnp.zeros((2, 3))).mean.shape == (2, 5)
+    assert decode(vae, params, jnp.zeros((2, 5))).mean.shape == (2, 3)
+
+
+def test_decoder_without_learned_variance_gives_none():
+    vae = dense_vae(29)
+    observation = decode(vae, init(vae), jnp.ones((4, 2)))
+    assert observation.mean.shape == (4, 29)
+    assert observation.log_var is None
+
+
+@pytest.mark.parametrize(("low", "high"), BOUNDS)
+def test_soft_clip_stays_inside_its_bounds(low, high):
+    x = jnp.concatenate([jnp.linspace(-50.0, 50.0, 2001), jnp.array([-1e30, -1e6, 1e6, 1e30])])
+    clipped = np.asarray(soft_clip(x, low, high), np.float64)
+    assert clipped.min() >= low - 1e-6
+    assert clipped.max() <= highest(low, high)
+
+
+@pytest.mark.parametrize(("low", "high"), BOUNDS)
+def test_soft_clip_is_the_identity_inside(low, high):
+    x = np.linspace(low, high, 401)
+    clipped = soft_clip(jnp.asarray(x, jnp.float32), low, high)
+    # log(1 + e^-d) < e^-d is what each bound takes from, or adds to, a value at distance d; the rest is rounding.
+    tolerance = np.exp(-(high - x)) + np.exp(-(x - low)) + 2e-6
+    np.testing.assert_array_less(np.abs(clipped - x), tolerance)
+
+
+@pytest.mark.parametrize(("low", "high"), BOUNDS)
+def test_soft_clip_never_decreases(low, high):
+    clipped = soft_clip(jnp.linspace(low - 5, high + 5, 201), low, high)
+    assert (jnp.diff(clipped) >= 0).all()
+
+
+@pytest.mark.parametrize(("low", "high"), BOUNDS)
+def test_soft_clip_gradient_is_positive_outside_and_one_inside(low, high):
+    gradient = jax.vmap(jax.grad(lambda x: soft_clip(x, low, high)))
+    outside = jnp.array([low - 10, low - 5, low - 1, low, high, high + 1, high + 5, high + 10])
+    assert (gradient(outside) > 0).all()
+    # In the middle each bound is at least 5 away, and takes at most e^-5 of the slope.
+    np.testing.assert_allclose(gradient(jnp.array([(low + high) / 2])), 1, atol=2 * np.exp(-5))
+
+
+@pytest.mark.parametrize("size", [1e6, -1e6])
+def test_log_variances_stay_inside_their_bounds_for_absurd_inputs(vae, params, size, rng):
+    # Random signs, so that some units are driven up and others down.
+    signs = rng.choice([-1.0, 1.0], size=(64, 29))
+    posterior = encode(vae, params, jnp.asarray(size * signs))
+    observation = decode(vae, params, jnp.asarray(size * signs[:, :2]))
+    for log_var, (low, high) in [(posterior.log_var, POSTERIOR_LOG_VAR), (observation.log_var, OBSERVATION_LOG_VAR)]:
+        assert np.asarray(log_var, np.float64).min() >= low - 1e-6
+        assert np.asarray(log_var, np.float64).max() <= highest(low, high)
+        # The input is absurd enough for both bounds to be at work.
+        assert log_var.min() < low + 0.01
+        assert log_var.max() > high - 0.01

@@ -1,0 +1,378 @@
+"""Scores against a closed form, against float64 NumPy, and against themselves in other chunks, orders and devices."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from helpers import FEATURES, assert_same, float64, numpy_decode, numpy_encode, stack, tiny_data, tiny_state, to_numpy
+from scipy import special, stats
+
+from vae_jax.networks import VAE, Gaussian, Observation, dense_vae
+from vae_jax.parallel import data_mesh
+from vae_jax.scoring import (
+    MIN_RESIDUAL_SD,
+    ROW_CHUNK,
+    measure_residual_sd,
+    reconstruction_probability,
+    score_models,
+    score_row,
+)
+
+SAMPLES = 8
+KEY = jax.random.key(11)
+# More than one chunk, and a remainder.
+ROWS = ROW_CHUNK + 45
+
+
+class LinearEncoder(nn.Module):
+    """q(z|x) = N(A x + a, diag(sd^2)) with a variance that does not depend on x."""
+
+    latent_dim: int
+    sd: tuple[float, ...]
+
+    @nn.compact
+    def __call__(self, x):
+        mean = nn.Dense(self.latent_dim, name="mean")(x)
+        return Gaussian(mean, jnp.broadcast_to(2 * jnp.log(jnp.array([self.sd])), mean.shape))
+
+
+class LinearDecoder(nn.Module):
+    """p(x|z) = N(W z + b, diag(sd^2)); without `sd` a mean alone."""
+
+    feature_dim: int
+    sd: tuple[float, ...] | None
+
+    @nn.compact
+    def __call__(self, z):
+        mean = nn.Dense(self.feature_dim, name="mean")(z)
+        if self.sd is None:
+            return Observation(mean, None)
+        return Observation(mean, jnp.broadcast_to(2 * jnp.log(jnp.array([self.sd])), mean.shape))
+
+
+class Linear:
+    """A linear Gaussian model, in which everything that scoring estimates has a closed form.
+
+    With z ~ q(z|x) the decoder's x is N(W m + b, W S W^T + diag(sd^2)), m the posterior mean and S its covariance.
+    """
+
+    def __init__(self):
+        self.latent_sd, self.sd = np.array([0.6, 0.3]), np.array([0.5, 0.8, 1.1])
+        self.vae = VAE(LinearEncoder(2, tuple(self.latent_sd)), LinearDecoder(3, tuple(self.sd)))
+        rng = np.random.default_rng(5)
+        shapes = jax.eval_shape(self.vae.init, KEY, jnp.zeros((1, 3)), jnp.zeros((1, 2)))
+        self.params = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape) / 2, jnp.float32), shapes)
+        parts = float64(self.params)["params"]
+        self.A, self.a = parts["encoder"]["mean"]["kernel"].T, parts["encoder"]["mean"]["bias"]
+        self.W, self.b = parts["decoder"]["mean"]["kernel"].T, parts["decoder"]["mean"]["bias"]
+        self.covariance = self.W @ np.diag(self.latent_sd**2) @ self.W.T + np.diag(self.sd**2)
+        # How the residual x - W m(x) - b changes with x.
+        self.slope = np.eye(3) - self.W @ self.A
+
+    def residual(self, x):
+        return x - (x @ self.A.T + self.a) @ self.W.T - self.b
+
+    def log_prob(self, x):
+        return stats.multivariate_normal.logpdf(self.residual(x), np.zeros(3), self.covariance)
+
+    def log_prob_gradient(self, x):
+        return -self.slope.T @ np.linalg.solve(self.covariance, self.residual(x))
+
+    def mean_log_prob_of_features(self, x):
+        # E log N(x_d; mean_d(z), sd_d^2) has the variance that z gives to mean_d as one more squared error.
+        spread = np.diag(self.W @ np.diag(self.latent_sd**2) @ self.W.T)
+        return stats.norm.logpdf(self.residual(x), 0, self.sd) - 0.5 * spread / self.sd**2
+
+    def mean_log_prob_gradient(self, x):
+        return -self.slope.T @ (self.residual(x) / self.sd**2)
+
+
+@pytest.fixture(scope="module")
+def linear():
+    return Linear()
+
+
+def test_scores_of_a_linear_model_are_its_closed_form_in_value_and_gradient(linear):
+    samples = 20_000
+    x = np.array([0.5, -0.4, 1.2])
+
+    def both(x):
+        scores = score_row(linear.vae, linear.params, x, KEY, samples)
+        return jnp.stack([scores.log_reconstruction_prob, scores.mean_log_prob]), scores
+
+    jacobian, scores = jax.jit(jax.jacrev(both, has_aux=True))(jnp.asarray(x, jnp.float32))
+
+    # How much each estimate scatters, from another 20,000 draws: z -> log p(x|z), its slope by x, and the weights
+    # p(x|z) / p(x) by which the logarithm of the mean averages.
+    noise = np.random.default_rng(0).normal(size=(samples, 2))
+    residual = linear.residual(x) - (noise * linear.latent_sd) @ linear.W.T
+    log_probs = stats.norm.logpdf(residual, 0, linear.sd)
+    slopes = -(residual / linear.sd**2) @ linear.slope
+    weights = np.exp(log_probs.sum(1) - linear.log_prob(x))
+
+    def tolerance(draws):
+        # Four standard errors: one test in some thousand seeds would fail by chance.
+        return 4 * draws.std(0) / np.sqrt(samples)
+
+    def check(actual, expected, draws):
+        np.testing.assert_array_less(np.abs(actual - expected), tolerance(draws))
+
+    check(scores.log_reconstruction_prob, linear.log_prob(x), weights)
+    check(scores.mean_log_prob, linear.mean_log_prob_of_features(x).sum(), log_probs.sum(1))
+    check(scores.contributions, linear.mean_log_prob_of_features(x), log_probs)
+    # The slope of the log of a mean is the weighted mean of slopes; it scatters as the weighted distance from it.
+    gradient = linear.log_prob_gradient(x)
+    check(jacobian[0], gradient, weights[:, None] * (slopes - gradient))
+    # The mean's slope does not: W A has taken z's part of every slope into the residual, which is linear in z.
+    check(jacobian[1], linear.mean_log_prob_gradient(x), slopes)
+    # The tolerances are small enough to tell the two scores apart.
+    assert tolerance(weights) < 0.05
+    assert linear.log_prob(x) - linear.mean_log_prob_of_features(x).sum() > 0.2
+
+
+def reference(params, x, row_numbers, key, num_samples, residual_sd=None):
+    """The three scores in float64 NumPy, by the definition, with the library's noise."""
+    scores = []
+    for row, number in zip(np.asarray(x, np.float64), row_numbers, strict=True):
+        mean, log_var = numpy_encode(params, row)
+        noise = np.asarray(jax.random.normal(jax.random.fold_in(key, number), (num_samples, len(mean))), np.float64)
+        decoded, log_var = numpy_decode(params, mean + np.exp(log_var / 2) * noise)
+        sd = np.exp(log_var / 2) if residual_sd is None else np.asarray(residual_sd, np.float64)
+        per_feature = stats.norm.logpdf(row, decoded, sd)
+        log_probs = per_feature.sum(1)
+        scores.append((special.logsumexp(log_probs) - np.log(num_samples), log_probs.mean(), per_feature.mean(0)))
+    return tuple(np.array(part) for part in zip(*scores, strict=True))
+
+
+@pytest.fixture(scope="module")
+def learned():
+    """A model with a variance of its own."""
+    return tiny_state(3)
+
+
+@pytest.fixture(scope="module")
+def fixed():
+    """A model that gives a mean alone."""
+    return tiny_state(3, learned_variance=False)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return tiny_data(ROWS), jnp.arange(1000, 1000 + ROWS)
+
+
+# The model is a constant, as it is in use; the number of rows decides what is compiled again.
+@functools.partial(jax.jit, static_argnums=(0, 5))
+def compiled(vae, params, x, row_numbers, key=KEY, num_samples=SAMPLES, residual_sd=None):
+    return reconstruction_probability(vae, params, x, row_numbers, key, num_samples, residual_sd)
+
+
+@pytest.fixture(scope="module")
+def whole(learned, rows):
+    """The scores of all rows in one call."""
+    return compiled(learned.vae, learned.params, *rows)
+
+
+def test_scores_are_the_float64_reference(learned, rows, whole):
+    expected = reference(learned.params, *rows, KEY, SAMPLES)
+    # float32 carries 7 digits of scores of order 10, and loses one in the sums.
+    for actual, wanted in zip(whole, expected, strict=True):
+        assert actual.shape == wanted.shape
+        np.testing.assert_allclose(actual, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_scores_with_residual_sd_are_the_float64_reference(fixed, rows):
+    residual_sd = jnp.array([0.1, 0.5, 1.0, 2.0])
+    x, row_numbers = rows[0][:20], rows[1][:20]
+    actual = compiled(fixed.vae, fixed.params, x, row_numbers, residual_sd=residual_sd)
+    expected = reference(fixed.params, x, row_numbers, KEY, SAMPLES, residual_sd)
+    # A sd of 0.1 makes scores of order 100 to 1,000, of which float32 carries 7 digits.
+    for got, wanted in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_residual_sd_goes_before_a_learned_variance(learned, rows):
+    x, row_numbers = rows[0][:20], rows[1][:20]
+    residual_sd = jnp.array([0.1, 0.5, 1.0, 2.0])
+    actual = compiled(learned.vae, learned.params, x, row_numbers, residual_sd=residual_sd)
+    expected = reference(learned.params, x, row_numbers, KEY, SAMPLES, residual_sd)
+    np.testing.assert_allclose(actual.mean_log_prob, expected[1], rtol=1e-5, atol=1e-5)
+
+
+def test_contributions_add_up_and_the_mean_of_logs_is_never_above_the_log_of_the_mean(whole):
+    assert whole.contributions.shape == (ROWS, FEATURES)
+    np.testing.assert_allclose(np.sum(whole.contributions, axis=1), whole.mean_log_prob, atol=1e-4)
+    # Jensen's inequality; the two come from different sums, whose rounding is 1e-5 of scores of order 10.
+    assert (np.asarray(whole.mean_log_prob) <= np.asarray(whole.log_reconstruction_prob) + 1e-4).all()
+    assert np.mean(whole.log_reconstruction_prob - whole.mean_log_prob) > 0.01
+
+
+def test_one_sample_makes_both_scores_the_same(learned, rows):
+    scores = compiled(learned.vae, learned.params, rows[0][:20], rows[1][:20], KEY, 1)
+    np.testing.assert_allclose(scores.log_reconstruction_prob, scores.mean_log_prob, rtol=1e-6)
+
+
+def take(scores, rows):
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[np.asarray(rows)], scores)
+
+
+def assert_same_scores(actual, expected):
+    """Equal up to the last digits of float32: chunks of other sizes are compiled to sums in other orders.
+
+    Scores are not equal in every bit; they would be if all rows went through a chunk of one size.
+    """
+    for (name, a), (_, e) in zip(to_numpy(actual), to_numpy(expected), strict=True):
+        np.testing.assert_allclose(a, e, rtol=1e-6, atol=1e-6, err_msg=name)
+
+
+def test_a_row_alone_scores_as_it_does_among_all(learned, rows, whole):
+    x, row_numbers = rows
+    # In the first chunk, at its edges, and in the remainder.
+    for row in (0, 1, 100, ROW_CHUNK - 1, ROW_CHUNK, ROWS - 1):
+        alone = compiled(learned.vae, learned.params, x[row : row + 1], row_numbers[row : row + 1])
+        assert_same_scores(alone, take(whole, [row]))
+
+
+def test_the_order_of_the_rows_does_not_matter(learned, rows, whole, rng):
+    x, row_numbers = rows
+    order = rng.permutation(ROWS)
+    shuffled = compiled(learned.vae, learned.params, x[order], row_numbers[order])
+    assert_same_scores(shuffled, take(whole, order))
+
+
+def test_the_other_rows_do_not_matter(learned, rows, whole):
+    x, row_numbers = rows
+    # The same number of rows, so that the same compiled function sees other neighbours; and a few of them alone.
+    others = x.at[::2].set(1e6)
+    scores = compiled(learned.vae, learned.params, others, row_numbers)
+    kept = np.arange(1, ROWS, 2)
+    assert_same(take(scores, kept), take(whole, kept))
+    few = np.array([3, 5, 200, 290])
+    assert_same_scores(compiled(learned.vae, learned.params, x[few], row_numbers[few]), take(whole, few))
+
+
+def test_a_row_scored_by_itself_without_chunks(learned, rows, whole):
+    row = 7
+    key = jax.random.fold_in(KEY, rows[1][row])
+    single = jax.jit(score_row, static_argnums=(0, 4))(learned.vae, learned.params, rows[0][row], key, SAMPLES)
+    assert_same_scores(single, take(whole, row))
+
+
+def test_scores_change_with_key_and_row_number(learned, rows, whole):
+    x, row_numbers = rows
+    assert_same(compiled(learned.vae, learned.params, x, row_numbers), whole)
+    for other in (
+        compiled(learned.vae, learned.params, x, row_numbers, jax.random.key(12)),
+        compiled(learned.vae, learned.params, x, row_numbers + 1),
+    ):
+        assert (np.asarray(other.log_reconstruction_prob) != np.asarray(whole.log_reconstruction_prob)).all()
+
+
+@pytest.mark.parametrize(("devices", "count"), [(1, 12), (4, 12), (4, 13), (4, 3)])
+def test_score_models_is_reconstruction_probability_of_each(rows, devices, count):
+    # 12 rows divide by 4 devices; 13 do not, and 3 leave one of them without any.
+    models = [tiny_state(3), tiny_state(4)]
+    x, row_numbers = rows[0][:count], rows[1][:count]
+    mesh = data_mesh(jax.devices()[:devices])
+    params = stack(*(model.params for model in models))
+    scores = score_models(models[0].vae, params, x, row_numbers, KEY, mesh, SAMPLES)
+    for number, model in enumerate(models):
+        expected = reference(model.params, x, row_numbers, KEY, SAMPLES)
+        single = compiled(model.vae, model.params, x, row_numbers)
+        for actual, wanted, in_float64 in zip(scores, single, expected, strict=True):
+            assert actual.shape == (2, *wanted.shape)
+            # Matrix products of two models at once may sum in another order: 1e-5 of scores of order 10.
+            np.testing.assert_allclose(actual[number], wanted, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(actual[number], in_float64, rtol=1e-5, atol=1e-5)
+
+
+def test_score_models_uses_each_models_residual_sd(fixed, rows):
+    x, row_numbers = rows[0][:6], rows[1][:6]
+    residual_sd = jnp.array([[0.1, 0.5, 1.0, 2.0], [1.0, 1.0, 3.0, 3.0]])
+    params = stack(fixed.params, fixed.params)
+    scores = score_models(fixed.vae, params, x, row_numbers, KEY, data_mesh(), SAMPLES, residual_sd)
+    for number in range(2):
+        expected = reference(fixed.params, x, row_numbers, KEY, SAMPLES, residual_sd[number])
+        for actual, wanted in zip(scores, expected, strict=True):
+            np.testing.assert_allclose(actual[number], wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_row_a_thousand_sd_away_has_a_finite_score(fixed, learned, rows):
+    x, row_numbers = jnp.full((20, FEATURES), 1000.0), rows[1][:20]
+    scores = compiled(fixed.vae, fixed.params, x, row_numbers, residual_sd=jnp.ones(FEATURES))
+    expected = reference(fixed.params, x, row_numbers, KEY, SAMPLES, jnp.ones(FEATURES))
+    # A density of e^-100,000 and less, where float32 ends at e^-103.
+    assert (np.asarray(scores.log_reconstruction_prob) < -1e5).all()
+    # Scores of order 1e6, of which float32 carries 7 digits.
+    for actual, wanted in zip(scores, expected, strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol=1e-5)
+    for part in compiled(learned.vae, learned.params, x, row_numbers):
+        assert np.isfinite(part).all()
+
+
+@pytest.fixture(scope="module")
+def constant():
+    """A decoder that gives (1, 2, 3) whatever z is, so that the residuals are known."""
+    vae = VAE(LinearEncoder(2, (1.0, 1.0)), LinearDecoder(3, None))
+    shapes = jax.eval_shape(vae.init, KEY, jnp.zeros((1, 3)), jnp.zeros((1, 2)))
+    params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes)
+    params["params"]["decoder"]["mean"]["bias"] = jnp.array([1.0, 2.0, 3.0])
+    return vae, params
+
+
+def test_measure_residual_sd_by_hand(constant):
+    x = jnp.array([[1.0, 5.0, 3.0], [1.0, 6.0, 3.002]])
+    sd = measure_residual_sd(*constant, x, jnp.arange(2), KEY)
+    # sqrt((3^2 + 4^2) / 2); a feature that never differs gets the floor, and so does sqrt(0.002^2 / 2) = 0.0014 not.
+    np.testing.assert_allclose(sd, [MIN_RESIDUAL_SD, np.sqrt(12.5), 0.002 / np.sqrt(2)], rtol=1e-3)
+    assert sd[0] == np.float32(1e-3)
+
+
+def test_measure_residual_sd_over_chunks(constant, rng):
+    x = rng.normal(size=(ROWS, 3)).astype(np.float32)
+    sd = jax.jit(measure_residual_sd, static_argnums=0)(*constant, jnp.asarray(x), jnp.arange(ROWS), KEY)
+    np.testing.assert_allclose(sd, np.sqrt(((x - np.array([1.0, 2.0, 3.0])) ** 2).mean(0)), rtol=1e-5)
+
+
+def test_measure_residual_sd_draws_one_latent_for_each_row_number(fixed, rows):
+    x, row_numbers = np.asarray(rows[0][:20], np.float64), rows[1][:20]
+    sd = jax.jit(measure_residual_sd, static_argnums=0)(fixed.vae, fixed.params, rows[0][:20], row_numbers, KEY)
+    mean, log_var = numpy_encode(fixed.params, x)
+    noise = np.array([jax.random.normal(jax.random.fold_in(KEY, number), (1, 2))[0] for number in row_numbers])
+    decoded, _ = numpy_decode(fixed.params, mean + np.exp(log_var / 2) * noise)
+    np.testing.assert_allclose(sd, np.sqrt(((x - decoded) ** 2).mean(0)), rtol=1e-5)
+
+
+def test_a_score_without_any_variance_is_refused(fixed, rows):
+    x, row_numbers = rows[0][:2], rows[1][:2]
+    with pytest.raises(ValueError, match="residual_sd"):
+        score_row(fixed.vae, fixed.params, x[0], KEY)
+    with pytest.raises(ValueError, match="residual_sd"):
+        reconstruction_probability(fixed.vae, fixed.params, x, row_numbers, KEY)
+    with pytest.raises(ValueError, match="residual_sd"):
+        score_models(fixed.vae, stack(fixed.params), x, row_numbers, KEY, data_mesh())
+
+
+def test_memory_does_not_grow_with_samples_times_rows(learned):
+    features, samples, models = 29, 100, 2
+    vae = dense_vae(features, learned_variance=True)
+    params = jax.eval_shape(vae.init, KEY, jnp.zeros((1, features)), jnp.zeros((1, 2)))
+    params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((models, *leaf.shape), leaf.dtype), params)
+
+    def temporary_bytes(rows):
+        x = jax.ShapeDtypeStruct((rows, features), jnp.float32)
+        numbers = jax.ShapeDtypeStruct((rows,), jnp.int32)
+        mesh = data_mesh(jax.devices()[:1])
+        compiled = score_models.lower(vae, params, x, numbers, KEY, mesh, samples).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    few, many = 2_000, 20_000
+    # Inputs and outputs are each a float per row and feature, and more; a copy or two of them is allowed.
+    in_and_out = 4 * many * (features + 1 + models * (features + 2))
+    bytes_of_many = temporary_bytes(many)
+    assert bytes_of_many <= 2 * temporary_bytes(few) + 2 * in_and_out
+    # The decoder's means for every sample of every row would be 464 MB.
+    assert bytes_of_many < 4 * models * samples * many * features / 4
