@@ -35,9 +35,16 @@ jax_extra() {
   fi
 }
 
+# Prints which of the packages that everything needs an existing interpreter lacks.
+find_missing='
+from importlib.util import find_spec
+needed = "jax flax optax orbax numpy pandas sklearn matplotlib tyro rich jinja2 tensorboardX".split()
+print(", ".join(name for name in needed if not find_spec(name)))
+'
+
 require_python() {
   "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
-    fail "Python 3.11 or newer is needed; $1 is $("$1" --version 2>&1 || true). Name another with VAE_JAX_PYTHON"
+    fail "Python 3.11 or newer is needed; $1 is $("$1" --version 2>&1 | head -n 1). Name another with VAE_JAX_PYTHON"
 }
 
 # Installs the named requirements files into .venv, unless that was done already with the same contents.
@@ -50,7 +57,9 @@ install() {
     return
   fi
   (
-    flock 9 # two first calls at once must not install over each other
+    if command -v flock >/dev/null; then
+      flock 9 # two first calls at once must not install over each other
+    fi
     if ! "$venv/bin/python" -c '' 2>/dev/null; then
       echo "making the environment in $venv" >&2
       rm -rf "$venv"
@@ -87,7 +96,10 @@ esac
 if [ -n "${VAE_JAX_PYTHON:-}" ]; then
   command -v "$VAE_JAX_PYTHON" >/dev/null || fail "VAE_JAX_PYTHON=$VAE_JAX_PYTHON: no such program"
   require_python "$VAE_JAX_PYTHON"
-  python="$VAE_JAX_PYTHON"
+  python="$(command -v "$VAE_JAX_PYTHON")"
+  [[ "$python" == /* ]] || python="$PWD/$python"
+  missing="$("$python" -c "$find_missing")"
+  [ -z "$missing" ] || fail "VAE_JAX_PYTHON=$VAE_JAX_PYTHON lacks $missing; install requirements.txt into it"
 else
   python="$venv/bin/python"
   install "$root/requirements.txt"

@@ -81,8 +81,13 @@ def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> i
       0; 2 for a user's mistake; 1 for a run that failed; 128 + the signal's number where one stopped it.
     """
     try:
-        command(arguments)
+        try:
+            command(arguments)
+        finally:
+            sys.stdout.flush()  # here, where a reader that has left can still be handled
         return 0
+    except SystemExit as end:  # --help
+        return end.code if isinstance(end.code, int) else 0
     except UsageError as error:
         return _say(error, USAGE_ERROR)
     except RunError as error:

@@ -93,6 +93,7 @@ def draw_histogram(path: Path, scores: np.ndarray, labels: np.ndarray, measures:
             axes.hist(kind, edges, color=colour, alpha=0.65, label=f"{name} ({len(kind):,})")
         axes.axvline(boundary, color=BOUNDARY, linewidth=2, label=f"boundary ({boundary:.1f})")
         axes.set_yscale("log")
+        axes.set_ylim(bottom=0.6)  # so that a bar of one row has a height
         axes.set_ylabel("test rows (log scale)")
         axes.set_xlabel("log reconstruction probability in nats (higher = more normal)")
         axes.set_xscale("function", functions=(compress, stretch))

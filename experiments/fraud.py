@@ -79,7 +79,7 @@ def start(arguments: Sequence[str]) -> tuple[FraudConfig, Inputs, runs.Run]:
 def _fill_in_resume(arguments: Sequence[str]) -> list[str]:
     """Lets `--resume` stand without a value for the latest run."""
     filled = []
-    for word, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+    for word, following in zip(arguments, [*arguments, "--"][1:], strict=True):
         filled.append(word)
         if word == "--resume" and following.startswith("--"):
             filled.append(runs.LATEST)

@@ -70,7 +70,7 @@ class FraudConfig:
 def check(config: FraudConfig) -> None:
     """Raises UsageError, naming the option, for a value that can't be used."""
     positive = ("latent_dim", "report_weight", "epochs", "batch_size", "learning_rate", "num_models", "num_samples")
-    rules = [(name, getattr(config, name) > 0, "more than 0") for name in (*positive, "save_every")]
+    rules = [(name, 0 < getattr(config, name) < math.inf, "more than 0") for name in (*positive, "save_every")]
     rules += [
         ("hidden_dims", config.hidden_dims and min(config.hidden_dims) > 0, "one or more widths above 0"),
         ("input_noise", 0 <= config.input_noise < math.inf, "0 or more"),

@@ -6,6 +6,7 @@ import io
 import sys
 import time
 from types import TracebackType
+from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -14,12 +15,18 @@ LINES = 20  # plain lines over a whole run, at most
 PLAIN_WIDTH = 120  # columns, where no terminal says its own
 
 
-def console() -> Console:
-    """Returns the console for all output; its width is fixed where there is no terminal."""
+def console(file: IO[str] | None = None) -> Console:
+    """Returns the console for all output, on stdout by default; its width is fixed where there is no terminal."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # or a log file shows nothing for minutes
-    output = Console(highlight=False)
-    return output if output.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+    plain: dict[str, Any] = {
+        "highlight": False,
+        "markup": False,
+        "emoji": False,
+        "file": file,
+    }  # a path may hold [brackets] and :colons:
+    output = Console(**plain)
+    return output if output.is_terminal else Console(**plain, width=PLAIN_WIDTH)
 
 
 class EpochProgress:

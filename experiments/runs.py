@@ -44,8 +44,12 @@ class Run:
         path = self.path(name)
         partial = path.with_name(path.name + ".partial")
         with disk_errors(self.folder):
-            partial.write_text(text, encoding="utf-8")
-            os.replace(partial, path)
+            try:
+                partial.write_text(text, encoding="utf-8")
+                os.replace(partial, path)
+            except OSError:
+                partial.unlink(missing_ok=True)
+                raise
 
     def read_json(self, name: str) -> Any:
         """Reads a JSON file of the run; a missing or damaged one is refused in one line."""
@@ -88,8 +92,8 @@ def reopen(experiment: str, name: str) -> Run:
     Raises:
       UsageError: if there is no such run, or another process has it open.
     """
-    candidates = [ROOT / experiment / name, Path(name)]
-    folder = next((folder for folder in candidates if (folder / CONFIG).is_file()), None)
+    candidates = dict.fromkeys([ROOT / experiment / name, Path(name)])
+    folder = next((folder for folder in candidates if _holds_run(folder)), None)
     if folder is None:
         raise UsageError(f"--resume {name}: no run at {' or '.join(str(folder) for folder in candidates)}")
     with disk_errors(folder, UsageError):
@@ -99,6 +103,8 @@ def reopen(experiment: str, name: str) -> Run:
 def read_config(run: Run, config_type: type) -> Any:
     """Reads the config of a run back into its dataclass; refuses one with other fields by their names."""
     record = run.read_json(CONFIG)
+    if not isinstance(record, dict):
+        raise UsageError(f"{run.folder / CONFIG}: damaged (not a JSON object)")
     names = {field.name for field in dataclasses.fields(config_type)}
     if different := sorted(names ^ record.keys()):
         raise UsageError(f"{run.folder / CONFIG}: made by another version; differs in {', '.join(different)}")
@@ -133,6 +139,13 @@ def _empty_folder(folder: Path) -> Path:
     if any(folder.iterdir()):
         raise UsageError(f"--run-dir {folder}: not empty; continue that run with --resume {folder}, or name another")
     return folder
+
+
+def _holds_run(folder: Path) -> bool:
+    try:
+        return (folder / CONFIG).is_file()
+    except OSError:  # a name that is too long, for example
+        return False
 
 
 def _open(folder: Path) -> Run:

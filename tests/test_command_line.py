@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from experiments.command_line import Interrupted, RunError, UsageError, parse, run
 from experiments.fraud import _fill_in_resume, announce
 from experiments.fraud_config import FraudConfig, check
 from experiments.fraud_recipes import Inputs
+from experiments.progress import console
 from experiments.runs import Run
 from vae_jax.data.scaling import Scaler
 from vae_jax.data.splits import Split
@@ -248,7 +248,7 @@ def test_paths_are_printed_as_they_are(name):
     features = np.arange(6.0)[:, None]
     table = Transactions(features, np.array([0, 0, 0, 0, 0, 1]), features[:, 0], ("V1",), f"/data/{name}/cards.csv")
     split = Split(np.array([0, 1]), np.array([2, 3]), np.array([4, 5]))
-    output = Console(file=io.StringIO(), width=120)
+    output = console(io.StringIO())
     announce(
         FraudConfig(),
         Inputs(table, split, Scaler.fit(features, ("V1",)), features),

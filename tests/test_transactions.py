@@ -205,6 +205,12 @@ def test_cell_that_is_no_finite_number_is_named(tmp_path, value):
     assert message.endswith(" is not a finite number")
 
 
+def test_cell_that_is_too_large_is_named(tmp_path):
+    path = tmp_path / "creditcard.csv"
+    path.write_bytes(with_cell(3, "V5", "1e200"))
+    assert refusal(path) == "row 3 (line 5), column V5: '1e+200' is beyond ±1e+30"
+
+
 @pytest.mark.parametrize("value", ["", " ", '""'])
 def test_blank_cell_is_named(tmp_path, value):
     path = tmp_path / "creditcard.csv"

@@ -72,7 +72,9 @@ def split_rows(
         _assign(part, rng.permutation(np.flatnonzero(~is_fraud)), TRAIN_SHARE, VALIDATION_SHARE)
         _assign(part, rng.permutation(np.flatnonzero(is_fraud)), 0.0, FRAUD_VALIDATION_SHARE)
     else:
-        _assign(part, np.argsort(time[first], kind="stable"), TRAIN_SHARE, VALIDATION_SHARE)
+        earliest = np.full(len(first), np.inf)
+        np.minimum.at(earliest, group, time)
+        _assign(part, np.argsort(earliest, kind="stable"), TRAIN_SHARE, VALIDATION_SHARE)
     part = part[group]
     # In a split by time, frauds in the training period are used for nothing.
     split = Split(

@@ -12,6 +12,7 @@ import io
 import os
 import threading
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ COLUMNS = (TIME, *FEATURES, LABEL)
 FILE_NAME = "creditcard.csv"
 KAGGLE_SET = "mlg-ulb/creditcardfraud"
 NETWORK_TIMEOUT = 5.0  # seconds
+LARGEST_CELL = 1e30  # the square of a larger number is infinite in float32, and its standard deviation in float64
 
 
 @dataclass(frozen=True)
@@ -156,9 +158,12 @@ def read_csv(path: str | Path) -> pd.DataFrame:
 
     path = Path(path)
     text = _text(path)
-    header = text.partition("\n")[0].rstrip("\r")
+    header = text.partition("\n")[0]
     separator = ";" if header.count(";") > header.count(",") else ","
-    names = [name.strip() for name in next(csv.reader([header], delimiter=separator), [])]
+    try:
+        names = [name.strip() for name in next(csv.reader([header], delimiter=separator), [])]
+    except csv.Error:
+        names = []
     _check_columns(path, names)
     frame = _parse(path, text, names, separator)
     frame = pd.DataFrame({name: _numbers(path, frame[name]) for name in COLUMNS})
@@ -183,8 +188,10 @@ def _text(path: Path) -> str:
             content = gzip.decompress(content)
         elif content[:2] == b"PK":
             content = _only_csv(path, content)
-    except (OSError, EOFError, zipfile.BadZipFile, ValueError) as error:
-        raise DataError(f"{path}: damaged or truncated archive ({error})") from None
+    except DataError:
+        raise
+    except (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: damaged, truncated or unsupported archive ({error})") from None
     if not content.strip():
         raise DataError(f"{path}: the file is empty")
     try:
@@ -193,7 +200,8 @@ def _text(path: Path) -> str:
         text = "\0"
     if "\0" in text:
         raise DataError(f"{path}: not a text file")
-    return text
+    # Blank lines at the end are harmless; line ends may be Windows's or the old Macintosh's.
+    return text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n") + "\n"
 
 
 def _only_csv(path: Path, content: bytes) -> bytes:
@@ -224,6 +232,7 @@ def _check_columns(path: Path, names: list[str]) -> None:
 def _parse(path: Path, text: str, names: list[str], separator: str) -> pd.DataFrame:
     import pandas as pd
 
+    rows = text.partition("\n")[2]
     try:
         frame = pd.read_csv(
             io.StringIO(text),
@@ -235,7 +244,9 @@ def _parse(path: Path, text: str, names: list[str], separator: str) -> pd.DataFr
             low_memory=False,
         )
     except pd.errors.EmptyDataError:
-        raise DataError(f"{path}: a header, but no rows") from None
+        raise DataError(
+            f"{path}: {_where(0, names[0]) + ': blank' if rows.strip() else 'a header, but no rows'}"
+        ) from None
     except (pd.errors.ParserError, ValueError) as error:
         raise DataError(f"{path}: {str(error).splitlines()[0]}") from None
     if frame.shape[1] != len(names):
@@ -244,17 +255,18 @@ def _parse(path: Path, text: str, names: list[str], separator: str) -> pd.DataFr
 
 
 def _numbers(path: Path, column: Any) -> np.ndarray:
-    """Returns a column as finite float64, or names its first bad cell."""
+    """Returns a column as float64 within bounds, or names its first bad cell."""
     import pandas as pd
 
     numbers = np.asarray(pd.to_numeric(column, errors="coerce"), np.float64)
-    bad = ~np.isfinite(numbers)
+    bad = ~(np.abs(numbers) <= LARGEST_CELL)  # true for NaN, too
     if bad.any():
         row = int(bad.argmax())
         cell: Any = column.iloc[row]
         blank = pd.isna(cell) or not str(cell).strip()
         hint = "blank (is the file truncated?)" if blank and row == len(column) - 1 else "blank"
-        what = hint if blank else f"{str(cell)[:40]!r} is not a finite number"
+        wrong = f"is beyond ±{LARGEST_CELL:g}" if np.isfinite(numbers[row]) else "is not a finite number"
+        what = hint if blank else f"{str(cell)[:40]!r} {wrong}"
         raise DataError(f"{path}: {_where(row, column.name)}: {what}")
     return numbers
 

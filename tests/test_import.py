@@ -1,0 +1,46 @@
+"""What importing the package costs and offers."""
+
+import subprocess
+import sys
+
+import vae_jax
+
+ADDED_BY_IMPORT = """
+import sys
+import jax, flax, optax, numpy
+before = set(sys.modules)
+import vae_jax
+print(*(name for name in sys.modules if name not in before))
+"""
+
+
+def test_import_needs_jax_flax_optax_and_numpy_alone():
+    # A fresh interpreter: here, other tests have long imported everything.
+    result = subprocess.run([sys.executable, "-c", ADDED_BY_IMPORT], capture_output=True, text=True, check=True)
+    added = result.stdout.split()
+    assert "vae_jax" in added
+    packages = {name.partition(".")[0] for name in added} - set(sys.stdlib_module_names)
+    assert packages == {"vae_jax"}
+    # SciPy's top level comes with jax, but its statistics take as long to import as all of the rest.
+    assert not [name for name in added if name.startswith("scipy.")]
+    # Orbax and the readers wait until they are used.
+    assert "vae_jax.checkpoints" not in added
+    assert "vae_jax.data" not in added
+
+
+def test_every_public_name_exists_and_is_documented():
+    assert len(set(vae_jax.__all__)) == len(vae_jax.__all__)
+    for name in vae_jax.__all__:
+        value = getattr(vae_jax, name)
+        if isinstance(value, str):
+            assert name == "__version__"
+        elif type(value).__module__ == "jax.sharding" or type(value).__name__ == "PartitionSpec":
+            assert name in ("replicated", "sharded")
+        else:
+            # Not the docstring that dataclasses and named tuples make of their own signature.
+            assert value.__doc__, name
+            assert not value.__doc__.startswith(f"{name}("), name
+
+
+def test_version_is_a_version():
+    assert all(part.isdigit() for part in vae_jax.__version__.split(".")[:2])
