@@ -17,20 +17,20 @@ Boundary = Literal["quantile", "tukey", "mad", "mean-sigma", "gpd", "best-f1"]
 
 @dataclass(frozen=True)
 class FraudConfig:
-    """Find card frauds by the reconstruction probability of a small VAE. The defaults are the report's."""
+    """Find card frauds by the reconstruction probability of a small VAE. Defaults are the report's, if it names one."""
 
     data: str = "auto"
-    """Where the transactions come from: auto, kaggle, synthetic, or a CSV file (plain, gzip or zip). auto takes the
-    first of $VAE_JAX_DATA/creditcard/creditcard.csv, data/creditcard/creditcard.csv, a download from Kaggle, and,
-    without a network, the built-in simulated set."""
+    """Where the transactions come from: auto, kaggle, synthetic, or a CSV file (plain, gzip or zip). auto takes the \
+first of $VAE_JAX_DATA/creditcard/creditcard.csv, data/creditcard/creditcard.csv, a download from Kaggle, and, \
+without a network, the built-in simulated set."""
     keep_time: bool = False
     """Keep the column Time (seconds) as a feature; the report drops it."""
     split: Literal["random", "time"] = "random"
-    """How rows are divided: random (genuine rows 70/10/20 into training, validation and test; frauds 20/80 into
-    validation and test) or time (first 70 %, next 10 %, last 20 %; frauds removed from training)."""
+    """How rows are divided: random (genuine rows 70/10/20 into training, validation and test; frauds 20/80 into \
+validation and test) or time (first 70 %, next 10 %, last 20 %; frauds removed from training)."""
     recipes: tuple[Recipe, ...] = ("report", "gaussian")
-    """Which models to train: report (weight * RMSE + KL, standard deviations measured on validation rows) and
-    gaussian (negative ELBO with learned variances)."""
+    """Which models to train: report (weight * RMSE + KL, standard deviations measured on validation rows) and \
+gaussian (negative ELBO with learned variances)."""
     hidden_dims: tuple[int, ...] = (20, 10, 8)
     """Widths of the encoder's hidden layers; the decoder has them reversed."""
     latent_dim: int = 2
@@ -40,8 +40,8 @@ class FraudConfig:
     kl_warmup: float = 0.8
     """Share of the epochs over which the gaussian recipe's KL weight rises from 0 to 1."""
     input_noise: float = 0.3
-    """Standard deviation of the noise on the encoder's input while the gaussian recipe trains, in units of standardised
-    features."""
+    """Standard deviation of the noise on the encoder's input while the gaussian recipe trains, in units of \
+standardised features."""
     epochs: int = 1000
     """Passes over the training rows."""
     batch_size: int = 128
@@ -49,8 +49,8 @@ class FraudConfig:
     learning_rate: float = 1e-3
     """Learning rate of NAdam."""
     num_models: int = 1
-    """Number of independently initialised models of each recipe, trained as one program; their averaged score is the
-    headline one."""
+    """Number of independently initialised models of each recipe, trained as one program; their averaged score is the \
+headline one."""
     num_samples: int = 100
     """Latent samples for the score of a row."""
     boundary: Boundary = "quantile"
