@@ -28,6 +28,8 @@ from vae_jax.training import TrainState, create_train_state, stream_key, train_e
 
 # A feature's extreme, whose size bounds its standard deviation, is this quantile of its absolute values.
 EXTREME = 0.999
+# Bound on the gaussian recipe's posterior means, in standard deviations of the prior.
+MEAN_BOUND = 4.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def prepare(config: FraudConfig) -> Inputs:
         raise UsageError(f"--batch-size {config.batch_size}: more than the {len(split.train)} training rows")
     if config.boundary == "best-f1" and not table.labels[split.validation].any():
         raise UsageError("--boundary best-f1: there is no fraud among the validation rows; use another rule")
-    scaler = Scaler.fit(table.features[split.train], table.feature_names)
+    scaler = Scaler.fit(table.features[split.train], table.feature_names, config.limit)
     return Inputs(table, split, scaler, scaler.transform(table.features))
 
 
@@ -89,6 +91,7 @@ def initial_state(recipe: Recipe, config: FraudConfig, inputs: Inputs) -> TrainS
             config.latent_dim,
             learned_variance=True,
             largest_sd=largest_sd(inputs.x[inputs.split.train]),
+            mean_bound=MEAN_BOUND,
         ),
     }[recipe]
     steps = config.epochs * (len(inputs.split.train) // config.batch_size)

@@ -28,7 +28,7 @@ class SweepConfig:
 
     data: str = "auto"
     """Where the transactions come from, as for the fraud command."""
-    weights: tuple[float, ...] = (1, 3, 10, 30, 100, 300, 1000, 3000)
+    weights: tuple[float, ...] = (1, 10, 30, 100, 300, 1000, 3000, 10000)
     """Weights to measure."""
     epochs: int = 200
     """Passes over the training rows."""

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vae_jax.networks import OBSERVATION_LOG_VAR, POSTERIOR_LOG_VAR, dense_vae
+from vae_jax.networks import OBSERVATION_LOG_VAR, POSTERIOR_LOG_VAR, VAE, dense_vae
 from vae_jax.objectives import Objective, gaussian
-from vae_jax.training import TrainState, create_train_state
+from vae_jax.training import TrainState
 
 FEATURES = 4
 GAUSSIAN = Objective(gaussian)
@@ -24,6 +24,19 @@ def tiny_data(rows: int, features: int = FEATURES, seed: int = 0) -> jax.Array:
     return jnp.asarray(x, jnp.float32)
 
 
+def random_params(vae: VAE, feature_dim: int, seed: int = 0) -> Any:
+    """Parameters of the module's own shapes, drawn by NumPy: compiling their initialisation would take seconds.
+
+    Unlike the module's own, biases are not 0, so that forgetting one shows.
+    """
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(vae.init, jax.random.key(0), jnp.zeros((1, feature_dim)), jnp.zeros((1, vae.latent_dim)))
+    # Of the size that keeps each layer's output at the scale of its input.
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(rng.normal(size=leaf.shape) / np.sqrt(leaf.shape[0]), leaf.dtype), shapes
+    )
+
+
 @functools.cache
 def tiny_state(
     seed: int = 0,
@@ -32,14 +45,11 @@ def tiny_state(
     learned_variance: bool = True,
     hidden: tuple[int, ...] = (5,),
 ) -> TrainState:
-    """A VAE of one hidden layer, by default with the Gaussian likelihood and Adam."""
+    """A VAE of one hidden layer at step 0, by default with the Gaussian likelihood and Adam."""
     vae = dense_vae(FEATURES, hidden, 2, learned_variance)
-    state = _create(jax.random.key(seed), vae, GAUSSIAN, ADAM, (FEATURES,)).replace(objective=objective)
-    return state if optimizer is ADAM else state.replace(optimizer=optimizer, opt_state=optimizer.init(state.params))
-
-
-# Compiled as one, and not again for another optimiser: that takes less time than compiling each of its operations.
-_create = jax.jit(create_train_state, static_argnums=(1, 2, 3, 4))
+    params = random_params(vae, FEATURES, seed)
+    key, step = jax.random.key(seed), jnp.zeros((), jnp.int32)
+    return TrainState(step, params, optimizer.init(params), key, vae, objective, optimizer)
 
 
 def stack(*trees: Any) -> Any:

@@ -1,10 +1,12 @@
 """The dense VAE: its size, its layers, and the bounds on its log variances."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import numpy_decode, numpy_encode
+from helpers import numpy_decode, numpy_encode, random_params
 
 from vae_jax.distributions import reparameterise
 from vae_jax.networks import (
@@ -17,12 +19,13 @@ from vae_jax.networks import (
     soft_clip,
 )
 
+# The same everywhere, so that each operation is compiled once.
+BATCH = 64
 BOUNDS = [POSTERIOR_LOG_VAR, OBSERVATION_LOG_VAR]
 
 
-def init(vae, features=29):
-    # Compiled as one, which takes less time than compiling each of its operations.
-    return jax.jit(vae.init)(jax.random.key(0), jnp.zeros((1, features)), jnp.zeros((1, vae.latent_dim)))
+def shapes(vae, features=29):
+    return jax.eval_shape(vae.init, jax.random.key(0), jnp.zeros((1, features)), jnp.zeros((1, vae.latent_dim)))
 
 
 def highest(low, high):
@@ -41,13 +44,13 @@ def vae():
 
 @pytest.fixture(scope="module")
 def params(vae):
-    return init(vae)
+    return random_params(vae, 29)
 
 
 def test_parameter_counts(params):
     # Encoder 600 + 210 + 88 + 2 * 18 = 934; decoder 24 + 90 + 220 = 334, and 609 for each head.
     assert count_parameters(params) == 934 + 334 + 2 * 609 == 2486
-    assert count_parameters(init(dense_vae(29))) == 934 + 334 + 609 == 1877
+    assert count_parameters(random_params(dense_vae(29), 29)) == 934 + 334 + 609 == 1877
 
 
 def test_count_parameters_of_a_tree():
@@ -55,10 +58,10 @@ def test_count_parameters_of_a_tree():
     assert count_parameters({}) == 0
 
 
-def test_layer_shapes_by_name(params):
+def test_layer_shapes_by_name(vae):
     kernels = {
         part: {name: layer["kernel"].shape for name, layer in layers.items()}
-        for part, layers in params["params"].items()
+        for part, layers in shapes(vae)["params"].items()
     }
     assert kernels == {
         "encoder": {
@@ -76,24 +79,24 @@ def test_layer_shapes_by_name(params):
             "log_var": (20, 29),
         },
     }
-    for layers in params["params"].values():
+    for layers in shapes(vae)["params"].values():
         for layer in layers.values():
             assert layer["bias"].shape == layer["kernel"].shape[1:]
 
 
 def test_encoder_and_decoder_are_the_float64_reference(vae, params, rng):
-    x, z = rng.normal(size=(6, 29)), rng.normal(size=(6, 2))
+    x, z = rng.normal(size=(BATCH, 29)), rng.normal(size=(BATCH, 2))
     # float32 carries 7 digits, and four layers of sums of up to 29 terms lose one of them.
     for actual, expected in zip(encode(vae, params, jnp.asarray(x)), numpy_encode(params, x), strict=True):
-        assert actual.shape == (6, 2)
+        assert actual.shape == (BATCH, 2)
         np.testing.assert_allclose(actual, expected, atol=1e-5)
     for actual, expected in zip(decode(vae, params, jnp.asarray(z)), numpy_decode(params, z), strict=True):
-        assert actual.shape == (6, 29)
+        assert actual.shape == (BATCH, 29)
         np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
 def test_calling_the_vae_encodes_draws_by_the_noise_and_decodes(vae, params, rng):
-    x, noise = jnp.asarray(rng.normal(size=(6, 29))), jnp.asarray(rng.normal(size=(6, 2)))
+    x, noise = jnp.asarray(rng.normal(size=(BATCH, 29))), jnp.asarray(rng.normal(size=(BATCH, 2)))
     posterior, observation = vae.apply(params, x, noise)
     expected = encode(vae, params, x)
     z = reparameterise(noise, *expected)
@@ -103,15 +106,16 @@ def test_calling_the_vae_encodes_draws_by_the_noise_and_decodes(vae, params, rng
 
 def test_latent_dim_and_hidden_dims_are_free():
     vae = dense_vae(3, hidden_dims=[7], latent_dim=5)
-    params = init(vae, features=3)
     assert vae.latent_dim == 5
-    assert encode(vae, params, jnp.zeros((2, 3))).mean.shape == (2, 5)
-    assert decode(vae, params, jnp.zeros((2, 5))).mean.shape == (2, 3)
+    params = shapes(vae, features=3)
+    assert params["params"]["encoder"]["Dense_0"]["kernel"].shape == (3, 7)
+    assert jax.eval_shape(partial(encode, vae), params, jnp.zeros((2, 3))).mean.shape == (2, 5)
+    assert jax.eval_shape(partial(decode, vae), params, jnp.zeros((2, 5))).mean.shape == (2, 3)
 
 
 def test_decoder_without_learned_variance_gives_none():
     vae = dense_vae(29)
-    observation = decode(vae, init(vae), jnp.ones((4, 2)))
+    observation = jax.eval_shape(partial(decode, vae), shapes(vae), jnp.ones((4, 2)))
     assert observation.mean.shape == (4, 29)
     assert observation.log_var is None
 
@@ -151,7 +155,7 @@ def test_soft_clip_gradient_is_positive_outside_and_one_inside(low, high):
 @pytest.mark.parametrize("size", [1e6, -1e6])
 def test_log_variances_stay_inside_their_bounds_for_absurd_inputs(vae, params, size, rng):
     # Random signs, so that some units are driven up and others down.
-    signs = rng.choice([-1.0, 1.0], size=(64, 29))
+    signs = rng.choice([-1.0, 1.0], size=(BATCH, 29))
     posterior = encode(vae, params, jnp.asarray(size * signs))
     observation = decode(vae, params, jnp.asarray(size * signs[:, :2]))
     for log_var, (low, high) in [(posterior.log_var, POSTERIOR_LOG_VAR), (observation.log_var, OBSERVATION_LOG_VAR)]:

@@ -23,7 +23,7 @@ STATE_AND_INFO = (replicated, replicated)
 @pytest.fixture(scope="module")
 def state():
     # With noise on the encoder's input, which has to be divided among the devices as the latent's is.
-    return tiny_state(objective=Objective(gaussian, input_noise=0.3))
+    return tiny_state(objective=Objective(gaussian, input_noise=0.3), hidden=())
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_compile_parallel_gives_each_device_its_shard():
 
 def test_batch_noise_does_not_depend_on_the_number_of_devices():
     key = jax.random.key(0)
-    for devices in (1, 2, 4):
+    for devices in (2, 4):
         draw = functools.partial(batch_noise, local_batch=BATCH // devices, event_shape=(2,), axis_name=AXIS)
         noise = compile_parallel(draw, mesh_of(devices), replicated, sharded)(key)
         np.testing.assert_array_equal(noise, batch_noise(key, BATCH, (2,)))
@@ -145,7 +145,7 @@ def test_vmapped_models_agree_on_the_mesh(state, data, two_epochs):
         return jax.vmap(lambda state: train_epoch(state, rows, BATCH, AXIS))(states)
 
     mesh = data_mesh()
-    models = [state, tiny_state(1, objective=state.objective)]
+    models = [state, tiny_state(1, objective=state.objective, hidden=())]
     on_mesh = compile_parallel(epoch, mesh, (replicated, replicated), STATE_AND_INFO, donate_argnums=0)
     after, rows = replicate(stack(*models), mesh), replicate(data, mesh)
     for _ in range(2):

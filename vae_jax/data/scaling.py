@@ -10,38 +10,41 @@ import numpy as np
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
-# Standardised values beyond this are cut: their squares would overflow float32 (3e38) after some layers, and a score
-# of minus infinity or NaN orders no rows.
+# Standardised values beyond this are always cut: their squares would overflow float32 (3e38) after some layers, and a
+# score of minus infinity or NaN orders no rows.
 LARGEST = 1e6
 
 
 @dataclass(frozen=True)
 class Scaler:
-    """An affine map of each feature.
+    """An affine map of each feature, with a limit on how far a value may lie outside.
 
     Attributes:
       mean: shape (D,), float64, in the feature's unit.
       sd: shape (D,), float64, in the feature's unit; 1 for a constant feature.
       feature_names: the D names.
+      limit: standardised values beyond ± this are cut.
     """
 
     mean: Float[np.ndarray, " D"]
     sd: Float[np.ndarray, " D"]
     feature_names: tuple[str, ...]
+    limit: float = LARGEST
 
     @classmethod
-    def fit(cls, features: Float[np.ndarray, "N D"], feature_names: tuple[str, ...]) -> Scaler:
+    def fit(cls, features: Float[np.ndarray, "N D"], feature_names: tuple[str, ...], limit: float = LARGEST) -> Scaler:
         """Measures mean and standard deviation.
 
         Args:
           features: rows to measure, float64.
           feature_names: the D names.
+          limit: in standard deviations, at most 1e6.
 
         Returns:
           The scaler.
         """
-        sd = features.std(0)
-        return cls(features.mean(0), np.where(constant_features(features), 1.0, sd), tuple(feature_names))
+        sd = np.where(constant_features(features), 1.0, features.std(0))
+        return cls(features.mean(0), sd, tuple(feature_names), min(limit, LARGEST))
 
     def transform(self, features: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
         """Standardises rows.
@@ -50,18 +53,23 @@ class Scaler:
           features: rows, float.
 
         Returns:
-          `(features - mean) / sd` as float32, within ±1e6.
+          `(features - mean) / sd` as float32, within ± `limit`.
         """
-        return np.clip((features - self.mean) / self.sd, -LARGEST, LARGEST).astype(np.float32)
+        return np.clip((features - self.mean) / self.sd, -self.limit, self.limit).astype(np.float32)
 
     def to_json(self) -> dict:
         """Returns the scaler as lists and strings."""
-        return {"feature_names": list(self.feature_names), "mean": self.mean.tolist(), "sd": self.sd.tolist()}
+        return {
+            "feature_names": list(self.feature_names),
+            "mean": self.mean.tolist(),
+            "sd": self.sd.tolist(),
+            "limit": self.limit,
+        }
 
     @classmethod
     def from_json(cls, record: dict) -> Scaler:
         """Rebuilds a scaler from `to_json`, to the last bit."""
-        return cls(np.array(record["mean"]), np.array(record["sd"]), tuple(record["feature_names"]))
+        return cls(np.array(record["mean"]), np.array(record["sd"]), tuple(record["feature_names"]), record["limit"])
 
 
 def constant_features(features: Float[np.ndarray, "N D"]) -> Bool[np.ndarray, " D"]:
