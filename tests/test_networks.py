@@ -164,3 +164,27 @@ def test_log_variances_stay_inside_their_bounds_for_absurd_inputs(vae, params, s
         # The input is absurd enough for both bounds to be at work.
         assert log_var.min() < low + 0.01
         assert log_var.max() > high - 0.01
+
+
+def test_posterior_means_stay_within_their_bound_and_near_zero_as_they_are():
+    free, bounded = dense_vae(29), dense_vae(29, mean_bound=4.0)
+    params = random_params(free, 29)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(BATCH, 29)), jnp.float32)
+    means = encode(free, params, x).mean
+    np.testing.assert_allclose(encode(bounded, params, 0.1 * x).mean, encode(free, params, 0.1 * x).mean, atol=0.05)
+    assert np.abs(encode(free, params, 1e6 * x).mean).max() > 1e4
+    assert np.abs(encode(bounded, params, 1e6 * x).mean).max() <= 4.0 + np.log1p(np.exp(-8.0)) + 1e-6
+    # Bounding is monotone: it changes no order.
+    order = np.argsort(means[:, 0])
+    assert (np.diff(np.asarray(encode(bounded, params, x).mean)[order, 0]) >= -1e-6).all()
+
+
+def test_standard_deviations_stay_below_the_largest_of_their_feature():
+    largest = (1.0, 3.0, 12.0)
+    vae = dense_vae(3, (4,), 2, learned_variance=True, largest_sd=largest)
+    params = random_params(vae, 3)
+    z = 1e5 * jnp.asarray(np.random.default_rng(0).normal(size=(BATCH, 2)), jnp.float32)
+    sd = np.exp(np.asarray(decode(vae, params, z).log_var) / 2)
+    # The soft clip's own overshoot: log(1 + e^(low - high)) of a log variance.
+    overshoot = np.log1p(np.exp(OBSERVATION_LOG_VAR[0] - 2 * np.log(largest)))
+    np.testing.assert_allclose(sd.max(0), largest * np.exp(overshoot / 2), rtol=1e-5)

@@ -75,3 +75,11 @@ def test_an_absurd_value_among_the_fitted_rows_leaves_a_finite_scaler():
     scaler = Scaler.fit(np.array([[1.0], [2.0], [LARGEST_CELL]]), ("a",))
     assert np.isfinite(scaler.mean).all()
     assert np.isfinite(scaler.sd).all()
+
+
+def test_values_beyond_the_limit_are_cut_and_the_limit_is_kept_in_json(rng):
+    features = rng.normal(size=(50, 1))
+    scaler = Scaler.fit(features, ("a",), limit=10.0)
+    far = scaler.mean + scaler.sd * np.array([[83.0], [-11.0], [9.0]])
+    np.testing.assert_allclose(scaler.transform(far), [[10.0], [-10.0], [9.0]], rtol=1e-6)
+    assert Scaler.from_json(json.loads(json.dumps(scaler.to_json()))).limit == 10.0

@@ -281,3 +281,18 @@ def test_active_latents():
     sign = jnp.array([[-1.0], [1.0]])
     means = jnp.array([[100.0, 0.0, 0.0, 5.0]]) + sign * jnp.array([[0.0, 0.099, 0.101, 1.0]])
     np.testing.assert_array_equal(active_latents(means), [False, False, True, True])
+
+
+def test_input_noise_reaches_the_encoder_alone():
+    """With a decoder that ignores z, corrupting the encoder's input leaves the reconstruction as it was."""
+    clean = tiny_state()
+    noisy = clean.replace(objective=clean.objective.replace(input_noise=0.5))
+    deaf = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf * 0 if "decoder" in str(path) and "Dense_0" in str(path) else leaf, clean.params
+    )
+    data, key = tiny_data(BATCH), jax.random.key(1)
+    info_clean = train_step(clean.replace(params=deaf), data, key)[1]
+    info_noisy = train_step(noisy.replace(params=deaf), data, key)[1]
+    assert info_noisy["reconstruction"] == info_clean["reconstruction"]
+    assert info_noisy["kl"] != info_clean["kl"]
+    assert validate(noisy, data) == validate(clean, data)

@@ -61,7 +61,7 @@ def soft_clip(x: Float[Array, "*any"], low: float, high: float | Float[Array, "*
       high: upper bound, more than `low`.
 
     Returns:
-      An array of the same shape with values in [low, high] up to rounding.
+      An array of the same shape with values from `low` to `high + log(1 + exp(low - high))`.
 
     References:
       Chua et al. 2018 (https://arxiv.org/abs/1805.12114), appendix A.1.
