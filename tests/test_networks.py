@@ -187,4 +187,6 @@ def test_standard_deviations_stay_below_the_largest_of_their_feature():
     sd = np.exp(np.asarray(decode(vae, params, z).log_var) / 2)
     # The soft clip's own overshoot: log(1 + e^(low - high)) of a log variance.
     overshoot = np.log1p(np.exp(OBSERVATION_LOG_VAR[0] - 2 * np.log(largest)))
-    np.testing.assert_allclose(sd.max(0), largest * np.exp(overshoot / 2), rtol=1e-5)
+    bound = largest * np.exp(overshoot / 2)
+    assert (sd.max(0) <= bound * (1 + 1e-5)).all()
+    np.testing.assert_allclose(sd[:, :2].max(0), bound[:2], rtol=1e-5)  # these two reach it
