@@ -125,8 +125,8 @@ def test_a_state_may_be_donated_as_soon_as_it_is_saved(tmp_path):
     donated = jax.tree.map(jnp.copy, state_at(3))
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, donated, 1.0)
+        # JAX may or may not have found the memory free to be written to.
         overwrite(donated)
-        assert donated.step.is_deleted()
         assert_same(checkpoints.restore(small_state(9), 1), state_at(3))
 
 
