@@ -6,12 +6,15 @@ import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboardX.record_writer import RecordWriter
 
 from experiments.command_line import RunError
 from experiments.progress import EpochProgress
@@ -82,7 +85,7 @@ def _train(
         disk_errors(run.folder),
         deferred() as stop,
         EpochProgress(training.name, first, training.epochs, output) as progress,
-        SummaryWriter(str(run.path("tensorboard", training.name)), purge_step=first) as events,
+        closing(_event_file(run, training.name, first)) as events,
         open(run.path(METRICS_LOG), "a", encoding="utf-8") as log,
     ):
         for epoch in range(first + 1, training.epochs + 1):
@@ -92,9 +95,7 @@ def _train(
             seconds = time.perf_counter() - started
             record = _record(training, epoch, info, training.validate(state), seconds)
             print(json.dumps(record), file=log, flush=True)
-            for name, value in record.items():
-                if isinstance(value, float):
-                    events.add_scalar(name, value, epoch)
+            _write_event(events, record)
             progress.show(epoch, record)
             if epoch % training.save_every == 0 or epoch == training.epochs:
                 checkpoints.save(epoch, state, record["validation_loss"])
@@ -117,6 +118,28 @@ def _record(
         **{f"validation_{name}": float(np.mean(value)) for name, value in validation.items()},
         "rows_per_second": training.rows_per_epoch / seconds,
     }
+
+
+def _event_file(run: Run, name: str, first: int) -> RecordWriter:
+    """Opens a TensorBoard event file.
+
+    It is written record by record, not by tensorboardX's SummaryWriter, whose thread dies of a full disk and then keeps
+    the program from ending.
+    """
+    events = RecordWriter(str(run.path("tensorboard", name, f"events.out.tfevents.{time.time_ns()}.vae_jax")))
+    # The second event makes TensorBoard forget what a killed run wrote after its last checkpoint.
+    start = Event(step=first, session_log={"status": 1})
+    for event in (Event(wall_time=time.time(), file_version="brain.Event:2"), start):
+        events.write(event.SerializeToString())
+    return events
+
+
+def _write_event(events: RecordWriter, record: dict) -> None:
+    """Appends the numbers of one epoch."""
+    scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in record.items() if isinstance(value, float)]
+    event = Event(wall_time=time.time(), step=record["epoch"], summary=Summary(value=scalars))
+    events.write(event.SerializeToString())
+    events.flush()
 
 
 def _check_finite(name: str, epoch: int, info: dict[str, jax.Array], saved: int | None) -> None:
