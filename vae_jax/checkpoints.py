@@ -6,6 +6,7 @@ objective, optimiser) comes from the configuration, and a checkpoint that does n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,8 +79,10 @@ class Checkpoints:
         Raises:
           CheckpointError: if this save, or the one before it, can't be written.
         """
-        if epoch == self.latest:
+        if epoch in self._manager.all_steps():
             return
+        if math.isnan(validation_loss):
+            validation_loss = math.inf  # NaN compares as neither better nor worse, and would come out as the best
         with self._one_line("write a checkpoint"):
             arguments = ocp.args.Composite(state=ocp.args.StandardSave(_arrays(state)))
             self._manager.save(epoch, args=arguments, metrics={"validation_loss": validation_loss}, force=True)
