@@ -48,6 +48,7 @@ class Checkpoints:
             preservation_policy=policy, best_fn=_negative_loss, cleanup_tmp_directories=True
         )
         with self._one_line("open the checkpoints"):
+            self.folder.mkdir(parents=True, exist_ok=True)  # Orbax takes a file in its place for an empty folder
             self._manager = ocp.CheckpointManager(
                 self.folder, options=options, item_handlers={"state": ocp.StandardCheckpointHandler()}
             )
