@@ -61,13 +61,14 @@ def soft_clip(x: Float[Array, "*any"], low: float, high: float | Float[Array, "*
       high: upper bound, more than `low`.
 
     Returns:
-      An array of the same shape with values from `low` to `high + log(1 + exp(low - high))`.
+      An array of the same shape with values in [low, high] up to rounding.
 
     References:
       Chua et al. 2018 (https://arxiv.org/abs/1805.12114), appendix A.1.
     """
     x = high - jax.nn.softplus(high - x)
-    return low + jax.nn.softplus(x - low)
+    # The quotient, all but 1, takes back the log(1 + exp(low - high)) by which the second softplus overshoots `high`.
+    return low + jax.nn.softplus(x - low) * ((high - low) / jax.nn.softplus(high - low))
 
 
 class DenseEncoder(nn.Module):

@@ -131,8 +131,10 @@ def best_f1(scores: Float[np.ndarray, " N"], is_anomaly: Bool[np.ndarray, " N"])
     alarms = np.cumsum(np.bincount(inverse))
     best = int(np.argmax(2 * anomalies / (alarms + is_anomaly.sum())))
     # Everything up to values[best] is an alarm; nothing lies between it and the next value.
-    above = values[min(best + 1, len(values) - 1)]
-    return float((values[best] + above) / 2) if best + 1 < len(values) else float(np.nextafter(above, np.inf))
+    if best + 1 == len(values):
+        return float(np.nextafter(values[best], np.inf))
+    middle = values[best] / 2 + values[best + 1] / 2  # in the scores' own dtype, in which it will be compared
+    return float(max(middle, np.nextafter(values[best], np.inf)))  # between neighbouring floats there is no middle
 
 
 RULES: dict[str, Callable[..., float]] = {
