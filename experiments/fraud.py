@@ -5,14 +5,10 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import platform
-import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 
-import jax
 import numpy as np
 from rich.console import Console
 from rich.panel import Panel
@@ -20,7 +16,8 @@ from rich.table import Table
 
 from experiments import figures, loop, report, runs, stopping
 from experiments.baselines import score_baselines
-from experiments.command_line import Interrupted, UsageError, parse, run
+from experiments.command_line import run
+from experiments.experiment import Experiment, announce, describe_machine
 from experiments.fraud_config import FraudConfig, Recipe, check
 from experiments.fraud_recipes import Inputs, posterior_means, prepare, score_rows, train_recipe
 from experiments.measures import Scored, bootstrap_interval, measure
@@ -29,81 +26,34 @@ from vae_jax.data.scaling import constant_features
 from vae_jax.networks import count_parameters
 from vae_jax.training import TrainState, active_latents
 
-EXPERIMENT = "fraud"
-COMMAND = "bash run.sh fraud"
-INPUTS = "checkpoints/inputs.json"
-PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "pandas", "scikit-learn")
-
 
 def main(arguments: Sequence[str]) -> None:
     """Runs the experiment from its command line."""
     output = console()
     with stopping.immediate():
-        config, inputs, opened = start(arguments)
-        announce(config, inputs, opened, output)
-        try:
+        config, inputs, opened = FRAUD.start(arguments)
+        announce(output, describe_data(inputs), opened, notices(inputs))
+        with FRAUD.resumable(opened):
             states = {recipe: train_recipe(recipe, config, inputs, opened, output) for recipe in config.recipes}
             results = {recipe: evaluate(recipe, states[recipe], config, inputs, opened) for recipe in config.recipes}
             conclude(config, inputs, opened, results, output)
-        except Interrupted:
-            print(f"stopped; continue with: {COMMAND} --resume {opened.folder}", file=sys.stderr)
-            raise
-
-
-def start(arguments: Sequence[str]) -> tuple[FraudConfig, Inputs, runs.Run]:
-    """Reads the command line and the data, and makes the run folder, or opens the one to continue."""
-    arguments = _fill_in_resume(arguments)
-    config = parse(FraudConfig, COMMAND, arguments)
-    if config.resume is None:
-        check(config)
-        inputs = prepare(config)
-        opened = runs.create(EXPERIMENT, config.run_dir, config)
-        opened.write_json(INPUTS, _describe_inputs(inputs))
-        return config, inputs, opened
-    opened = runs.reopen(EXPERIMENT, config.resume)
-    saved = runs.read_config(opened, FraudConfig)
-    asked = parse(FraudConfig, COMMAND, arguments, default=saved)
-    for field in dataclasses.fields(FraudConfig):
-        if field.name != "resume" and getattr(asked, field.name) != getattr(saved, field.name):
-            raise UsageError(
-                f"--{field.name.replace('_', '-')} {getattr(asked, field.name)}: the run was started with "
-                f"{getattr(saved, field.name)}; start a new run to change it"
-            )
-    check(saved)
-    inputs = prepare(saved)
-    if opened.read_json(INPUTS) != _describe_inputs(inputs):
-        raise UsageError(f"{inputs.table.source}: not the rows that the run in {opened.folder} was started with")
-    return saved, inputs, opened
-
-
-def _fill_in_resume(arguments: Sequence[str]) -> list[str]:
-    """Lets `--resume` stand without a value for the latest run."""
-    filled = []
-    for word, following in zip(arguments, [*arguments, "--"][1:], strict=True):
-        filled.append(word)
-        if word == "--resume" and following.startswith("--"):
-            filled.append(runs.LATEST)
-    return filled
 
 
 def _describe_inputs(inputs: Inputs) -> dict:
-    """What a model needs besides its parameters, and what tells whether the data are still the same."""
     return {"fingerprint": inputs.fingerprint(), **inputs.scaler.to_json()}
 
 
-def announce(config: FraudConfig, inputs: Inputs, opened: runs.Run, output: Console) -> None:
-    """Says which data, device and folder the run uses, and what is odd about them."""
-    devices = jax.devices()
+FRAUD = Experiment("fraud", FraudConfig, check, prepare, _describe_inputs)
+
+
+def describe_data(inputs: Inputs) -> list[str]:
+    """The data in two lines."""
     split, labels = inputs.split, inputs.table.labels
-    output.print(f"data    {inputs.table.source}", soft_wrap=True)
-    output.print(
-        f"        {len(labels):,} rows, {labels.sum():,} frauds; training {len(split.train):,}, "
-        f"validation {len(split.validation):,}, test {len(split.test):,}"
-    )
-    output.print(f"device  {len(devices)} x {devices[0].device_kind}")
-    output.print(f"run     {opened.folder}", soft_wrap=True)
-    for notice in notices(inputs):
-        output.print(Panel(notice, title="NOTICE", style="bold yellow"))
+    return [
+        inputs.table.source,
+        f"{len(labels):,} rows, {labels.sum():,} frauds; training {len(split.train):,}, "
+        f"validation {len(split.validation):,}, test {len(split.test):,}",
+    ]
 
 
 def notices(inputs: Inputs) -> list[str]:
@@ -207,7 +157,7 @@ def conclude(
     found_baselines = evaluate_baselines(config, inputs)
     labels, split = inputs.table.labels, inputs.split
     metrics = {
-        "experiment": EXPERIMENT,
+        "experiment": FRAUD.name,
         "notices": notices(inputs) + [collapse_notice(r) for r in results if results[r].measures["collapsed"]],
         "data": {
             "source": inputs.table.source,
@@ -223,7 +173,7 @@ def conclude(
         "recipes": {recipe: result.measures for recipe, result in results.items()},
         "baselines": {name: measures for name, (measures, _) in found_baselines.items()},
         "config": dataclasses.asdict(config),
-        "command": command_line(config),
+        "command": FRAUD.command_line(config),
         "machine": describe_machine(),
     }
     opened.write_json("metrics.json", metrics)
@@ -246,30 +196,6 @@ def collapse_notice(recipe: str) -> str:
         f"POSTERIOR COLLAPSE in recipe {recipe}: a model has no active latent, so its decoder ignores the input and "
         f"returns one mean for every row. What to try: {remedy}."
     )
-
-
-def command_line(config: FraudConfig) -> str:
-    """The command that repeats a run: the options that differ from the defaults."""
-    words = [COMMAND]
-    for field in dataclasses.fields(FraudConfig):
-        value = getattr(config, field.name)
-        if value == field.default or field.name in ("run_dir", "resume"):
-            continue
-        words.append(f"--{field.name.replace('_', '-')}")
-        if not isinstance(value, bool):
-            words.extend(shlex.quote(str(v)) for v in (value if isinstance(value, tuple) else (value,)))
-    return " ".join(words)
-
-
-def describe_machine() -> dict:
-    """Versions and devices, for whoever compares numbers."""
-    devices = jax.devices()
-    return {
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "devices": [device.device_kind for device in devices],
-        "packages": {name: version(name) for name in PACKAGES},
-    }
 
 
 def scores_csv(inputs: Inputs, results: Mapping[str, Result]) -> str:

@@ -126,10 +126,12 @@ def train_recipe(recipe: Recipe, config: FraudConfig, inputs: Inputs, run: Run, 
     steps = len(inputs.split.train) // config.batch_size
     training = loop.Training(
         name=recipe,
-        epoch=lambda state: compiled_epoch(state, train_rows),
+        advance=lambda state, step, count: compiled_epoch(state, train_rows),
         validate=lambda state: compiled_validate(state, validation_rows),
         epochs=config.epochs,
-        rows_per_epoch=steps * config.batch_size * config.num_models,
+        steps_per_epoch=steps,
+        steps_per_call=steps,
+        examples_per_step=config.batch_size * config.num_models,
         save_every=config.save_every,
     )
     return loop.train(run, training, replicate(initial_state(recipe, config, inputs), mesh), output)

@@ -1,13 +1,15 @@
-"""The training loop of both experiments: compiled epochs, a log, checkpoints, and stopping."""
+"""The training loop of both experiments: compiled steps, a log, checkpoints, and stopping."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -17,13 +19,14 @@ from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttr
 from tensorboardX.record_writer import RecordWriter
 
 from experiments.command_line import RunError
-from experiments.progress import EpochProgress
+from experiments.progress import TrainingProgress
 from experiments.runs import Run, disk_errors
 from experiments.stopping import deferred
 from vae_jax.checkpoints import CheckpointError, Checkpoints
 from vae_jax.training import TrainState
 
 METRICS_LOG = "metrics.jsonl"
+STEPS = "steps"  # in an epoch's sums: how many steps they are over
 
 
 @dataclass(frozen=True)
@@ -32,19 +35,28 @@ class Training:
 
     Attributes:
       name: of the model in logs, and of its folder of checkpoints.
-      epoch: compiled; state -> (state, info of each step). It may donate the state.
-      validate: compiled; state -> dict of scalars, among them `loss`.
+      advance: compiled; (state, step it stands at, number of steps) -> (state, info of each step). It may donate the
+        state, and is never asked to go past the end of an epoch.
+      validate: (state) -> dict of numbers, among them `loss`.
       epochs: how many in all.
-      rows_per_epoch: examples that one epoch works through, of all models together.
+      steps_per_epoch: optimiser steps in one.
+      steps_per_call: how many to ask of `advance` at once.
+      examples_per_step: examples that one step works through, of all models together.
       save_every: epochs between checkpoints.
+      save_every_minutes: minutes between checkpoints within an epoch; none if None.
+      unit: what the examples are called in the log's rate: "rows" or "images".
     """
 
     name: str
-    epoch: Callable[[TrainState], tuple[TrainState, dict[str, jax.Array]]]
-    validate: Callable[[TrainState], dict[str, jax.Array]]
+    advance: Callable[[TrainState, int, int], tuple[TrainState, dict[str, jax.Array]]]
+    validate: Callable[[TrainState], dict[str, Any]]
     epochs: int
-    rows_per_epoch: int
+    steps_per_epoch: int
+    steps_per_call: int
+    examples_per_step: int
     save_every: int
+    save_every_minutes: float | None = None
+    unit: str = "rows"
 
 
 def train(run: Run, training: Training, state: TrainState, output: Any) -> TrainState:
@@ -65,12 +77,14 @@ def train(run: Run, training: Training, state: TrainState, output: Any) -> Train
     """
     try:
         with Checkpoints(run.path("checkpoints", training.name)) as checkpoints:
+            sums: dict[str, float] = {}
             if checkpoints.latest is not None:
                 state = checkpoints.restore(state, checkpoints.latest)
+                sums = checkpoints.sums(checkpoints.latest)
             first = checkpoints.latest or 0
-            _forget_after(run, training.name, first)
-            if first < training.epochs:
-                state = _train(run, training, state, first, checkpoints, output)
+            _forget_after(run, training.name, first // training.steps_per_epoch)
+            if first < training.epochs * training.steps_per_epoch:
+                state = _train(run, training, state, first, sums, checkpoints, output)
             checkpoints.wait()
             assert checkpoints.best is not None  # the last epoch is always saved
             return checkpoints.restore(state, checkpoints.best)
@@ -78,46 +92,128 @@ def train(run: Run, training: Training, state: TrainState, output: Any) -> Train
         raise RunError(str(error)) from error
 
 
+def load_best(run: Run, name: str, like: TrainState) -> TrainState:
+    """Reads the saved state with the lowest validation loss; raises RunError where there is none that fits."""
+    try:
+        with Checkpoints(run.path("checkpoints", name)) as checkpoints:
+            if checkpoints.best is None:
+                raise RunError(f"{run.folder}: no checkpoint was saved in this run")
+            return checkpoints.restore(like, checkpoints.best)
+    except CheckpointError as error:
+        raise RunError(str(error)) from error
+
+
 def _train(
-    run: Run, training: Training, state: TrainState, first: int, checkpoints: Checkpoints, output: Any
+    run: Run,
+    training: Training,
+    state: TrainState,
+    first: int,
+    sums: dict[str, float],
+    checkpoints: Checkpoints,
+    output: Any,
 ) -> TrainState:
+    last = training.epochs * training.steps_per_epoch
     with (
         disk_errors(run.folder),
         deferred() as stop,
-        EpochProgress(training.name, first, training.epochs, output) as progress,
-        closing(_event_file(run, training.name, first)) as events,
+        TrainingProgress(training.name, first, last, training.steps_per_epoch, training.unit, output) as progress,
+        closing(_event_file(run, training.name, first // training.steps_per_epoch)) as events,
         open(run.path(METRICS_LOG), "a", encoding="utf-8") as log,
     ):
-        for epoch in range(first + 1, training.epochs + 1):
-            started = time.perf_counter()
-            state, info = training.epoch(state)
-            _check_finite(training.name, epoch, info, checkpoints.latest)  # waits for the epoch to end
-            seconds = time.perf_counter() - started
-            record = _record(training, epoch, info, training.validate(state), seconds)
-            print(json.dumps(record), file=log, flush=True)
-            _write_event(events, record)
-            progress.show(epoch, record)
-            if epoch % training.save_every == 0 or epoch == training.epochs:
-                checkpoints.save(epoch, state, record["validation_loss"])
+        meter = _Meter(training, first, sums, checkpoints)
+        step, saved_at = first, time.monotonic()
+        while step < last:
+            count = min(training.steps_per_call, training.steps_per_epoch - step % training.steps_per_epoch)
+            state, info = training.advance(state, step, count)
+            step += count
+            meter.add(info, count)
+            epoch, within = divmod(step, training.steps_per_epoch)
+            if within == 0:
+                record = meter.finish_epoch(epoch)
+                validation = training.validate(state)
+                record |= {f"validation_{name}": float(np.mean(value)) for name, value in validation.items()}
+                meter.start_epoch()
+                print(json.dumps(record), file=log, flush=True)
+                _write_event(events, record)
+                progress.show(step, record)
+                if epoch % training.save_every == 0 or step == last:
+                    checkpoints.save(step, state, record["validation_loss"])
+                    saved_at = time.monotonic()
+            else:
+                progress.show(step, meter.so_far())
+                if training.save_every_minutes and time.monotonic() - saved_at > 60 * training.save_every_minutes:
+                    checkpoints.save(step, state, math.inf, meter.wait())
+                    saved_at = time.monotonic()
             if stop.signal_number is not None:
                 # Never the best, or a run that was stopped would choose among more epochs than one that was not.
-                checkpoints.save(epoch, state, math.inf)
+                checkpoints.save(step, state, math.inf, meter.wait())
                 checkpoints.wait()
                 stop.raise_if_asked()
     return state
 
 
-def _record(
-    training: Training, epoch: int, info: dict[str, jax.Array], validation: dict[str, jax.Array], seconds: float
-) -> dict:
-    """One line of the log: means over the steps, and over the models where there are several."""
-    return {
-        "recipe": training.name,
-        "epoch": epoch,
-        **{name: float(np.mean(value)) for name, value in info.items()},
-        **{f"validation_{name}": float(np.mean(value)) for name, value in validation.items()},
-        "rows_per_second": training.rows_per_epoch / seconds,
-    }
+class _Meter:
+    """Adds up the info of an epoch's steps, and watches that the loss stays finite.
+
+    It looks at a call's numbers only when the next call is under way, so that the device never waits for the host.
+    """
+
+    def __init__(self, training: Training, step: int, sums: dict[str, float], checkpoints: Checkpoints):
+        self._training = training
+        self._checkpoints = checkpoints
+        self._step = step  # up to which the sums go
+        self._pending: list[tuple[dict[str, jax.Array], int]] = []
+        self.start_epoch(sums)
+
+    def start_epoch(self, sums: Mapping[str, float] = MappingProxyType({})) -> None:
+        """Begins to add up, from the given sums, and starts the clock of the rate."""
+        self._sums = defaultdict(float, sums)
+        self._started, self._examples = time.perf_counter(), 0
+
+    def add(self, info: dict[str, jax.Array], count: int) -> None:
+        """Takes the info of a call that has just been started."""
+        self._pending.append((info, count))
+        while len(self._pending) > 1:
+            self._read()
+
+    def wait(self) -> dict[str, float]:
+        """Waits for all that was started, and returns the sums over the epoch so far."""
+        while self._pending:
+            self._read()
+        return dict(self._sums)
+
+    def so_far(self) -> dict[str, float]:
+        """Means over what is known of the epoch, and the rate."""
+        steps = self._sums.get(STEPS, 0)
+        means = {name: value / steps for name, value in self._sums.items() if name != STEPS} if steps else {}
+        seconds = max(time.perf_counter() - self._started, 1e-9)
+        return {**means, f"{self._training.unit}_per_second": self._examples / seconds}
+
+    def finish_epoch(self, epoch: int) -> dict[str, Any]:
+        """Waits, and returns one line of the log: means over the steps, and over the models if there are several."""
+        self.wait()
+        return {"recipe": self._training.name, "epoch": epoch, **self.so_far()}
+
+    def _read(self) -> None:
+        info, count = self._pending.pop(0)
+        values = {name: np.asarray(value, np.float64) for name, value in info.items()}  # waits for the call to end
+        self._check_finite(values["loss"])
+        for name, value in values.items():
+            self._sums[name] += float(value.mean() * count)
+        self._sums[STEPS] += count
+        self._step += count
+        self._examples += count * self._training.examples_per_step
+
+    def _check_finite(self, loss: np.ndarray) -> None:
+        """Raises RunError that names the first step whose loss is not finite."""
+        finite = np.isfinite(loss)
+        if finite.all():
+            return
+        step = self._step + int(np.argmin(finite.reshape(-1, finite.shape[-1]).all(0)))  # loss is (..., steps)
+        epoch, within = divmod(step, self._training.steps_per_epoch)
+        saved = self._checkpoints.latest
+        kept = f"the checkpoint of step {saved:,} is kept" if saved else "no checkpoint was saved yet"
+        raise RunError(f"{self._training.name}: the loss is not finite in epoch {epoch + 1}, step {within + 1}; {kept}")
 
 
 def _event_file(run: Run, name: str, first: int) -> RecordWriter:
@@ -140,16 +236,6 @@ def _write_event(events: RecordWriter, record: dict) -> None:
     event = Event(wall_time=time.time(), step=record["epoch"], summary=Summary(value=scalars))
     events.write(event.SerializeToString())
     events.flush()
-
-
-def _check_finite(name: str, epoch: int, info: dict[str, jax.Array], saved: int | None) -> None:
-    """Raises RunError that names the first step whose loss is not finite."""
-    finite = np.isfinite(np.asarray(info["loss"]))
-    if finite.all():
-        return
-    step = int(np.argmin(finite.reshape(-1, finite.shape[-1]).all(0)))  # info is (..., steps)
-    kept = f"the checkpoint of epoch {saved} is kept" if saved else "no checkpoint was saved yet"
-    raise RunError(f"{name}: the loss is not finite in epoch {epoch}, step {step + 1}; {kept}")
 
 
 def read_log(run: Run, name: str) -> list[dict]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
 import sys
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import IO, Any
 
@@ -29,20 +31,23 @@ def console(file: IO[str] | None = None) -> Console:
     return output if output.is_terminal else Console(**plain, width=PLAIN_WIDTH)
 
 
-class EpochProgress:
-    """Shows epoch, losses, rows per second and time left. A context manager."""
+class TrainingProgress:
+    """Shows epoch, losses, rate and time left. A context manager."""
 
-    def __init__(self, title: str, first_epoch: int, epochs: int, output: Console):
+    def __init__(self, title: str, first_step: int, last_step: int, steps_per_epoch: int, unit: str, output: Console):
         self._title = title
-        self._first = first_epoch
-        self._epochs = epochs
+        self._first, self._last = first_step, last_step
+        self._steps_per_epoch = steps_per_epoch
+        self._unit = unit
         self._output = output
         self._started = time.monotonic()
+        self._printed = first_step
+        self._validation = ""
         columns = [TextColumn("{task.description}"), BarColumn(None), TaskProgressColumn(), TimeRemainingColumn()]
         self._bar = Progress(*columns, console=output, disable=not output.is_terminal)
-        self._task = self._bar.add_task(title, total=epochs, completed=first_epoch)
+        self._task = self._bar.add_task(title, total=last_step, completed=first_step)
 
-    def __enter__(self) -> EpochProgress:
+    def __enter__(self) -> TrainingProgress:
         self._bar.start()
         return self
 
@@ -51,19 +56,25 @@ class EpochProgress:
     ) -> None:
         self._bar.stop()
 
-    def show(self, epoch: int, record: dict) -> None:
-        """Shows the state after an epoch (counted from 1), from its line of `metrics.jsonl`."""
+    def show(self, step: int, record: Mapping[str, float]) -> None:
+        """Shows the state after a step (counted from 1), from what a line of `metrics.jsonl` has or will have."""
+        if not self._output.is_terminal and step < self._last and step - self._printed < self._last / LINES:
+            return
+        if "loss" not in record:
+            return  # the first call of a run, whose numbers are not there yet
+        self._printed = step
+        if "validation_loss" in record:
+            self._validation = f"  validation {record['validation_loss']:.4g}"
         text = (
-            f"{self._title}  epoch {epoch:,}/{self._epochs:,}  loss {record['loss']:.4g}  "
-            f"validation {record['validation_loss']:.4g}  KL {record['kl']:.3g} nats  "
-            f"{record['rows_per_second']:,.0f} rows/s"
+            f"{self._title}  epoch {math.ceil(step / self._steps_per_epoch):,}/"
+            f"{self._last // self._steps_per_epoch:,}  loss {record['loss']:.4g}{self._validation}  "
+            f"KL {record['kl']:.3g} nats  {record[f'{self._unit}_per_second']:,.0f} {self._unit}/s"
         )
         if self._output.is_terminal:
-            self._bar.update(self._task, completed=epoch, description=text)
-        elif epoch == self._epochs or epoch % max(1, self._epochs // LINES) == 0:
-            self._output.print(f"{text}  {self._time_left(epoch)} left", soft_wrap=True)
+            self._bar.update(self._task, completed=step, description=text)
+        else:
+            self._output.print(f"{text}  {self._time_left(step)} left", soft_wrap=True)
 
-    def _time_left(self, epoch: int) -> str:
-        done = epoch - self._first
-        seconds = round((time.monotonic() - self._started) / done * (self._epochs - epoch))
+    def _time_left(self, step: int) -> str:
+        seconds = round((time.monotonic() - self._started) / (step - self._first) * (self._last - step))
         return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"

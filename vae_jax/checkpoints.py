@@ -7,7 +7,7 @@ objective, optimiser) comes from the configuration, and a checkpoint that does n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ class CheckpointError(Exception):
 class Checkpoints:
     """The checkpoints of one training run in one folder.
 
-    Saving is asynchronous: the folder of an epoch appears under its name only when it is whole. Use as a context
+    Saving is asynchronous: the folder of a step appears under its name only when it is whole. Use as a context
     manager, or call `close`, so that the last save is waited for.
     """
 
@@ -61,39 +61,48 @@ class Checkpoints:
 
     @property
     def latest(self) -> int | None:
-        """The newest epoch that is saved, or None."""
+        """The newest step that is saved, or None."""
         return self._manager.latest_step()
 
     @property
     def best(self) -> int | None:
-        """The saved epoch with the lowest validation loss, or None."""
+        """The saved step with the lowest validation loss, or None."""
         return self._manager.best_step()
 
-    def save(self, epoch: int, state: TrainState, validation_loss: float) -> None:
-        """Begins to save a state; does nothing where the epoch is saved already.
+    def save(
+        self, step: int, state: TrainState, validation_loss: float, sums: Mapping[str, float] | None = None
+    ) -> None:
+        """Begins to save a state; does nothing where the step is saved already.
 
         Args:
-          epoch: number of epochs the state was trained for.
+          step: number of steps the state was trained for.
           state: what to save. It may be donated to the next step at once.
           validation_loss: what the best checkpoint is chosen by, lower = better.
+          sums: what a log has added up so far in an unfinished epoch; `sums` gives it back.
 
         Raises:
           CheckpointError: if this save, or the one before it, can't be written.
         """
-        if epoch in self._manager.all_steps():
+        if step in self._manager.all_steps():
             return
         if math.isnan(validation_loss):
             validation_loss = math.inf  # NaN compares as neither better nor worse, and would come out as the best
+        metrics = {"validation_loss": validation_loss, "sums": dict(sums or {})}
         with self._one_line("write a checkpoint"):
             arguments = ocp.args.Composite(state=ocp.args.StandardSave(_arrays(state)))
-            self._manager.save(epoch, args=arguments, metrics={"validation_loss": validation_loss}, force=True)
+            self._manager.save(step, args=arguments, metrics=metrics, force=True)
 
-    def restore(self, like: TrainState, epoch: int) -> TrainState:
+    def sums(self, step: int) -> dict[str, float]:
+        """Returns what was saved as `sums` with a step."""
+        with self._one_line(f"read checkpoint {step}"):
+            return dict((self._manager.metrics(step) or {}).get("sums", {}))
+
+    def restore(self, like: TrainState, step: int) -> TrainState:
         """Reads a state.
 
         Args:
           like: a state of the same configuration; its arrays are replaced, and their devices kept.
-          epoch: which checkpoint.
+          step: which checkpoint.
 
         Returns:
           The saved state.
@@ -103,17 +112,17 @@ class Checkpoints:
         """
         self.wait()
         target = jax.tree.map(ocp.tree.to_shape_dtype_struct, _arrays(like))
-        with self._one_line(f"read checkpoint {epoch}"):
-            saved = self._manager.item_metadata(epoch)["state"]
+        with self._one_line(f"read checkpoint {step}"):
+            saved = self._manager.item_metadata(step)["state"]
         if saved is None:
-            raise CheckpointError(f"can't read checkpoint {epoch} in {self.folder}: its state is missing or damaged")
+            raise CheckpointError(f"can't read checkpoint {step} in {self.folder}: its state is missing or damaged")
         if differences := _differences(saved.tree, target):
             raise CheckpointError(
-                f"checkpoint {epoch} in {self.folder} does not fit this model: {differences[0]}"
+                f"checkpoint {step} in {self.folder} does not fit this model: {differences[0]}"
                 + (f" (and {len(differences) - 1} more)" if len(differences) > 1 else "")
             )
-        with self._one_line(f"read checkpoint {epoch}"):
-            restored = self._manager.restore(epoch, args=ocp.args.Composite(state=ocp.args.StandardRestore(target)))
+        with self._one_line(f"read checkpoint {step}"):
+            restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target)))
         arrays = restored["state"]
         key = jax.random.wrap_key_data(arrays.pop("key"), impl=jax.random.key_impl(like.key))
         return like.replace(key=key, **arrays)

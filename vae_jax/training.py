@@ -10,7 +10,7 @@ or `jax.shard_map` with the mapped axis's name (several devices).
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import jax
@@ -96,6 +96,11 @@ def create_train_state(
     )
 
 
+def as_float(x: Array) -> Float[Array, "*any"]:
+    """Turns pixels 0..255 of dtype uint8 into float32 in [0, 1]; anything else stays as it is."""
+    return x.astype(jnp.float32) / 255 if x.dtype == jnp.uint8 else x
+
+
 def evaluate(
     state: TrainState,
     x: Float[Array, "B *event"],
@@ -107,7 +112,7 @@ def evaluate(
 
     Args:
       state: the model.
-      x: a batch of inputs, float.
+      x: a batch of inputs, float, or uint8 for pixels.
       noise: draws from N(0, I), float.
       params: other parameters to use instead of the state's, e.g. those to differentiate by.
       encoder_input: what the encoder sees, if that is not `x` itself.
@@ -116,6 +121,7 @@ def evaluate(
       The loss's terms of each example, the posterior q(z|x), and the observation model p(x|z).
     """
     params = state.params if params is None else params
+    x = as_float(x)
     posterior, observation = cast(
         tuple[Gaussian, Observation], state.vae.apply(params, x if encoder_input is None else encoder_input, noise)
     )
@@ -149,7 +155,7 @@ def train_step(
 
     Args:
       state: the state before the step.
-      batch: a batch of inputs, float; with a mapped axis, this device's part of it.
+      batch: a batch of inputs, float, or uint8 for pixels; with a mapped axis, this device's part of it.
       key: key of this step, the same on every device; consumed.
       axis_name: the mapped axis to average gradients over, if any.
 
@@ -162,7 +168,7 @@ def train_step(
     """
     key, input_key = jax.random.split(key)
     noise = batch_noise(key, batch.shape[0], (state.vae.latent_dim,), axis_name)
-    encoder_input = batch
+    encoder_input = batch = as_float(batch)
     if state.objective.input_noise > 0:
         encoder_input += state.objective.input_noise * batch_noise(
             input_key, batch.shape[0], batch.shape[1:], axis_name
@@ -182,6 +188,20 @@ def train_step(
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state), info
 
 
+def epoch_order(key: PRNGKeyArray, epoch: int | Int[Array, ""], num_examples: int) -> Int[Array, " N"]:
+    """Draws the order in which an epoch visits the examples.
+
+    Args:
+      key: the run's key.
+      epoch: number of the epoch, from 0.
+      num_examples: N.
+
+    Returns:
+      A permutation of 0..N-1.
+    """
+    return jax.random.permutation(stream_key(key, "shuffle", epoch), num_examples)
+
+
 def train_epoch(
     state: TrainState, data: Float[Array, "N *event"], batch_size: int, axis_name: str | None = None
 ) -> tuple[TrainState, dict[str, Float[Array, " steps"]]]:
@@ -191,22 +211,62 @@ def train_epoch(
 
     Args:
       state: a state at the beginning of an epoch.
-      data: all training examples, float, on the device.
+      data: all training examples on the device, float, or uint8 for pixels.
       batch_size: the global batch: with a mapped axis, a multiple of its size.
       axis_name: the mapped axis over devices, if any; then `data` is whole on every device.
 
     Returns:
       The state after `N // batch_size` steps, and the info of each step.
     """
-    steps = data.shape[0] // batch_size
-    order = jax.random.permutation(stream_key(state.key, "shuffle", state.step // steps), data.shape[0])
-    batches = order[: steps * batch_size].reshape(steps, batch_size)
+    return train_steps(state, data, batch_size, data.shape[0] // batch_size, axis_name)
+
+
+def train_steps(
+    state: TrainState, data: Float[Array, "N *event"], batch_size: int, num_steps: int, axis_name: str | None = None
+) -> tuple[TrainState, dict[str, Float[Array, " steps"]]]:
+    """Takes a part of an epoch as one scan: the same steps, with the same result, as `train_epoch` would take there.
+
+    Args:
+      state: a state with at least `num_steps` steps of its epoch left.
+      data: as for `train_epoch`.
+      batch_size: as for `train_epoch`.
+      num_steps: how many steps.
+      axis_name: as for `train_epoch`.
+
+    Returns:
+      The state after the steps, and the info of each.
+    """
+    per_epoch = data.shape[0] // batch_size
+    order = epoch_order(state.key, state.step // per_epoch, data.shape[0])
+    batches = order[: per_epoch * batch_size].reshape(per_epoch, batch_size)
+    batches = jax.lax.dynamic_slice_in_dim(batches, state.step % per_epoch, num_steps)
     if axis_name is not None:
         local = batch_size // jax.lax.axis_size(axis_name)
         batches = jax.lax.dynamic_slice_in_dim(batches, jax.lax.axis_index(axis_name) * local, local, axis=1)
+    return _scan(state, batches, lambda rows: data[rows], axis_name)
 
-    def body(state, rows):
-        return train_step(state, data[rows], stream_key(state.key, "noise", state.step), axis_name)
+
+def train_batches(
+    state: TrainState, batches: Float[Array, "steps B *event"], axis_name: str | None = None
+) -> tuple[TrainState, dict[str, Float[Array, " steps"]]]:
+    """Takes a step for each of the given batches, as one scan: for data that do not fit on the device.
+
+    Given the rows of `epoch_order` in turn, the result is that of `train_steps`.
+
+    Args:
+      state: the state before the steps.
+      batches: float, or uint8 for pixels; with a mapped axis, this device's part of them.
+      axis_name: the mapped axis over devices, if any.
+
+    Returns:
+      The state after the steps, and the info of each.
+    """
+    return _scan(state, batches, lambda batch: batch, axis_name)
+
+
+def _scan(state: TrainState, batches: Array, load: Callable[[Array], Array], axis_name: str | None):
+    def body(state, batch):
+        return train_step(state, load(batch), stream_key(state.key, "noise", state.step), axis_name)
 
     return jax.lax.scan(body, state, batches)
 
