@@ -38,7 +38,7 @@ gaussian (negative ELBO with learned variances)."""
     """Widths of the encoder's hidden layers; the decoder has them reversed."""
     latent_dim: int = 2
     """Number of latent dimensions."""
-    report_weight: float = 3000.0
+    report_weight: float = 10_000.0
     """Weight of the RMSE in the report recipe's loss; benchmarks/RESULTS.md has the sweep behind the default."""
     kl_warmup: float = 0.8
     """Share of the epochs over which the gaussian recipe's KL weight rises from 0 to 1."""
