@@ -78,3 +78,40 @@ class TrainingProgress:
     def _time_left(self, step: int) -> str:
         seconds = round((time.monotonic() - self._started) / (step - self._first) * (self._last - step))
         return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
+
+class WorkProgress:
+    """Shows how much of something has been done, with its rate and the time left. A context manager.
+
+    Nothing is shown where there was nothing to do.
+    """
+
+    def __init__(self, title: str, unit: str, output: Console):
+        self._title, self._unit, self._output = title, unit, output
+        self._started = time.monotonic()
+        self._first: int | None = None
+        self._printed = 0
+        columns = [TextColumn("{task.description}"), BarColumn(None), TaskProgressColumn(), TimeRemainingColumn()]
+        self._bar = Progress(*columns, console=output, disable=not output.is_terminal, transient=True)
+
+    def __enter__(self) -> WorkProgress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def show(self, done: int, total: int) -> None:
+        """Shows that so many are done."""
+        if self._first is None:
+            self._first = done
+            self._bar.start()
+            self._task = self._bar.add_task(self._title, total=total, completed=done)
+        rate = (done - self._first) / max(time.monotonic() - self._started, 1e-9)
+        text = f"{self._title}  {done:,}/{total:,}  {rate:,.0f} {self._unit}/s"
+        if self._output.is_terminal:
+            self._bar.update(self._task, completed=done, description=text)
+        elif done == total or done - self._printed >= total / LINES:
+            self._printed = done
+            self._output.print(text, soft_wrap=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import requests
 
-from vae_jax.data import transactions
+from vae_jax.data import downloads
 from vae_jax.data.errors import DataError
 from vae_jax.data.transactions import COLUMNS, FEATURES, load_transactions, read_csv
 
@@ -412,15 +412,15 @@ def test_download_without_the_file(outside):
 @pytest.mark.parametrize("online", [True, False])
 def test_network_answers_where_there_is_one(outside, online):
     outside.online = online
-    assert transactions._network_answers() == online
+    assert downloads.network_answers() == online
 
 
 def test_network_that_hangs_is_given_up(monkeypatch):
     release = threading.Event()
-    monkeypatch.setattr(transactions, "NETWORK_TIMEOUT", 0.1)
+    monkeypatch.setattr(downloads, "NETWORK_TIMEOUT", 0.1)
     monkeypatch.setattr(requests, "head", lambda *args, **options: release.wait(60))
     started = time.monotonic()
-    assert not transactions._network_answers()
+    assert not downloads.network_answers()
     assert time.monotonic() - started < 10
     release.set()
 

@@ -2,7 +2,7 @@
 
 XLA's own convolutions are right for GPUs and TPUs, and several times too slow on a CPU (forty-five times inside a
 `lax.scan`). There the same sums are written as one matrix product each: a convolution as (patches of its input) times
-(kernel), a transposed convolution as its exact transpose, a product whose result is scattered back onto the picture.
+(kernel), a transposed convolution as its transpose, a product whose result is added back onto the picture.
 Parameters are the same tree, and the numbers the same up to rounding.
 
 Both follow TensorFlow's SAME padding, which for kernel 3 and stride 2 on an even size adds one row below and one
@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
-from jax.custom_derivatives import linear_call
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -50,7 +49,7 @@ def conv(
     _check_even(x.shape[1:3])
     if not _use(matrix_products):
         return jax.lax.conv_general_dilated(x, kernel, (STRIDE, STRIDE), "SAME", dimension_numbers=LAYOUT)
-    return _linear_patches(x) @ kernel.reshape(-1, kernel.shape[-1])
+    return _conv_products(x, kernel)
 
 
 def conv_transpose(
@@ -68,8 +67,7 @@ def conv_transpose(
     """
     if not _use(matrix_products):
         return jax.lax.conv_transpose(x, kernel, (STRIDE, STRIDE), "SAME", dimension_numbers=LAYOUT)
-    taps = kernel[::-1, ::-1].transpose(2, 0, 1, 3).reshape(kernel.shape[2], -1)
-    return _linear_scatter(x @ taps)
+    return _conv_transpose_products(x, kernel)
 
 
 class Conv(nn.Module):
@@ -155,10 +153,48 @@ def _scatter(patches: Float[Array, "B H W 9C"]) -> Float[Array, "B 2H 2W C"]:
     return jnp.stack([top, bottom], 2).reshape(batch, 2 * rows, 2 * columns, -1)
 
 
-# Each is the other's transpose, which autodiff would find too, but as nine padded additions.
-def _linear_patches(x: Array) -> Array:
-    return linear_call(lambda _, x: _patches(x), lambda _, patches: _scatter(patches), (), x)
+# Gradients by hand, for two reasons. Autodiff would keep the patches, nine times the picture, from the forward to the
+# backward pass; making them anew is cheaper than reading them back. And it would transpose `_patches` into nine padded
+# additions, which `_scatter` is not.
+@jax.custom_vjp
+def _conv_products(x: Array, kernel: Array) -> Array:
+    return _patches(x) @ kernel.reshape(-1, kernel.shape[-1])
 
 
-def _linear_scatter(patches: Array) -> Array:
-    return linear_call(lambda _, patches: _scatter(patches), lambda _, x: _patches(x), (), patches)
+def _conv_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _conv_products(x, kernel), (x, kernel)
+
+
+def _conv_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    by_x = _scatter(gradient @ kernel.reshape(-1, kernel.shape[-1]).T)
+    return by_x, _sum_of_products(_patches(x), gradient).reshape(kernel.shape)
+
+
+@jax.custom_vjp
+def _conv_transpose_products(x: Array, kernel: Array) -> Array:
+    return _scatter(x @ _taps(kernel))
+
+
+def _conv_transpose_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _conv_transpose_products(x, kernel), (x, kernel)
+
+
+def _conv_transpose_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    patches = _patches(gradient)
+    by_taps = _sum_of_products(x, patches).reshape(kernel.shape[2], KERNEL, KERNEL, kernel.shape[3])
+    return patches @ _taps(kernel).T, by_taps.transpose(1, 2, 0, 3)[::-1, ::-1]
+
+
+_conv_products.defvjp(_conv_forward, _conv_backward)
+_conv_transpose_products.defvjp(_conv_transpose_forward, _conv_transpose_backward)
+
+
+def _taps(kernel: Float[Array, "3 3 C O"]) -> Float[Array, "C 9O"]:
+    """The kernel as the matrix whose product with a pixel is the patch that the pixel adds to the result."""
+    return kernel[::-1, ::-1].transpose(2, 0, 1, 3).reshape(kernel.shape[2], -1)
+
+
+def _sum_of_products(a: Float[Array, "B H W M"], b: Float[Array, "B H W N"]) -> Float[Array, "M N"]:
+    return a.reshape(-1, a.shape[-1]).T @ b.reshape(-1, b.shape[-1])

@@ -162,8 +162,8 @@ class ConvEncoder(nn.Module):
         for features in self.filters:
             x = leaky_relu(Conv(features, self.dtype, self.matrix_products)(x))
         x = x.reshape(x.shape[0], -1)
-        mean = nn.Dense(self.latent_dim, self.dtype, name="mean")(x)  # pyright: ignore[reportArgumentType]
-        log_var = nn.Dense(self.latent_dim, self.dtype, name="log_var")(x)  # pyright: ignore[reportArgumentType]
+        mean = nn.Dense(self.latent_dim, dtype=self.dtype, name="mean")(x)
+        log_var = nn.Dense(self.latent_dim, dtype=self.dtype, name="log_var")(x)
         return Gaussian(mean.astype(jnp.float32), soft_clip(log_var.astype(jnp.float32), *POSTERIOR_LOG_VAR))
 
 
@@ -196,7 +196,7 @@ class ConvDecoder(nn.Module):
     def __call__(self, z: Float[Array, "B L"]) -> Observation:
         """Maps latents to an observation model of pixels in [0, 1]: arrays of shape (B, H, W, C)."""
         side = self.image_size // 2 ** (len(self.filters) + 1)
-        x = nn.Dense(side * side * self.base_channels, self.dtype)(z)  # pyright: ignore[reportArgumentType]
+        x = nn.Dense(side * side * self.base_channels, dtype=self.dtype)(z)
         x = x.reshape(z.shape[0], side, side, self.base_channels)
         for features in self.filters:
             x = leaky_relu(ConvTranspose(features, self.dtype, self.matrix_products)(x))

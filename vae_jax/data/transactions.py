@@ -10,7 +10,6 @@ import csv
 import gzip
 import io
 import os
-import threading
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vae_jax.data.downloads import download_from_kaggle, network_answers
 from vae_jax.data.errors import DataError
 from vae_jax.data.synthetic import simulate_transactions
 
@@ -31,7 +31,6 @@ COLUMNS = (TIME, *FEATURES, LABEL)
 
 FILE_NAME = "creditcard.csv"
 KAGGLE_SET = "mlg-ulb/creditcardfraud"
-NETWORK_TIMEOUT = 5.0  # seconds
 LARGEST_CELL = 1e30  # the square of a larger number is infinite in float32, and its standard deviation in float64
 
 
@@ -86,7 +85,7 @@ def load_transactions(source: str = "auto", keep_time: bool = False, seed: int =
         path = folder / "creditcard" / FILE_NAME
         if path.exists():
             return _read(path, keep_time)
-    if _network_answers():
+    if network_answers():
         return _read(_download(), keep_time, "Kaggle: ")
     return load_transactions("synthetic", keep_time, seed)
 
@@ -107,37 +106,8 @@ def _from_frame(frame: pd.DataFrame, source: str, keep_time: bool, synthetic: bo
     )
 
 
-def _network_answers() -> bool:
-    """Whether Kaggle answers within `NETWORK_TIMEOUT`."""
-    import requests
-
-    answered = threading.Event()
-
-    def ask() -> None:
-        try:
-            requests.head("https://www.kaggle.com", timeout=NETWORK_TIMEOUT)
-        except requests.RequestException:
-            return
-        answered.set()
-
-    # In a thread, because looking up a name has a time-out of its own that can be far longer.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(NETWORK_TIMEOUT)
-    return answered.is_set()
-
-
 def _download() -> Path:
-    import kagglehub
-
-    try:
-        return Path(kagglehub.dataset_download(KAGGLE_SET)) / FILE_NAME
-    except Exception as error:  # kagglehub, requests, zipfile and the disk each raise their own
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise DataError(
-            f"downloading {KAGGLE_SET} from Kaggle failed ({reason[:200]}); download it by hand and pass "
-            f"--data PATH/{FILE_NAME}, or use --data synthetic"
-        ) from error
+    return download_from_kaggle(KAGGLE_SET, f"PATH/{FILE_NAME}") / FILE_NAME
 
 
 def read_csv(path: str | Path) -> pd.DataFrame:

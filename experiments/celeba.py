@@ -1,0 +1,174 @@
+"""Faces: prepare pictures, train a convolutional VAE, reconstruct, invent, measure and report."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+
+from experiments import celeba_results, face_figures, face_model, figures, gallery, loop, report, runs, stopping
+from experiments.celeba_config import CelebaConfig, check, preset
+from experiments.celeba_model import NAME, Inputs, PictureChunks, is_resident, prepare, train
+from experiments.command_line import run
+from experiments.experiment import Experiment, announce, describe_machine
+from experiments.face_model import FaceModel
+from experiments.progress import console
+from vae_jax.networks import count_parameters
+from vae_jax.training import TrainState, stream_key
+
+EXAMPLES_LEFT_OUT = 20  # named on the page and in metrics.json
+SHEET_FACES = 60
+EDITED_ATTRIBUTES, EDITED_PICTURES = 8, 3
+
+CELEBA = Experiment(
+    name="celeba",
+    config_type=CelebaConfig,
+    check=check,
+    prepare=lambda config: prepare(config, console()),
+    describe=Inputs.describe,
+    preset=preset,
+)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs the experiment from its command line."""
+    output = console()
+    with stopping.immediate():
+        config, inputs, opened = CELEBA.start(arguments)
+        announce(output, describe_data(config, inputs), opened, notices(inputs))
+        with CELEBA.resumable(opened):
+            state = train(config, inputs, opened, output)
+            conclude(config, inputs, opened, state, output)
+
+
+def describe_data(config: CelebaConfig, inputs: Inputs) -> list[str]:
+    """The data in two lines."""
+    placement = "on the device, whole" if is_resident(config, inputs) else "streamed from disk, read ahead"
+    return [
+        inputs.images.pictures.source,
+        f"{len(inputs.images.usable):,} pictures at {config.image_size} x {config.image_size}; training "
+        f"{len(inputs.train):,} ({placement}), validation {len(inputs.validation):,}, test {len(inputs.test):,}",
+    ]
+
+
+def notices(inputs: Inputs) -> list[str]:
+    """What a reader of the results must know about the data."""
+    images = inputs.images
+    found = []
+    if images.pictures.synthetic:
+        found.append(
+            "DRAWN FACES. These pictures are drawn by a small program. No result of this run says anything about "
+            "photographs."
+        )
+    found += [f"{notice[0].upper()}{notice[1:]}." for notice in images.pictures.notices]
+    if images.left_out:
+        examples = "; ".join(f"{name}: {reason}" for name, reason in islice(images.left_out.items(), 3))
+        found.append(f"{len(images.left_out):,} pictures can't be used and are left out, e.g. {examples}.")
+    return found
+
+
+def conclude(config: CelebaConfig, inputs: Inputs, opened: runs.Run, state: TrainState, output: Console) -> None:
+    """Measures, draws and writes everything a run leaves behind, and prints the table."""
+    chunks = PictureChunks(state)
+    pictures = inputs.images.pictures
+    means, log_vars = chunks.posteriors(state, inputs.images.pixels, inputs.train)
+    labels = pictures.attributes[inputs.train]
+    model = face_model.study_latents(
+        state, means, log_vars, labels, pictures.attribute_names, config.mixture_components, config.seed
+    )
+    face_model.save(model, opened)
+    log = loop.read_log(opened, NAME)
+    evaluation = celeba_results.evaluate(config, inputs, state, model, chunks)
+    warnings = celeba_results.warnings(evaluation)
+    metrics = {
+        "experiment": CELEBA.name,
+        "notices": notices(inputs) + warnings,
+        "data": {
+            "source": pictures.source,
+            "synthetic": pictures.synthetic,
+            "pictures": len(inputs.images.usable),
+            "train": len(inputs.train),
+            "validation": len(inputs.validation),
+            "test": len(inputs.test),
+            "left_out": len(inputs.images.left_out),
+            "left_out_examples": dict(islice(inputs.images.left_out.items(), EXAMPLES_LEFT_OUT)),
+        },
+        "evaluation": evaluation,
+        "train_images_per_second": float(np.median([line["images_per_second"] for line in log])),
+        "parameters": count_parameters(state.params),
+        "best_epoch": int(state.step) // (len(inputs.train) // config.batch_size),
+        "weight": config.used_weight,
+        "mixture_components": len(model.mixture.weights),
+        "config": dataclasses.asdict(config),
+        "command": CELEBA.command_line(config),
+        "machine": describe_machine(),
+    }
+    opened.write_json("metrics.json", metrics)
+    with runs.disk_errors(opened.folder):
+        paths = draw(opened.folder / "figures", config, inputs, model, log)
+        face_figures.draw_latents(
+            paths["latents"], *chunks.posteriors(state, inputs.images.pixels, inputs.test), evaluation["active_latents"]
+        )
+    opened.write_text("report.html", report.render_celeba(metrics, paths))
+    for warning in warnings:
+        output.print(Panel(warning, title="WARNING", style="bold red"))
+    output.print(result_table(metrics))
+    output.print(report.celeba_verdict(metrics))
+    output.print(f"report  {opened.folder / 'report.html'}", soft_wrap=True)
+
+
+def draw(folder: Path, config: CelebaConfig, inputs: Inputs, model: FaceModel, log: list[dict]) -> dict[str, Path]:
+    """Draws all sheets of pictures and the training curves; returns the path of every figure by name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels = inputs.images.pixels
+    rng = np.random.default_rng(config.seed)
+    training = pixels[rng.choice(inputs.train, min(16, len(inputs.train)), replace=False)]
+    held_out = pixels[rng.choice(inputs.test, min(16, len(inputs.test)), replace=False)]
+    key = stream_key(jax.random.key(config.seed), "figures")
+    half = min(4, len(held_out) // 2)
+    sheets = {
+        "reconstructions_training": gallery.reconstructions(model, training),
+        "reconstructions_held-out": gallery.reconstructions(model, held_out),
+        "samples_prior": gallery.sheet_of(gallery.samples(model, "prior", key, SHEET_FACES, config.temperature)),
+        "samples_mixture": gallery.sheet_of(gallery.samples(model, "mixture", key, SHEET_FACES)),
+        "interpolations": gallery.interpolations(model, held_out[:half], held_out[half : 2 * half]),
+        "traversals": gallery.traversals(model, held_out[0]),
+    }
+    sheets |= {
+        f"edits_{name}": gallery.edits(model, held_out[:EDITED_PICTURES], name)
+        for name in islice(model.attribute_names, EDITED_ATTRIBUTES)
+    }
+    paths = {name: folder / f"{name}.png" for name in [*sheets, "latents", "training"]}
+    for name, sheet in sheets.items():
+        face_figures.draw_sheet(paths[name], sheet)
+    figures.draw_training(paths["training"], {NAME: log})
+    return paths
+
+
+def result_table(metrics: dict) -> Table:
+    """The table that a run ends with."""
+    evaluation = metrics["evaluation"]
+    table = Table(title="Sliced Wasserstein distance to held-out pictures, times 1,000 (lower = more alike)")
+    table.add_column("pictures")
+    for level in evaluation["sliced_wasserstein"]["training_pictures"]:
+        table.add_column(level if level == "mean" else f"{level} px", justify="right")
+    for name, distances in evaluation["sliced_wasserstein"].items():
+        table.add_row(name.replace("_", " "), *(f"{value:.1f}" for value in distances.values()))
+    table.caption = (
+        f"held-out: RMSE {evaluation['rmse']:.4f}, PSNR {evaluation['psnr']:.2f} dB, SSIM {evaluation['ssim']:.3f}, "
+        f"KL {evaluation['kl']:.1f} nats, {evaluation['active_latents']} active latents; "
+        f"{metrics['train_images_per_second']:,.0f} images/s"
+    )
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, sys.argv[1:]))

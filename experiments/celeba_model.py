@@ -1,0 +1,243 @@
+"""The faces experiment's model: what it sees, how it is built, trained and applied to many pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import NamedSharding, PartitionSpec
+from rich.console import Console
+
+from experiments import loop
+from experiments.celeba_config import CelebaConfig
+from experiments.command_line import UsageError
+from experiments.progress import WorkProgress
+from experiments.runs import Run
+from vae_jax.convolution import prefer_matrix_products
+from vae_jax.data.batches import stream_batches
+from vae_jax.data.errors import DataError
+from vae_jax.data.image_cache import Images, prepare_images
+from vae_jax.data.pictures import find_pictures
+from vae_jax.data.splits import TEST, TRAIN, VALIDATION
+from vae_jax.networks import conv_vae
+from vae_jax.objectives import RECONSTRUCTIONS, Objective
+from vae_jax.parallel import AXIS, compile_parallel, data_mesh, replicate, replicated
+from vae_jax.training import (
+    TrainState,
+    active_latents,
+    batch_noise,
+    create_train_state,
+    epoch_order,
+    evaluate,
+    stream_key,
+    train_batches,
+    train_steps,
+)
+
+NAME = "vae"  # of the model in logs and checkpoints
+# Steps in a compiled call: about a second's worth, so that a signal is answered soon and the host never waited for.
+STEPS_PER_CALL = 1 if prefer_matrix_products() else 50
+RESIDENT_SHARE = 0.4  # of a device's memory that the pictures may take; the rest is for activations
+CHUNK = 64  # pictures at once outside training
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The prepared pictures, and which of them are for what.
+
+    Attributes:
+      images: all of them.
+      train, validation, test: their row numbers.
+    """
+
+    images: Images
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+    def describe(self) -> dict:
+        """What tells whether the data are still the same."""
+        pictures = self.images.pictures
+        parts = {"train": len(self.train), "validation": len(self.validation), "test": len(self.test)}
+        return {"fingerprint": pictures.fingerprint, "attribute_names": list(pictures.attribute_names), **parts}
+
+
+def prepare(config: CelebaConfig, output: Console) -> Inputs:
+    """Finds and prepares the pictures; refuses what can't be trained on in one line."""
+    try:
+        pictures = find_pictures(config.data, config.limit, config.seed)
+        with WorkProgress("preparing pictures", "images", output) as progress:
+            cache = Path(config.cache).expanduser()
+            images = prepare_images(pictures, config.image_size, config.crop, cache, progress.show)
+    except DataError as error:
+        raise UsageError(str(error)) from error
+    inputs = Inputs(images, *(images.rows(part) for part in (TRAIN, VALIDATION, TEST)))
+    for name, rows, least in (
+        ("training", inputs.train, config.batch_size),
+        ("validation", inputs.validation, 1),
+        ("test", inputs.test, 1),
+    ):
+        if len(rows) < least:
+            option = "--batch-size" if name == "training" else "--data"
+            value = config.batch_size if name == "training" else config.data
+            raise UsageError(
+                f"{option} {value}: there are {len(rows):,} {name} pictures, at least {least:,} are needed"
+            )
+    return inputs
+
+
+def initial_state(config: CelebaConfig) -> TrainState:
+    """Builds the model at step 0."""
+    vae = conv_vae(
+        config.image_size,
+        latent_dim=config.latent_dim,
+        learned_variance=config.reconstruction == "gaussian",
+        dtype=None if config.dtype == "float32" else jnp.bfloat16,
+    )
+    objective = Objective(RECONSTRUCTIONS[config.reconstruction], config.used_weight)
+    shape = (config.image_size, config.image_size, 3)
+    create = partial(
+        create_train_state,
+        vae=vae,
+        objective=objective,
+        optimizer=optax.adam(config.learning_rate),
+        event_shape=shape,
+    )
+    return jax.jit(create)(jax.random.key(config.seed))
+
+
+def is_resident(config: CelebaConfig, inputs: Inputs) -> bool:
+    """Whether the training pictures are to lie on the device."""
+    if config.placement != "auto":
+        return config.placement == "resident"
+    needed = len(inputs.train) * inputs.images.pixels[0].nbytes
+    return needed <= RESIDENT_SHARE * _device_memory()
+
+
+def _device_memory() -> int:
+    statistics = jax.devices()[0].memory_stats() or {}
+    return statistics.get("bytes_limit", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def train(config: CelebaConfig, inputs: Inputs, run: Run, output: Console) -> TrainState:
+    """Trains the model, or continues it, and returns its best state."""
+    state = replicate(initial_state(config), data_mesh())
+    make = _resident_steps if is_resident(config, inputs) else _streamed_steps
+    chunks = PictureChunks(state)
+    training = loop.Training(
+        name=NAME,
+        advance=make(config, inputs, state.key),
+        validate=lambda state: chunks.measure(state, inputs.images.pixels, inputs.validation),
+        epochs=config.epochs,
+        steps_per_epoch=len(inputs.train) // config.batch_size,
+        steps_per_call=STEPS_PER_CALL,
+        examples_per_step=config.batch_size,
+        save_every=config.save_every,
+        save_every_minutes=config.save_every_minutes,
+        unit="images",
+    )
+    return loop.train(run, training, state, output)
+
+
+Advance = Callable[[TrainState, int, int], tuple[TrainState, dict[str, jax.Array]]]
+
+
+def _resident_steps(config: CelebaConfig, inputs: Inputs, key: jax.Array) -> Advance:
+    """Steps over pictures that lie on every device, whole."""
+    mesh = data_mesh()
+    pixels = replicate(inputs.images.pixels[inputs.train], mesh)
+
+    def compiled(count: int):
+        steps = partial(train_steps, batch_size=config.batch_size, num_steps=count, axis_name=AXIS)
+        return compile_parallel(steps, mesh, (replicated, replicated), (replicated, replicated), donate_argnums=0)
+
+    by_count = {}  # an epoch's last call is shorter
+
+    def advance(state: TrainState, step: int, count: int):
+        by_count.setdefault(count, compiled(count))
+        return by_count[count](state, pixels)
+
+    return advance
+
+
+def _streamed_steps(config: CelebaConfig, inputs: Inputs, key: jax.Array) -> Advance:
+    """The same steps over pictures that are read from disk ahead of their use."""
+    mesh = data_mesh()
+    divided = PartitionSpec(None, AXIS)
+    steps = partial(train_batches, axis_name=AXIS)
+    compiled = compile_parallel(steps, mesh, (replicated, divided), (replicated, replicated), donate_argnums=0)
+    order = jax.jit(epoch_order, static_argnums=2)
+    groups: Iterator[np.ndarray] | None = None
+
+    def advance(state: TrainState, step: int, count: int):
+        nonlocal groups
+        if groups is None:
+            groups = stream_batches(
+                inputs.images.pixels,
+                inputs.train,
+                lambda epoch: np.asarray(order(key, epoch, len(inputs.train))),
+                config.batch_size,
+                STEPS_PER_CALL,
+                step,
+            )
+        return compiled(state, jax.device_put(next(groups), NamedSharding(mesh, divided)))
+
+    return advance
+
+
+class PictureChunks:
+    """Applies a model to many pictures, a chunk at a time, so that memory does not grow with their number."""
+
+    def __init__(self, like: TrainState):
+        self._evaluate = jax.jit(_evaluate_chunk)
+        self._latent_dim = like.vae.latent_dim
+
+    def measure(self, state: TrainState, pixels: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
+        """Mean loss, reconstruction and KL over pictures, with the same noise at every call, and active latents."""
+        terms, means, _ = self._run(state, pixels, rows)
+        return {**{name: value.mean() for name, value in terms.items()}, "active_latents": active_latents(means).sum()}
+
+    def posteriors(self, state: TrainState, pixels: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means and log variances of q(z|x), each of shape (N, L)."""
+        _, means, log_vars = self._run(state, pixels, rows)
+        return means, log_vars
+
+    def _run(self, state: TrainState, pixels: np.ndarray, rows: np.ndarray):
+        noise = np.asarray(batch_noise(stream_key(state.key, "validation"), len(rows), (self._latent_dim,)))
+        found = []
+        for start in range(0, len(rows), CHUNK):
+            taken = rows[start : start + CHUNK]
+            # The last chunk is filled up with its first picture, so that one program serves all.
+            filled = np.concatenate([taken, np.repeat(taken[:1], CHUNK - len(taken))])
+            drawn = np.resize(noise[start : start + CHUNK], (CHUNK, self._latent_dim))
+            chunk = jax.device_get(self._evaluate(state, pixels[filled], drawn))
+            found.append(jax.tree.map(_shorten(len(taken)), chunk))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
+
+
+def _shorten(count: int) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda leaf: leaf[:count]
+
+
+def _evaluate_chunk(state: TrainState, x: jax.Array, noise: jax.Array):
+    terms, posterior, _ = evaluate(state, x, noise)
+    losses = {"loss": state.objective.loss(terms), "reconstruction": terms.reconstruction, "kl": terms.kl}
+    return losses, posterior.mean, posterior.log_var
+
+
+def in_chunks(function: Callable[[Any], jax.Array], x: np.ndarray) -> np.ndarray:
+    """Applies a compiled function to the rows of an array, `CHUNK` at a time."""
+    results = []
+    for start in range(0, len(x), CHUNK):
+        taken = x[start : start + CHUNK]
+        filled = np.concatenate([taken, np.repeat(taken[:1], CHUNK - len(taken), axis=0)])
+        results.append(np.asarray(function(filled))[: len(taken)])
+    return np.concatenate(results)

@@ -1,0 +1,98 @@
+"""The sweep behind the weights of the faces experiment: train at each weight, measure on validation pictures alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from rich.table import Table
+
+from experiments import face_model, gallery, runs, stopping
+from experiments.celeba_config import CelebaConfig, Reconstruction, check
+from experiments.celeba_model import Inputs, PictureChunks, prepare, train
+from experiments.celeba_results import reconstruction_means
+from experiments.command_line import UsageError, parse, run
+from experiments.progress import console
+from vae_jax.image_measures import sliced_wasserstein
+from vae_jax.training import stream_key
+
+COMMAND = "bash run.sh celeba-sweep"
+
+
+@dataclass(frozen=True)
+class CelebaSweepConfig:
+    """Measure weights of the reconstruction term on validation pictures alone."""
+
+    data: str = "auto"
+    """Where the pictures come from, as for the celeba command."""
+    reconstruction: Reconstruction = "rmse"
+    """Reconstruction term."""
+    weights: tuple[float, ...] = (250, 500, 1000, 2000, 4000, 8000)
+    """Weights to measure."""
+    epochs: int = 8
+    """Passes over the training pictures."""
+    batch_size: int = 64
+    """Pictures in a step."""
+    limit: int | None = None
+    """Use only this many pictures."""
+    cache: str = CelebaConfig.cache
+    """Folder of prepared pictures."""
+    seed: int = 0
+    """Seed of everything random."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prints a table, a row for each weight."""
+    config = parse(CelebaSweepConfig, COMMAND, arguments)
+    if not config.weights:
+        raise UsageError("--weights: expected at least one weight")
+    output = console()
+    table = Table()
+    titles = ("weight", "RMSE", "PSNR (dB)", "SSIM", "KL (nats)", "active latents", "SWD reconstructions", "SWD prior")
+    for title in (*titles, "SWD mixture"):
+        table.add_column(title, justify="right")
+    with stopping.immediate():
+        inputs = None
+        for weight in config.weights:
+            options = {name: value for name, value in dataclasses.asdict(config).items() if name != "weights"}
+            celeba = CelebaConfig(**options, weight=weight, save_every=config.epochs)
+            check(celeba)
+            inputs = inputs or prepare(celeba, output)
+            table.add_row(f"{weight:g}", *measure_weight(celeba, inputs))
+    output.print(f"validation pictures of {inputs.images.pictures.source}" if inputs else "")
+    output.print(table)
+
+
+def measure_weight(config: CelebaConfig, inputs: Inputs) -> list[str]:
+    """Trains a model and returns the cells of its row."""
+    with tempfile.TemporaryDirectory() as folder:
+        state = train(config, inputs, runs.create("celeba-sweep", folder, config), console())
+    chunks, pixels, rows = PictureChunks(state), inputs.images.pixels, inputs.validation
+    posteriors = chunks.posteriors(state, pixels, inputs.train)
+    labels = np.zeros((len(inputs.train), 0), np.int8)
+    model = face_model.study_latents(state, *posteriors, labels, (), config.mixture_components, config.seed)
+    measured, errors = chunks.measure(state, pixels, rows), reconstruction_means(pixels[rows], model)
+    key = stream_key(jax.random.key(config.seed), "evaluation")
+    real = gallery.as_pictures(pixels[rows])
+    sets = (
+        model.decode(model.encode(pixels[rows])),
+        gallery.samples(model, "prior", key, len(rows)),
+        gallery.samples(model, "mixture", key, len(rows)),
+    )
+    return [
+        f"{errors['rmse']:.4f}",
+        f"{errors['psnr']:.2f}",
+        f"{errors['ssim']:.3f}",
+        f"{measured['kl']:.1f}",
+        f"{measured['active_latents']}",
+        *(f"{sliced_wasserstein(real, pictures)['mean']:.1f}" for pictures in sets),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, sys.argv[1:]))

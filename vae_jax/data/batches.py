@@ -1,0 +1,64 @@
+"""Batches for training on pictures that do not fit on the device, read ahead by grain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Int, UInt8
+
+THREADS = 4  # that read
+AHEAD = 4  # groups of batches that are ready before they are asked for
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """A grain source: item i is a group of consecutive batches of an epoch."""
+
+    pixels: UInt8[np.ndarray, "N H W C"]
+    batches: list[Int[np.ndarray, "steps B"]]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.pixels[self.batches[index]]
+
+
+def stream_batches(
+    pixels: UInt8[np.ndarray, "N H W C"],
+    rows: Int[np.ndarray, " M"],
+    order: Callable[[int], Int[np.ndarray, " M"]],
+    batch_size: int,
+    steps_per_call: int,
+    first_step: int,
+) -> Iterator[UInt8[np.ndarray, "steps B H W C"]]:
+    """Yields the batches of one epoch after another, without end, from any step on.
+
+    Args:
+      pixels: all pictures, mapped from disk.
+      rows: those to train on.
+      order: from an epoch's number to the order in which it visits `rows`, a permutation of 0..M-1.
+      batch_size: pictures in a batch.
+      steps_per_call: batches in a group; the last group of an epoch may have fewer.
+      first_step: at which step to begin; a group then ends where it would have ended anyway.
+
+    Yields:
+      Groups of batches.
+    """
+    import grain
+
+    per_epoch = len(rows) // batch_size
+    epoch, done = divmod(first_step, per_epoch)
+    while True:
+        batches = rows[order(epoch)][: per_epoch * batch_size].reshape(per_epoch, batch_size)
+        groups = [batches[start : start + steps_per_call] for start in range(done, per_epoch, steps_per_call)]
+        dataset = grain.MapDataset.source(_Groups(pixels, groups)).to_iter_dataset(
+            grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=AHEAD)
+        )
+        yield from dataset
+        epoch, done = epoch + 1, 0

@@ -1,0 +1,55 @@
+"""Public sets from Kaggle, and whether there is a network to get them by."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from vae_jax.data.errors import DataError
+
+NETWORK_TIMEOUT = 5.0  # seconds
+
+
+def network_answers() -> bool:
+    """Whether Kaggle answers within `NETWORK_TIMEOUT`."""
+    import requests
+
+    answered = threading.Event()
+
+    def ask() -> None:
+        try:
+            requests.head("https://www.kaggle.com", timeout=NETWORK_TIMEOUT)
+        except requests.RequestException:
+            return
+        answered.set()
+
+    # In a thread, because looking up a name has a time-out of its own that can be far longer.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(NETWORK_TIMEOUT)
+    return answered.is_set()
+
+
+def download_from_kaggle(name: str, by_hand: str) -> Path:
+    """Downloads a public set, without credentials; a second call finds the first one's files.
+
+    Args:
+      name: owner/set.
+      by_hand: what to pass to `--data` after a download by hand.
+
+    Returns:
+      The folder of its files.
+
+    Raises:
+      DataError: if that fails.
+    """
+    import kagglehub
+
+    try:
+        return Path(kagglehub.dataset_download(name))
+    except Exception as error:  # kagglehub, requests, zipfile and the disk each raise their own
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(
+            f"downloading {name} from Kaggle failed ({reason[:200]}); download it by hand and pass "
+            f"--data {by_hand}, or use --data synthetic"
+        ) from error

@@ -1,0 +1,198 @@
+"""What to make of a trained VAE: new examples, reconstructions, paths through the latent space, edits.
+
+All functions are pure. Latents are float arrays of shape (..., L) in units of the prior's standard deviation; examples
+come back as the mean of p(x|z).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vae_jax.distributions import reparameterise
+from vae_jax.networks import VAE, decode, encode
+from vae_jax.training import as_float
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+
+def sample_prior(
+    vae: VAE, params: Any, key: PRNGKeyArray, num_samples: int, temperature: float = 1.0
+) -> Float[Array, "S *event"]:
+    """Invents examples: decodes draws from the prior.
+
+    Args:
+      vae: the module.
+      params: its parameters.
+      key: consumed.
+      num_samples: how many.
+      temperature: standard deviation of the draws; below 1 gives more typical, less varied examples.
+
+    Returns:
+      The means of p(x|z).
+    """
+    z = temperature * jax.random.normal(key, (num_samples, vae.latent_dim))
+    return decode(vae, params, z).mean
+
+
+def reconstruct(
+    vae: VAE, params: Any, x: Float[Array, "B *event"], key: PRNGKeyArray | None = None
+) -> Float[Array, "B *event"]:
+    """Passes examples through the VAE.
+
+    Args:
+      vae: the module.
+      params: its parameters.
+      x: a batch, float, or uint8 for pixels.
+      key: consumed for a draw of z; without one z is the posterior's mean, and the result deterministic.
+
+    Returns:
+      The means of p(x|z).
+    """
+    posterior = encode(vae, params, as_float(x))
+    z = posterior.mean
+    if key is not None:
+        z = reparameterise(jax.random.normal(key, z.shape), posterior.mean, posterior.log_var)
+    return decode(vae, params, z).mean
+
+
+def interpolate(
+    start: Float[Array, " L"], end: Float[Array, " L"], num_steps: int, spherical: bool = False
+) -> Float[Array, "num_steps L"]:
+    """Walks from one latent to another, both included.
+
+    Args:
+      start: where from.
+      end: where to.
+      num_steps: number of latents, at least 2.
+      spherical: along the great circle instead of the straight line, which for a high L passes through latents that
+        are shorter than nearly any draw from the prior. The length changes evenly.
+
+    Returns:
+      The latents on the way.
+
+    References:
+      White 2016, "Sampling Generative Networks", https://arxiv.org/abs/1609.04468, section 2.1.
+    """
+    t = jnp.linspace(0.0, 1.0, num_steps)[:, None]
+    linear = (1 - t) * start + t * end
+    if not spherical:
+        return linear
+    lengths = jnp.linalg.norm(start), jnp.linalg.norm(end)
+    directions = [z / jnp.maximum(length, 1e-12) for z, length in zip((start, end), lengths, strict=True)]
+    angle = jnp.arccos(jnp.clip(directions[0] @ directions[1], -1.0, 1.0))
+    # At angle 0 the circle is the line, and at 180 degrees there is no one circle: sin(angle) is 0 in both.
+    on_line = jnp.sin(angle) < 1e-4
+    sine = jnp.where(on_line, 1.0, jnp.sin(angle))
+    direction = (jnp.sin((1 - t) * angle) * directions[0] + jnp.sin(t * angle) * directions[1]) / sine
+    return jnp.where(on_line, linear, ((1 - t) * lengths[0] + t * lengths[1]) * direction)
+
+
+def traverse(z: Float[Array, " L"], latent: int, values: Float[Array, " V"]) -> Float[Array, "V L"]:
+    """Varies one latent and keeps the others.
+
+    Args:
+      z: where to start.
+      latent: number of the latent to vary.
+      values: what it becomes.
+
+    Returns:
+      The latents, one for each value.
+    """
+    return jnp.tile(z, (len(values), 1)).at[:, latent].set(values)
+
+
+def most_active(posterior_mean: Float[np.ndarray, "N L"], count: int) -> Int[np.ndarray, " count"]:
+    """Returns the numbers of the latents whose posterior mean varies most, most active first.
+
+    Args:
+      posterior_mean: means of q(z|x) over a data set, float.
+      count: how many.
+
+    Returns:
+      At most `count` numbers.
+    """
+    return np.argsort(-posterior_mean.var(0))[:count]
+
+
+def attribute_vectors(
+    posterior_mean: Float[np.ndarray, "N L"], labels: Int[np.ndarray, "N A"]
+) -> Float[np.ndarray, "A L"]:
+    """Finds the direction of each attribute: from the mean latent of those without it to that of those with it.
+
+    Args:
+      posterior_mean: means of q(z|x) over a data set, float.
+      labels: 1 = has the attribute, -1 = has it not, 0 = unknown.
+
+    Returns:
+      The directions, 0 for an attribute that all or none of the examples have. Add `strength * vector` to a latent to
+      add the attribute, or subtract it to take it away.
+
+    References:
+      Larsen et al. 2016, https://arxiv.org/abs/1512.09300, section 4.2.
+    """
+    vectors = np.zeros((labels.shape[1], posterior_mean.shape[1]), posterior_mean.dtype)
+    for vector, label in zip(vectors, labels.T, strict=True):
+        if (label == 1).any() and (label == -1).any():
+            vector[:] = posterior_mean[label == 1].mean(0) - posterior_mean[label == -1].mean(0)
+    return vectors
+
+
+class LatentMixture(NamedTuple):
+    """A Gaussian mixture over latents: a density to sample from that fits the encoded data better than the prior.
+
+    Attributes:
+      weights: of the K components, shape (K,), adding up to 1.
+      means: shape (K, L).
+      cholesky: lower triangular roots of the covariances, shape (K, L, L).
+    """
+
+    weights: Float[np.ndarray, " K"]
+    means: Float[np.ndarray, "K L"]
+    cholesky: Float[np.ndarray, "K L L"]
+
+
+def fit_mixture(latents: Float[np.ndarray, "N L"], num_components: int = 10, seed: int = 0) -> LatentMixture:
+    """Fits a Gaussian mixture with full covariances to draws from the posteriors of a data set (scikit-learn).
+
+    Args:
+      latents: one draw z ~ q(z|x) for each example; their means alone would make a density that is too narrow.
+      num_components: K; fewer are used where there are less than ten draws for each dimension of a component.
+      seed: of its initialisation.
+
+    Returns:
+      The mixture, float32.
+
+    References:
+      Ghosh et al. 2020, https://arxiv.org/abs/1903.12436, section 4.
+    """
+    from sklearn.mixture import GaussianMixture
+
+    draws = np.asarray(latents, np.float64)
+    most = max(1, len(draws) // (10 * draws.shape[1]))
+    mixture = GaussianMixture(min(num_components, most), covariance_type="full", reg_covar=1e-4, random_state=seed)
+    mixture.fit(draws)
+    roots = np.linalg.cholesky(np.asarray(mixture.covariances_))
+    return LatentMixture(*(np.asarray(part, np.float32) for part in (mixture.weights_, mixture.means_, roots)))
+
+
+def sample_mixture(mixture: LatentMixture, key: PRNGKeyArray, num_samples: int) -> Float[Array, "S L"]:
+    """Draws latents from a mixture.
+
+    Args:
+      mixture: the mixture.
+      key: consumed.
+      num_samples: how many.
+
+    Returns:
+      The latents, float32.
+    """
+    component_key, noise_key = jax.random.split(key)
+    component = jax.random.categorical(component_key, jnp.log(mixture.weights), shape=(num_samples,))
+    noise = jax.random.normal(noise_key, (num_samples, mixture.means.shape[1]))
+    means, cholesky = jnp.asarray(mixture.means), jnp.asarray(mixture.cholesky)
+    return means[component] + jnp.einsum("sij,sj->si", cholesky[component], noise)
