@@ -8,16 +8,19 @@ usage() {
   cat <<'TEXT'
 usage: bash run.sh COMMAND [options]
 
-  fraud   train on card transactions, find the frauds, draw and report     (fraud --help lists its options)
-  sweep   measure weights of the reconstruction term in the report recipe  (sweep --help lists its options)
-  test    run the tests; further words go to pytest
-  check   lint, check formatting and types
-  help    this text
+  celeba        train on faces; reconstruct, invent, measure, draw and report   (celeba --help lists its options)
+  faces         make pictures with a trained face model: sample, reconstruct, interpolate, traverse, edit
+  fraud         train on card transactions, find the frauds, draw and report    (fraud --help lists its options)
+  sweep         measure weights of the reconstruction term in fraud's report recipe
+  celeba-sweep  measure weights of the reconstruction term in celeba
+  test          run the tests; further words go to pytest
+  check         lint, check formatting and types
+  help          this text
 
 The first call makes an environment in .venv and installs what is needed; later calls start at once.
 
   VAE_JAX_PYTHON=PATH  use this Python as it is, and install nothing
-  VAE_JAX_DATA=DIR     folder with creditcard/creditcard.csv
+  VAE_JAX_DATA=DIR     folder with creditcard/creditcard.csv and celeba/
 TEXT
 }
 
@@ -38,7 +41,8 @@ jax_extra() {
 # Prints which of the packages that everything needs an existing interpreter lacks.
 find_missing='
 from importlib.util import find_spec
-needed = "jax flax optax orbax numpy pandas sklearn matplotlib tyro rich jinja2 tensorboardX".split()
+needed = """jax flax optax orbax numpy pandas sklearn matplotlib PIL grain dm_pix
+            tyro rich jinja2 tensorboardX""".split()
 print(", ".join(name for name in needed if not find_spec(name)))
 '
 
@@ -85,7 +89,7 @@ install() {
 command="${1:-help}"
 shift || true
 case "$command" in
-  fraud | sweep | test | check) ;;
+  celeba | faces | fraud | sweep | celeba-sweep | test | check) ;;
   help | -h | --help)
     usage
     exit
@@ -115,5 +119,5 @@ case "$command" in
     "$python" -m ruff format --check .
     "$python" -m pyright --pythonpath "$(command -v "$python")"
     ;;
-  *) exec "$python" -m "experiments.$command" "$@" ;;
+  *) exec "$python" -m "experiments.${command//-/_}" "$@" ;;
 esac

@@ -79,12 +79,13 @@ def create(experiment: str, run_dir: str | None, config: Any) -> Run:
     return run
 
 
-def reopen(experiment: str, name: str) -> Run:
+def reopen(experiment: str, name: str, option: str = "--resume") -> Run:
     """Opens an existing run.
 
     Args:
       experiment: e.g. "fraud".
       name: `latest`, the name of a folder in `runs/<experiment>`, or a path.
+      option: that names it, for the error.
 
     Returns:
       The open run.
@@ -95,7 +96,7 @@ def reopen(experiment: str, name: str) -> Run:
     candidates = dict.fromkeys([ROOT / experiment / name, Path(name)])
     folder = next((folder for folder in candidates if _holds_run(folder)), None)
     if folder is None:
-        raise UsageError(f"--resume {name}: no run at {' or '.join(str(folder) for folder in candidates)}")
+        raise UsageError(f"{option} {name}: no run at {' or '.join(str(folder) for folder in candidates)}")
     with disk_errors(folder, UsageError):
         return _open(folder.resolve())
 

@@ -1,17 +1,20 @@
 """Variational autoencoders in JAX and Flax: pure functions to train, score and generate with.
 
-Importing this package needs jax, flax, optax and numpy alone. `vae_jax.checkpoints` (Orbax) and `vae_jax.data`
-(pandas) are imported by name when used.
+Importing this package needs jax, flax, optax and numpy alone. `vae_jax.checkpoints` (Orbax), `vae_jax.data` (pandas,
+Pillow) and `vae_jax.image_measures` (SciPy, dm-pix) are imported by name when used.
 """
 
-from vae_jax import thresholds
+from vae_jax import generation, thresholds
 from vae_jax.distributions import kl_standard_normal, log_prob, log_prob_per_dimension, reparameterise, sample
 from vae_jax.networks import (
     VAE,
+    ConvDecoder,
+    ConvEncoder,
     DenseDecoder,
     DenseEncoder,
     Gaussian,
     Observation,
+    conv_vae,
     count_parameters,
     decode,
     dense_vae,
@@ -24,16 +27,21 @@ from vae_jax.training import (
     TrainState,
     active_latents,
     create_train_state,
+    epoch_order,
     evaluate,
     stream_key,
+    train_batches,
     train_epoch,
     train_step,
+    train_steps,
     validate,
 )
 from vae_jax.version import __version__
 
 __all__ = [
     "VAE",
+    "ConvDecoder",
+    "ConvEncoder",
     "DenseDecoder",
     "DenseEncoder",
     "Gaussian",
@@ -45,14 +53,17 @@ __all__ = [
     "__version__",
     "active_latents",
     "compile_parallel",
+    "conv_vae",
     "count_parameters",
     "create_train_state",
     "data_mesh",
     "decode",
     "dense_vae",
     "encode",
+    "epoch_order",
     "evaluate",
     "gaussian",
+    "generation",
     "kl_standard_normal",
     "log_prob",
     "log_prob_per_dimension",
@@ -69,7 +80,9 @@ __all__ = [
     "sharded",
     "stream_key",
     "thresholds",
+    "train_batches",
     "train_epoch",
     "train_step",
+    "train_steps",
     "validate",
 ]

@@ -1,0 +1,207 @@
+"""Pictures from a trained face model: sample, reconstruct, interpolate, traverse, edit."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from experiments import celeba_model, face_figures, face_model, gallery, loop, runs, stopping
+from experiments.celeba import CELEBA
+from experiments.celeba_config import CelebaConfig
+from experiments.command_line import UsageError, parse, run
+from experiments.face_model import FaceModel
+from experiments.gallery import Sheet
+from experiments.progress import console
+from vae_jax.data.decoding import PictureError, decode
+from vae_jax.data.errors import DataError
+from vae_jax.data.pictures import SUFFIXES, read_path
+
+COMMAND = "bash run.sh faces"
+
+
+@dataclass(frozen=True)
+class FacesConfig:
+    """What all five have in common."""
+
+    model: str = "latest"
+    """The run whose model to use: a folder, a name in runs/celeba, or latest."""
+    output: str | None = None
+    """Folder for the pictures; by default a new one in the run's folder, made/<time>."""
+    seed: int = 0
+    """Seed of everything random."""
+
+
+@dataclass(frozen=True)
+class SampleConfig(FacesConfig):
+    """Invent faces."""
+
+    count: int = 60
+    """How many."""
+    density: Literal["prior", "mixture"] = "mixture"
+    """Where latents are drawn from: the prior N(0, I), or the mixture fitted to the training pictures."""
+    temperature: float = 1.0
+    """Standard deviation of latents from the prior; below 1 for more typical faces."""
+
+
+@dataclass(frozen=True)
+class PicturesConfig(FacesConfig):
+    """What those that start from pictures have in common."""
+
+    input: str | None = None
+    """A picture, or a folder or zip of pictures; by default the run's own held-out pictures."""
+    count: int = 16
+    """Use at most this many."""
+
+
+@dataclass(frozen=True)
+class ReconstructConfig(PicturesConfig):
+    """Pass pictures through the VAE."""
+
+
+@dataclass(frozen=True)
+class InterpolateConfig(PicturesConfig):
+    """Walk from each picture to the next."""
+
+    count: int = 5
+    """Use at most this many."""
+
+
+@dataclass(frozen=True)
+class TraverseConfig(PicturesConfig):
+    """Vary the most active latents of the first picture."""
+
+    latents: int = 8
+    """How many latents."""
+
+
+@dataclass(frozen=True)
+class EditConfig(PicturesConfig):
+    """Add an attribute to pictures, and take it away."""
+
+    attribute: str | None = None
+    """Which attribute; may be left out where the model knows only one."""
+    count: int = 6
+    """Use at most this many."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs one of the actions from its command line."""
+    names = "|".join(ACTIONS)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(f"usage: {COMMAND} {names} [options]     ({COMMAND} sample --help lists the options)")
+        if not arguments:
+            raise UsageError(f"{COMMAND}: which of {names}?")
+        return
+    if arguments[0] not in ACTIONS:
+        raise UsageError(f"unknown action '{arguments[0]}': expected {names}")
+    config_type, make = ACTIONS[arguments[0]]
+    config = parse(config_type, f"{COMMAND} {arguments[0]}", arguments[1:])
+    if getattr(config, "count", 1) < 1:
+        raise UsageError(f"--count {config.count}: expected 1 or more")
+    with stopping.immediate():
+        opened = runs.reopen(CELEBA.name, config.model, option="--model")
+        trained = runs.read_config(opened, CelebaConfig)
+        state = loop.load_best(opened, celeba_model.NAME, celeba_model.initial_state(trained))
+        model = face_model.load(opened, state)
+        sheet, singles = make(config, trained, model)
+        stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+        folder = Path(config.output) if config.output else opened.folder / "made" / f"{stamp}_{arguments[0]}"
+        write(folder, arguments[0], sheet, singles)
+    console().print(f"{folder / arguments[0]}.png, and {len(singles):,} single pictures beside it", soft_wrap=True)
+
+
+def write(folder: Path, name: str, sheet: Sheet, singles: np.ndarray) -> None:
+    """Writes the sheet, and each picture by itself."""
+    from PIL import Image
+
+    with runs.disk_errors(folder, UsageError):
+        folder.mkdir(parents=True, exist_ok=True)
+        face_figures.draw_sheet(folder / f"{name}.png", sheet)
+        for i, picture in enumerate(singles):
+            Image.fromarray((np.clip(picture, 0, 1) * 255).round().astype(np.uint8)).save(folder / f"{name}_{i:04}.png")
+
+
+def sample(config: SampleConfig, trained: CelebaConfig, model: FaceModel) -> tuple[Sheet, np.ndarray]:
+    """New faces."""
+    if config.temperature <= 0:
+        raise UsageError(f"--temperature {config.temperature}: expected more than 0")
+    pictures = gallery.samples(model, config.density, jax.random.key(config.seed), config.count, config.temperature)
+    return gallery.sheet_of(pictures), pictures
+
+
+def reconstruct(config: ReconstructConfig, trained: CelebaConfig, model: FaceModel) -> tuple[Sheet, np.ndarray]:
+    """Pictures above their reconstructions."""
+    pixels = read_input(config, trained)
+    return gallery.reconstructions(model, pixels), model.decode(model.encode(pixels))
+
+
+def interpolate(config: InterpolateConfig, trained: CelebaConfig, model: FaceModel) -> tuple[Sheet, np.ndarray]:
+    """Paths from each picture to the next."""
+    pixels = read_input(config, trained)
+    if len(pixels) < 2:
+        raise UsageError(f"--input {config.input}: two pictures are needed to walk from one to another")
+    sheet = gallery.interpolations(model, pixels[:-1], pixels[1:])
+    return sheet, _singles(sheet)
+
+
+def traverse(config: TraverseConfig, trained: CelebaConfig, model: FaceModel) -> tuple[Sheet, np.ndarray]:
+    """The most active latents of one picture."""
+    if not 1 <= config.latents <= len(model.active):
+        raise UsageError(f"--latents {config.latents}: expected 1 to {len(model.active)}")
+    sheet = gallery.traversals(model, read_input(config, trained)[0], config.latents)
+    return sheet, _singles(sheet)
+
+
+def edit(config: EditConfig, trained: CelebaConfig, model: FaceModel) -> tuple[Sheet, np.ndarray]:
+    """An attribute with several strengths."""
+    known = model.attribute_names
+    if not known:
+        raise UsageError(f"--model {config.model}: trained on pictures without a list of attributes")
+    attribute = config.attribute or (known[0] if len(known) == 1 else "")
+    if attribute not in known:
+        raise UsageError(f"--attribute {attribute or '(none)'}: expected one of {', '.join(known)}")
+    sheet = gallery.edits(model, read_input(config, trained), attribute)
+    return sheet, _singles(sheet)
+
+
+def _singles(sheet: Sheet) -> np.ndarray:
+    return sheet.pictures.reshape(-1, *sheet.pictures.shape[2:])
+
+
+def read_input(config: PicturesConfig, trained: CelebaConfig) -> np.ndarray:
+    """The pictures to start from, uint8, prepared as the model's own were."""
+    if config.input is None:
+        inputs = celeba_model.prepare(trained, console())
+        rows = np.random.default_rng(config.seed).choice(
+            inputs.test, min(config.count, len(inputs.test)), replace=False
+        )
+        return inputs.images.pixels[rows]
+    path = Path(config.input)
+    try:
+        if path.is_file() and path.suffix.lower() in SUFFIXES:
+            return decode(path.read_bytes(), trained.image_size, trained.crop)[None]
+        pictures = read_path(path)
+        count = min(config.count, len(pictures.names))
+        return np.stack([pictures.reader.read(i, trained.image_size, trained.crop) for i in range(count)])
+    except (DataError, PictureError, OSError) as error:
+        raise UsageError(f"--input {path}: {str(error).removeprefix(f'{path}: ')}") from error
+
+
+ACTIONS: dict[str, tuple[type, Callable[[Any, CelebaConfig, FaceModel], tuple[Sheet, np.ndarray]]]] = {
+    "sample": (SampleConfig, sample),
+    "reconstruct": (ReconstructConfig, reconstruct),
+    "interpolate": (InterpolateConfig, interpolate),
+    "traverse": (TraverseConfig, traverse),
+    "edit": (EditConfig, edit),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, sys.argv[1:]))
