@@ -134,7 +134,7 @@ def train(config: CelebaConfig, inputs: Inputs, run: Run, output: Console) -> Tr
     chunks = PictureChunks(state)
     training = loop.Training(
         name=NAME,
-        advance=make(config, inputs, state.key),
+        advance=make(config, inputs),
         validate=lambda state: chunks.measure(state, inputs.images.pixels, inputs.validation),
         epochs=config.epochs,
         steps_per_epoch=len(inputs.train) // config.batch_size,
@@ -150,7 +150,7 @@ def train(config: CelebaConfig, inputs: Inputs, run: Run, output: Console) -> Tr
 Advance = Callable[[TrainState, int, int], tuple[TrainState, dict[str, jax.Array]]]
 
 
-def _resident_steps(config: CelebaConfig, inputs: Inputs, key: jax.Array) -> Advance:
+def _resident_steps(config: CelebaConfig, inputs: Inputs) -> Advance:
     """Steps over pictures that lie on every device, whole."""
     mesh = data_mesh()
     pixels = replicate(inputs.images.pixels[inputs.train], mesh)
@@ -168,13 +168,14 @@ def _resident_steps(config: CelebaConfig, inputs: Inputs, key: jax.Array) -> Adv
     return advance
 
 
-def _streamed_steps(config: CelebaConfig, inputs: Inputs, key: jax.Array) -> Advance:
+def _streamed_steps(config: CelebaConfig, inputs: Inputs) -> Advance:
     """The same steps over pictures that are read from disk ahead of their use."""
     mesh = data_mesh()
     divided = PartitionSpec(None, AXIS)
     steps = partial(train_batches, axis_name=AXIS)
     compiled = compile_parallel(steps, mesh, (replicated, divided), (replicated, replicated), donate_argnums=0)
     order = jax.jit(epoch_order, static_argnums=2)
+    key = jax.random.key(config.seed)  # the state's own, of which the first step takes the memory
     groups: Iterator[np.ndarray] | None = None
 
     def advance(state: TrainState, step: int, count: int):

@@ -7,25 +7,26 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import jax
 import numpy as np
 import pandas as pd
 import pytest
+from run_helpers import (
+    ROOT,
+    assert_bit_for_bit,
+    final_arrays,
+    logged_epochs,
+    refused,
+    resume,
+    start,
+    wait_for,
+)
 
 from experiments import fraud
 from experiments.command_line import run
 from vae_jax.data.synthetic import simulate_transactions
 
-ROOT = Path(__file__).parent.parent
-# The runs of these tests compile the same few programs again and again.
-COMPILATION_CACHE = {
-    "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache" / "jax"),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-}
 SMALL = ["--hidden-dims", "6", "--num-samples", "20", "--batch-size", "64"]
 
 
@@ -38,48 +39,6 @@ def small_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "small.csv"
     frame.to_csv(path, index=False)
     return path
-
-
-def start(arguments: list[str], folder: Path) -> subprocess.Popen:
-    """Starts a run in a process of its own, whose working directory is `folder`."""
-    command = [sys.executable, "-m", "experiments.fraud", *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **COMPILATION_CACHE}
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 120) -> None:
-    """Waits until something has happened, while the process lives."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.002)
-
-
-def logged_epochs(folder: Path) -> int:
-    """How many epochs the log of a run holds."""
-    log = folder / "metrics.jsonl"
-    return len(log.read_text().splitlines()) if log.exists() else 0
-
-
-def final_arrays(folder: Path, recipe: str = "gaussian") -> dict[str, np.ndarray]:
-    """Everything in the newest checkpoint of a run, by name."""
-    import orbax.checkpoint as ocp
-
-    steps = [int(path.name) for path in (folder / "checkpoints" / recipe).iterdir() if path.name.isdigit()]
-    path = folder / "checkpoints" / recipe / str(max(steps)) / "state"
-    tree = ocp.StandardCheckpointer().restore(path.absolute())
-    return {jax.tree_util.keystr(key): np.asarray(leaf) for key, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def assert_bit_for_bit(one: Path, other: Path) -> None:
-    """The newest checkpoints of two runs hold the same bits."""
-    first, second = final_arrays(one), final_arrays(other)
-    assert first.keys() == second.keys()
-    for name, array in first.items():
-        np.testing.assert_array_equal(array, second[name], err_msg=name)
 
 
 @pytest.fixture(scope="module")
@@ -202,13 +161,6 @@ def resumable(small_csv: Path, save_every: int = 7) -> list[str]:
     ]
 
 
-def resume(folder: Path) -> None:
-    """Continues the run in `folder` to its end, in this process's place."""
-    process = start(["--resume", folder], folder.parent)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-
-
 def test_killed_in_training_then_resumed_equals_uninterrupted(
     uninterrupted: Path, small_csv: Path, tmp_path: Path
 ) -> None:
@@ -262,24 +214,18 @@ def test_a_signal_saves_and_says_how_to_continue(
     assert (folder / "scores.csv").read_bytes() == (uninterrupted / "scores.csv").read_bytes()
 
 
-def refused(arguments: list[str], capsys: pytest.CaptureFixture, code: int = 2) -> str:
-    """Runs a command line that must fail, and returns its one line."""
-    assert run(fraud.main, [str(word) for word in arguments]) == code
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1
-    return lines[0]
-
-
 def test_a_loss_that_is_not_finite_stops_the_run(
     small_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     arguments = ["--data", small_csv, "--recipes", "gaussian", "--epochs", "5", "--learning-rate", "1e30", *SMALL]
-    line = refused([*arguments, "--run-dir", tmp_path / "run"], capsys, code=1)
+    line = refused(fraud.main, [*arguments, "--run-dir", tmp_path / "run"], capsys, code=1)
     assert "not finite in epoch 1, step " in line
 
 
 def test_resume_refuses_other_options_by_name(finished: Path, capsys: pytest.CaptureFixture) -> None:
-    assert "--latent-dim 3: the run was started with 2" in refused(["--resume", finished, "--latent-dim", "3"], capsys)
+    assert "--latent-dim 3: the run was started with 2" in refused(
+        fraud.main, ["--resume", finished, "--latent-dim", "3"], capsys
+    )
 
 
 def test_resume_refuses_other_data(small_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -289,7 +235,7 @@ def test_resume_refuses_other_data(small_csv: Path, tmp_path: Path, capsys: pyte
     assert run(fraud.main, [str(word) for word in arguments]) == 0
     lines = data.read_text().splitlines()
     data.write_text("\n".join(lines[:-1]) + "\n")
-    assert "not the data that the run" in refused(["--resume", tmp_path / "run"], capsys)
+    assert "not the data that the run" in refused(fraud.main, ["--resume", tmp_path / "run"], capsys)
 
 
 def test_resume_refuses_a_checkpoint_of_another_model(
@@ -299,7 +245,7 @@ def test_resume_refuses_a_checkpoint_of_another_model(
     shutil.copytree(finished, folder)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "hidden_dims": [7]}))
-    line = refused(["--resume", folder], capsys, code=1)
+    line = refused(fraud.main, ["--resume", folder], capsys, code=1)
     assert "does not fit this model" in line
     assert "Dense_0" in line
 
@@ -313,7 +259,7 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(
     for path in (folder / "checkpoints" / "gaussian" / str(newest) / "state").rglob("*"):
         if path.is_file() and path.parent.name == "d":
             path.write_bytes(path.read_bytes()[:50])
-    assert f"can't read checkpoint {newest}" in refused(["--resume", folder], capsys, code=1)
+    assert f"can't read checkpoint {newest}" in refused(fraud.main, ["--resume", folder], capsys, code=1)
 
 
 def test_no_frauds_still_trains(small_csv: Path, tmp_path: Path) -> None:
@@ -337,7 +283,7 @@ def test_a_constant_feature_is_named(small_csv: Path, tmp_path: Path) -> None:
 
 
 def test_more_rows_in_a_batch_than_there_are(small_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    line = refused(["--data", small_csv, "--batch-size", "4096", "--run-dir", tmp_path / "run"], capsys)
+    line = refused(fraud.main, ["--data", small_csv, "--batch-size", "4096", "--run-dir", tmp_path / "run"], capsys)
     assert "--batch-size 4096" in line
     assert not (tmp_path / "run").exists()
 

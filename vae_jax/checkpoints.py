@@ -93,7 +93,8 @@ class Checkpoints:
             self._manager.save(step, args=arguments, metrics=metrics, force=True)
 
     def sums(self, step: int) -> dict[str, float]:
-        """Returns what was saved as `sums` with a step."""
+        """Returns what was saved as `sums` with a step; nothing where none were."""
+        self.wait()
         with self._one_line(f"read checkpoint {step}"):
             return dict((self._manager.metrics(step) or {}).get("sums", {}))
 

@@ -79,12 +79,13 @@ def interpolate(
       White 2016, "Sampling Generative Networks", https://arxiv.org/abs/1609.04468, section 2.1.
     """
     t = jnp.linspace(0.0, 1.0, num_steps)[:, None]
-    linear = (1 - t) * start + t * end
+    linear = (1 - t) * start[None] + t * end[None]
     if not spherical:
         return linear
     lengths = jnp.linalg.norm(start), jnp.linalg.norm(end)
-    directions = [z / jnp.maximum(length, 1e-12) for z, length in zip((start, end), lengths, strict=True)]
-    angle = jnp.arccos(jnp.clip(directions[0] @ directions[1], -1.0, 1.0))
+    directions = [z[None] / jnp.maximum(length, 1e-12) for z, length in zip((start, end), lengths, strict=True)]
+    # Not arccos of the cosine, which in float32 is off by up to 5e-4 near 0 and 180 degrees.
+    angle = 2 * jnp.arctan2(*(jnp.linalg.norm(directions[0] + sign * directions[1]) for sign in (-1, 1)))
     # At angle 0 the circle is the line, and at 180 degrees there is no one circle: sin(angle) is 0 in both.
     on_line = jnp.sin(angle) < 1e-4
     sine = jnp.where(on_line, 1.0, jnp.sin(angle))

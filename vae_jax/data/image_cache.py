@@ -125,6 +125,7 @@ def _prepare(
 
     todo = [start for start in range(0, total, BLOCK) if start not in finished]
     done = total - sum(min(BLOCK, total - start) for start in todo)
+    report(done, total)
     with open(partial / BLOCKS, "a", encoding="utf-8") as notes:
         for start, left_out in _in_parallel(decode_block, todo, workers):
             pixels.flush()  # before the note: what is noted as finished must be there

@@ -1,0 +1,78 @@
+"""What tests of whole runs share: processes to start, stop and continue, and what they left behind."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.command_line import run
+
+ROOT = Path(__file__).parent.parent
+# The runs of these tests compile the same few programs again and again.
+COMPILATION_CACHE = {
+    "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache" / "jax"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+}
+
+
+def start(arguments: Sequence, folder: Path, experiment: str = "fraud") -> subprocess.Popen:
+    """Starts a run in a process of its own, whose working directory is `folder`."""
+    command = [sys.executable, "-m", f"experiments.{experiment}", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **COMPILATION_CACHE}
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 120) -> None:
+    """Waits until something has happened, while the process lives."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.002)
+
+
+def logged_epochs(folder: Path) -> int:
+    """How many epochs the log of a run holds."""
+    log = folder / "metrics.jsonl"
+    return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+def final_arrays(folder: Path, model: str = "gaussian") -> dict[str, np.ndarray]:
+    """Everything in the newest checkpoint of a run, by name."""
+    import orbax.checkpoint as ocp
+
+    steps = [int(path.name) for path in (folder / "checkpoints" / model).iterdir() if path.name.isdigit()]
+    path = folder / "checkpoints" / model / str(max(steps)) / "state"
+    tree = ocp.StandardCheckpointer().restore(path.absolute())
+    return {jax.tree_util.keystr(key): np.asarray(leaf) for key, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def assert_bit_for_bit(one: Path, other: Path, model: str = "gaussian") -> None:
+    """The newest checkpoints of two runs hold the same bits."""
+    first, second = final_arrays(one, model), final_arrays(other, model)
+    assert first.keys() == second.keys()
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, second[name], err_msg=name)
+
+
+def resume(folder: Path, experiment: str = "fraud") -> None:
+    """Continues the run in `folder` to its end, in a process of its own."""
+    process = start(["--resume", folder], folder.parent, experiment)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+
+
+def refused(main: Callable, arguments: Sequence, capsys: pytest.CaptureFixture, code: int = 2) -> str:
+    """Runs a command line that must fail, and returns its one line."""
+    assert run(main, [str(word) for word in arguments]) == code
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    return lines[0]
