@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import TypeVar
 
 import tyro
@@ -64,10 +64,13 @@ def parse(config_type: type[Config], command: str, arguments: Sequence[str], def
 
 
 def _first_sentence(box: str) -> str:
-    """Takes the message out of the box that tyro draws: the lines between its title and its first rule."""
-    lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
-    rule = next((i for i, line in enumerate(lines) if re.fullmatch("─+", line)), len(lines))
-    return " ".join(lines[:rule]) or "wrong options"
+    """Takes the message out of what tyro draws: the lines between the title and the next rule, with or without a box.
+
+    Where the output takes no box characters, lines of minus signs stand above and below the message.
+    """
+    lines = [line.strip("│ ") for line in box.splitlines()[1:]]
+    parts = [list(part) for is_rule, part in groupby(lines, lambda line: not line.strip("-─╰╯ ")) if not is_rule]
+    return " ".join(parts[0]) if parts else "wrong options"
 
 
 def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:

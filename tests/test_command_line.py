@@ -4,18 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from experiments.command_line import Interrupted, RunError, UsageError, parse, run
-from experiments.fraud import _fill_in_resume, announce
+from experiments.experiment import _fill_in_resume, announce
 from experiments.fraud_config import FraudConfig, check
-from experiments.fraud_recipes import Inputs
 from experiments.progress import console
 from experiments.runs import Run
-from vae_jax.data.scaling import Scaler
-from vae_jax.data.splits import Split
-from vae_jax.data.transactions import Transactions
 
 COMMAND = "bash run.sh fraud"
 PROJECT = Path(__file__).parent.parent
@@ -245,16 +240,8 @@ def test_resume_without_a_value_is_the_latest_run(arguments, filled):
 
 @pytest.mark.parametrize("name", ["plain", "with spaces", "card[s]", "[bold]", "[/bold]", ":smile:"])
 def test_paths_are_printed_as_they_are(name):
-    features = np.arange(6.0)[:, None]
-    table = Transactions(features, np.array([0, 0, 0, 0, 0, 1]), features[:, 0], ("V1",), f"/data/{name}/cards.csv")
-    split = Split(np.array([0, 1]), np.array([2, 3]), np.array([4, 5]))
     output = console(io.StringIO())
-    announce(
-        FraudConfig(),
-        Inputs(table, split, Scaler.fit(features, ("V1",)), features),
-        Run(Path(f"runs/{name}"), io.StringIO()),
-        output,
-    )
+    announce(output, [f"/data/{name}/cards.csv", "6 rows"], Run(Path(f"runs/{name}"), io.StringIO()), [])
     lines = output.file.getvalue().splitlines()
     assert lines[0] == f"data    /data/{name}/cards.csv"
     assert lines[-1] == f"run     runs/{name}"
