@@ -76,8 +76,12 @@ class TrainingProgress:
             self._output.print(f"{text}  {self._time_left(step)} left", soft_wrap=True)
 
     def _time_left(self, step: int) -> str:
-        seconds = round((time.monotonic() - self._started) / (step - self._first) * (self._last - step))
-        return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+        return _clock((time.monotonic() - self._started) / (step - self._first) * (self._last - step))
+
+
+def _clock(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 class WorkProgress:
@@ -114,4 +118,5 @@ class WorkProgress:
             self._bar.update(self._task, completed=done, description=text)
         elif done == total or done - self._printed >= total / LINES:
             self._printed = done
-            self._output.print(text, soft_wrap=True)
+            left = _clock((total - done) / rate) if rate else "?"
+            self._output.print(f"{text}  {left} left", soft_wrap=True)
