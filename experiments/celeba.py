@@ -86,7 +86,11 @@ def conclude(config: CelebaConfig, inputs: Inputs, opened: runs.Run, state: Trai
     )
     face_model.save(model, opened)
     log = loop.read_log(opened, NAME)
-    evaluation = celeba_results.evaluate(config, inputs, state, model, chunks)
+    evaluation = {
+        **celeba_results.evaluate(config, inputs, state, model, chunks),
+        "train_images_per_second": float(np.median([line["images_per_second"] for line in log])),
+        "parameters": count_parameters(state.params),
+    }
     warnings = celeba_results.warnings(evaluation)
     metrics = {
         "experiment": CELEBA.name,
@@ -102,8 +106,6 @@ def conclude(config: CelebaConfig, inputs: Inputs, opened: runs.Run, state: Trai
             "left_out_examples": dict(islice(inputs.images.left_out.items(), EXAMPLES_LEFT_OUT)),
         },
         "evaluation": evaluation,
-        "train_images_per_second": float(np.median([line["images_per_second"] for line in log])),
-        "parameters": count_parameters(state.params),
         "best_epoch": int(state.step) // (len(inputs.train) // config.batch_size),
         "weight": config.used_weight,
         "mixture_components": len(model.mixture.weights),
@@ -165,7 +167,7 @@ def result_table(metrics: dict) -> Table:
     table.caption = (
         f"held-out: RMSE {evaluation['rmse']:.4f}, PSNR {evaluation['psnr']:.2f} dB, SSIM {evaluation['ssim']:.3f}, "
         f"KL {evaluation['kl']:.1f} nats, {evaluation['active_latents']} active latents; "
-        f"{metrics['train_images_per_second']:,.0f} images/s"
+        f"{evaluation['train_images_per_second']:,.0f} images/s"
     )
     return table
 

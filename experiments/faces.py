@@ -89,6 +89,8 @@ class EditConfig(PicturesConfig):
     """Which attribute; may be left out where the model knows only one."""
     count: int = 6
     """Use at most this many."""
+    strengths: tuple[float, ...] = gallery.STRENGTHS
+    """How much of the attribute's direction is added; below 0 takes it away."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -167,7 +169,9 @@ def edit(config: EditConfig, trained: CelebaConfig, model: FaceModel) -> tuple[S
     attribute = config.attribute or (known[0] if len(known) == 1 else "")
     if attribute not in known:
         raise UsageError(f"--attribute {attribute or '(none)'}: expected one of {', '.join(known)}")
-    sheet = gallery.edits(model, read_input(config, trained), attribute)
+    if not config.strengths:
+        raise UsageError("--strengths: expected at least one number")
+    sheet = gallery.edits(model, read_input(config, trained), attribute, config.strengths)
     return sheet, _singles(sheet)
 
 

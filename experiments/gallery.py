@@ -14,7 +14,7 @@ from vae_jax.generation import interpolate, sample_mixture, traverse
 
 STEPS = 9  # of a path
 TRAVERSAL = 3.0  # how far a traversal goes to either side, in the prior's standard deviations
-STRENGTHS = np.linspace(-2, 2, STEPS)
+STRENGTHS = tuple(np.linspace(-2, 2, STEPS).tolist())
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,14 @@ def traversals(model: FaceModel, pixels: np.ndarray, count: int = 8) -> Sheet:
     )
 
 
-def edits(model: FaceModel, pixels: np.ndarray, attribute: str) -> Sheet:
+def edits(model: FaceModel, pixels: np.ndarray, attribute: str, strengths: Sequence[float] = STRENGTHS) -> Sheet:
     """An attribute taken away and added, with several strengths: a row for each picture."""
     vector = model.vectors[model.attribute_names.index(attribute)]
     latents = model.encode(pixels)
-    decoded = model.decode((latents[:, None] + STRENGTHS[:, None] * vector).reshape(-1, latents.shape[1]))
-    rows = decoded.reshape(len(pixels), STEPS, *decoded.shape[1:])
+    decoded = model.decode((latents[:, None] + np.asarray(strengths)[:, None] * vector).reshape(-1, latents.shape[1]))
+    rows = decoded.reshape(len(pixels), len(strengths), *decoded.shape[1:])
     return Sheet(
         np.concatenate([as_pictures(pixels)[:, None], rows], 1),
         [attribute.replace("_", " ")] * len(pixels),
-        ["picture", *(f"{strength:+.1f}" for strength in STRENGTHS)],
+        ["picture", *(f"{strength:+.1f}" for strength in strengths)],
     )

@@ -64,7 +64,8 @@ def test_metrics_json_holds_what_is_promised(metrics: dict) -> None:
     assert distances.keys() == {"training_pictures", "reconstructions", "prior_samples", "mixture_samples"}
     assert distances["training_pictures"]["mean"] < distances["prior_samples"]["mean"]
     assert evaluation["sliced_wasserstein_protocol"]["pictures"] == metrics["data"]["test"]
-    assert metrics["train_images_per_second"] > 0
+    assert evaluation["train_images_per_second"] > 0
+    assert evaluation["parameters"] > 0
     assert metrics["data"]["train"] + metrics["data"]["validation"] + metrics["data"]["test"] == 160
 
 

@@ -269,8 +269,10 @@ def read_tfds() -> Pictures:
 
         builder = tfds.builder("celeb_a", file_format="array_record")
         builder.download_and_prepare()
-        skip = tfds.decode.SkipDecoding()  # pyright: ignore[reportCallIssue]
-        splits = [builder.as_data_source(split, decoders={"image": skip}) for split in ("train", "validation", "test")]
+        splits = [
+            builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})  # pyright: ignore
+            for split in ("train", "validation", "test")
+        ]
     except Exception as error:  # a dozen types, among them NonMatchingChecksumError where Drive sends an HTML page
         reason = (str(error) or type(error).__name__).splitlines()[0]
         page = "Google Drive sends a page instead of the file when its quota is used up; "
