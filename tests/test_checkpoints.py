@@ -310,3 +310,32 @@ def test_a_save_that_fails_is_refused_and_leaves_the_one_before(tmp_path):
     with Checkpoints(folder) as checkpoints:
         assert checkpoints.latest == checkpoints.best == 1
         assert_same(checkpoints.restore(small_state(9), 1), small_state())
+
+
+def test_sums_of_an_unfinished_epoch_come_back(tmp_path):
+    sums = {"loss": 0.1 + 0.2, "kl": -1e-300, "steps": 3, "unfinished": math.nan}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(3, small_state(), math.inf, sums)
+        sums_at_once = checkpoints.sums(3)
+    with Checkpoints(tmp_path) as checkpoints:
+        for found in (sums_at_once, checkpoints.sums(3)):
+            assert math.isnan(found.pop("unfinished"))
+            assert found == {"loss": 0.1 + 0.2, "kl": -1e-300, "steps": 3}
+
+
+def test_there_are_no_sums_where_none_were_saved(five_epochs):
+    with Checkpoints(five_epochs) as checkpoints:
+        assert [checkpoints.sums(epoch) for epoch in (2, 4, 5)] == [{}, {}, {}]
+
+
+def test_steps_may_be_any_numbers(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        for step, loss in ((7, 2.0), (10, math.inf), (23, math.inf), (1001, 3.0), (1013, math.inf)):
+            checkpoints.save(step, state_at(step), loss, {"loss": float(step)})
+    with Checkpoints(tmp_path) as checkpoints:
+        # A save within an epoch has no validation loss, and is never the best.
+        assert (checkpoints.latest, checkpoints.best) == (1013, 7)
+        for step in (7, 1001, 1013):
+            assert checkpoints.sums(step) == {"loss": step}
+            assert_same(checkpoints.restore(small_state(9), step), state_at(step))
+    assert epochs_in(tmp_path) == ["1001", "1013", "7"]

@@ -45,7 +45,7 @@ def stream_batches(
       order: from an epoch's number to the order in which it visits `rows`, a permutation of 0..M-1.
       batch_size: pictures in a batch.
       steps_per_call: batches in a group; the last group of an epoch may have fewer.
-      first_step: at which step to begin; a group then ends where it would have ended anyway.
+      first_step: at which step to begin; the first group begins there.
 
     Yields:
       Groups of batches.

@@ -58,12 +58,12 @@ def decode(data: bytes, size: int, crop: str = "none") -> UInt8[np.ndarray, "siz
         raise PictureError("not a JPEG or PNG picture") from error
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and others for damage
         raise PictureError(f"damaged ({(str(error) or type(error).__name__).splitlines()[0][:100]})") from error
-    box = None
     if crop == "center":
         side = min(rgb.size)
         left, top = (rgb.width - side) // 2, (rgb.height - side) // 2
-        box = (left, top, left + side, top + side)
-    return np.asarray(rgb.resize((size, size), Image.Resampling.BILINEAR, box, reducing_gap=3.0))
+        # Cut first: `resize` with a box lets what lies beside the box bleed into its edge.
+        rgb = rgb.crop((left, top, left + side, top + side))
+    return np.asarray(rgb.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0))
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

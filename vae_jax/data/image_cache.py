@@ -92,6 +92,8 @@ def prepare_images(
                 os.replace(cache / f"{key}.partial", folder)
         left_out = json.loads((folder / LEFT_OUT).read_text(encoding="utf-8"))
         pixels = np.load(folder / PIXELS, mmap_mode="r")
+    except DataError:  # a ValueError, too
+        raise
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"can't prepare the pictures in {cache}: {reason}; name another --cache") from error
@@ -127,6 +129,7 @@ def _prepare(
     done = total - sum(min(BLOCK, total - start) for start in todo)
     report(done, total)
     with open(partial / BLOCKS, "a", encoding="utf-8") as notes:
+        print(file=notes)  # ends the note that a killed process was writing
         for start, left_out in _in_parallel(decode_block, todo, workers):
             pixels.flush()  # before the note: what is noted as finished must be there
             finished[start] = left_out
@@ -165,7 +168,7 @@ def _finished_blocks(partial: Path) -> dict[int, dict[str, str]]:
         try:
             record = json.loads(line)
         except ValueError:
-            break  # the note that the killed process was writing
+            continue  # the note that a killed process was writing
         finished[record["start"]] = record["left_out"]
     return finished
 

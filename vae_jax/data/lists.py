@@ -90,13 +90,14 @@ def _match(
     path: Path, table: pd.DataFrame, names: Sequence[str], missing: int, meaning: str
 ) -> tuple[np.ndarray, list[str]]:
     """Puts the rows of a list into the order of the pictures."""
-    if contradictory := table.index[table.index.duplicated()].tolist():
-        same = table.loc[contradictory].groupby(level=0).nunique().max(axis=None) <= 1
-        if not same:
+    if table.index.has_duplicates:
+        # What is left of equal lines is one; a name that is still there twice has different values.
+        distinct = table.reset_index().drop_duplicates().iloc[:, 0]
+        if contradictory := distinct[distinct.duplicated()].tolist():
             raise DataError(f"{path}: {contradictory[0]} is listed more than once, with different values")
         table = table.loc[~table.index.duplicated(), :]
     matched = table.reindex(names)
-    unlisted = int(matched.isna().all(axis=1).sum()) if table.shape[1] else 0
+    unlisted = int((table.index.get_indexer(list(names)) < 0).sum())
     absent = len(table) - (len(names) - unlisted)
     notices = []
     if unlisted == len(names):

@@ -10,7 +10,9 @@ import hashlib
 import os
 import threading
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -148,19 +150,28 @@ def _folder(path: Path) -> tuple[list[str], Reader, list[Path], str, list[str]]:
                 lists.append(file)
             elif name.lower().endswith(SUFFIXES) and not name.startswith("."):
                 names.append(file.relative_to(path).as_posix())
-                status = file.stat()
-                stamps.update(f"{names[-1]} {status.st_size} {status.st_mtime_ns}\n".encode())
+                stamps.update(f"{names[-1]} {_stamp(file)}\n".encode())
     if not lists:  # a folder of pictures was named, and its lists lie beside it
         lists = [path.parent / name for name in (*PARTITION_LISTS, *ATTRIBUTE_LISTS)]
         lists = [file for file in lists if path.name == IMAGE_FOLDER and file.is_file()]
     return names, _FolderReader(path, names), lists, stamps.hexdigest(), []
 
 
+def _stamp(file: Path) -> str:
+    try:
+        status = file.stat()
+    except OSError as error:  # such as a link to nowhere; the reader will say so of this picture
+        return str(error.strerror)
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
 def _zip(path: Path) -> tuple[list[str], Reader, list[Path], str, list[str]]:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.namelist()
-    except (zipfile.BadZipFile, OSError) as error:
+    except OSError as error:
+        raise DataError(f"{path}: can't be read ({error.strerror or error})") from error
+    except zipfile.BadZipFile as error:
         with open(path, "rb") as file:
             start = file.read(512).lstrip().lower()
         if start.startswith((b"<!doctype html", b"<html")):
@@ -169,7 +180,7 @@ def _zip(path: Path) -> tuple[list[str], Reader, list[Path], str, list[str]]:
                 + OTHER_WAYS
             ) from error
         raise DataError(f"{path}: not a folder and not a readable zip ({error}); {OTHER_WAYS}") from error
-    entries = [e for e in entries if e.lower().endswith(SUFFIXES) and not e.startswith("__MACOSX")]
+    entries = [e for e in entries if e.lower().endswith(SUFFIXES) and not _hidden(e)]
     unsafe = [e for e in entries if PurePosixPath(e).is_absolute() or ".." in PurePosixPath(e).parts or "\\" in e]
     repeated = len(entries) - len(set(entries))
     names = sorted(set(entries) - set(unsafe))
@@ -184,6 +195,10 @@ def _zip(path: Path) -> tuple[list[str], Reader, list[Path], str, list[str]]:
     return names, _ZipReader(path, names), [file for file in lists if file.is_file()], stamp, notices
 
 
+def _hidden(entry: str) -> bool:
+    return any(part.startswith((".", "__MACOSX")) and part != ".." for part in PurePosixPath(entry).parts)
+
+
 def _list(
     names: list[str], reader: Reader, lists: list[Path], stamp: str, notices: list[str], path: Path, seed: int, prefix
 ) -> Pictures:
@@ -191,7 +206,7 @@ def _list(
         raise DataError(f"{path}: no picture here (files ending in {', '.join(SUFFIXES)})")
     keys, notices = [PurePosixPath(name).name for name in names], list(notices)
     if lists and len(set(keys)) < len(keys):
-        twice = next(key for key in keys if keys.count(key) > 1)
+        twice = Counter(keys).most_common(1)[0][0]
         raise DataError(f"{path}: {twice} is there more than once, so that the lists don't tell which one they mean")
     by_name = {file.name: file for file in reversed(lists)}
     partition = next((by_name[name] for name in PARTITION_LISTS if name in by_name), None)
@@ -224,15 +239,10 @@ def _some(pictures: Pictures, limit: int, seed: int) -> Pictures:
     """Chooses pictures at random, the same share of each part."""
     rng = np.random.default_rng(seed)
     total = len(pictures.names)
-    rows = np.concatenate(
-        [
-            rng.permutation(np.flatnonzero(pictures.parts == part))[
-                : round(limit * (pictures.parts == part).sum() / total)
-            ]
-            for part in (TRAIN, VALIDATION, TEST)
-        ]
-    )
-    rows.sort()
+    members = [np.flatnonzero(pictures.parts == part) for part in (TRAIN, VALIDATION, TEST)]
+    # Rounded in sum, not each by itself, so that they add up to the limit.
+    ends = np.round(limit * np.cumsum([0, *map(len, members)]) / total).astype(int)
+    rows = np.sort(np.concatenate([rng.permutation(m)[:n] for m, n in zip(members, np.diff(ends), strict=True)]))
     return Pictures(
         tuple(pictures.names[row] for row in rows),
         pictures.parts[rows],
@@ -240,7 +250,7 @@ def _some(pictures: Pictures, limit: int, seed: int) -> Pictures:
         pictures.attribute_names,
         _Some(pictures.reader, rows),
         f"{pictures.source} ({len(rows):,} of {total:,})",
-        f"{pictures.fingerprint} {limit} {seed}",
+        f"{pictures.fingerprint} {hashlib.sha256(rows.tobytes()).hexdigest()}",
         pictures.synthetic,
         pictures.notices,
     )
@@ -320,7 +330,7 @@ class _ZipReader(Reader):
             self._open.archive = zipfile.ZipFile(self._path)
         try:
             data = self._open.archive.read(self._names[index])
-        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
             raise PictureError(f"can't be unpacked ({error})") from error
         return decode(data, size, crop)
 
