@@ -43,8 +43,9 @@ from vae_jax.training import (
 )
 
 NAME = "vae"  # of the model in logs and checkpoints
-# Steps in a compiled call: about a second's worth, so that a signal is answered soon and the host never waited for.
-STEPS_PER_CALL = 1 if prefer_matrix_products() else 50
+# Steps in a compiled call, on a processor and elsewhere: about a second's worth, so that a signal is answered soon and
+# the host never waited for.
+STEPS_PER_CALL = (1, 50)
 RESIDENT_SHARE = 0.4  # of a device's memory that the pictures may take; the rest is for activations
 CHUNK = 64  # pictures at once outside training
 
@@ -127,6 +128,11 @@ def _device_memory() -> int:
     return statistics.get("bytes_limit", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
+def steps_per_call() -> int:
+    """How many steps are compiled into one call."""
+    return STEPS_PER_CALL[0] if prefer_matrix_products() else STEPS_PER_CALL[1]
+
+
 def train(config: CelebaConfig, inputs: Inputs, run: Run, output: Console) -> TrainState:
     """Trains the model, or continues it, and returns its best state."""
     state = replicate(initial_state(config), data_mesh())
@@ -138,7 +144,7 @@ def train(config: CelebaConfig, inputs: Inputs, run: Run, output: Console) -> Tr
         validate=lambda state: chunks.measure(state, inputs.images.pixels, inputs.validation),
         epochs=config.epochs,
         steps_per_epoch=len(inputs.train) // config.batch_size,
-        steps_per_call=STEPS_PER_CALL,
+        steps_per_call=steps_per_call(),
         examples_per_step=config.batch_size,
         save_every=config.save_every,
         save_every_minutes=config.save_every_minutes,
@@ -186,7 +192,7 @@ def _streamed_steps(config: CelebaConfig, inputs: Inputs) -> Advance:
                 inputs.train,
                 lambda epoch: np.asarray(order(key, epoch, len(inputs.train))),
                 config.batch_size,
-                STEPS_PER_CALL,
+                steps_per_call(),
                 step,
             )
         return compiled(state, jax.device_put(next(groups), NamedSharding(mesh, divided)))
