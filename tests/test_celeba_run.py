@@ -109,12 +109,12 @@ def resumable(cache: Path) -> list[str]:
     return small(cache, "--epochs", "30", "--save-every", "50", "--save-every-minutes", "1e-6")
 
 
-@pytest.mark.parametrize("placement", ["resident", "stream"])
 def test_killed_within_an_epoch_then_resumed_equals_uninterrupted(
-    placement: str, uninterrupted: Path, cache: Path, tmp_path: Path
+    uninterrupted: Path, cache: Path, tmp_path: Path
 ) -> None:
+    """Killed while streaming, too: the run that it must equal had its pictures on the device."""
     folder = tmp_path / "run"
-    process = start([*resumable(cache), "--placement", placement, "--run-dir", folder], tmp_path, "celeba")
+    process = start([*resumable(cache), "--placement", "stream", "--run-dir", folder], tmp_path, "celeba")
 
     def saved_within_an_epoch() -> bool:
         saved = (folder / "checkpoints" / "vae").glob("*")
@@ -145,8 +145,11 @@ def test_a_signal_within_an_epoch_saves_and_says_how_to_continue(
     resume(folder, "celeba")
     assert_bit_for_bit(folder, uninterrupted, "vae")
     # Sums of the evaluation are those of the same parameters.
-    measured = [json.loads((run / "metrics.json").read_text())["evaluation"] for run in (folder, uninterrupted)]
-    assert measured[0] == measured[1]
+    measured, expected = (
+        {**json.loads((run / "metrics.json").read_text())["evaluation"], "train_images_per_second": 0}
+        for run in (folder, uninterrupted)
+    )
+    assert measured == expected
 
 
 def test_bfloat16_and_the_other_reconstructions_train(cache: Path, tmp_path: Path) -> None:

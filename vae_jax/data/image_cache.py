@@ -123,6 +123,7 @@ def _prepare(
                 pixels[row] = pictures.reader.read(row, size, crop)
             except PictureError as error:
                 left_out[pictures.names[row]] = str(error)
+                pixels[row] = 0  # a killed preparation may have read it
         return left_out
 
     todo = [start for start in range(0, total, BLOCK) if start not in finished]

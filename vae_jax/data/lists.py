@@ -68,6 +68,9 @@ def _read(path: Path, header: int | None) -> pd.DataFrame:
             lines = lines[1:]  # the original list starts with the number of pictures
         rows = [line.split() for line in lines if line.strip()]
         columns = rows.pop(0) if header is not None else None
+        for row in rows:
+            if len(row) != len(rows[0]):
+                raise ValueError(f"{row[0]} has {len(row) - 1} values, {rows[0][0]} has {len(rows[0]) - 1}")
         frame = pd.DataFrame(rows).set_index(0)
         if columns is not None:
             frame.columns = columns

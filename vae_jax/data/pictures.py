@@ -34,6 +34,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 PARTITION_LISTS = ("list_eval_partition.csv", "list_eval_partition.txt")
 ATTRIBUTE_LISTS = ("list_attr_celeba.csv", "list_attr_celeba.txt")
 IMAGE_FOLDER = "img_align_celeba"
+IMAGE_ZIP = f"{IMAGE_FOLDER}.zip"
+MOST_BYTES = 100_000_000  # of a picture in a zip, unpacked; more is taken for a decompression bomb
 KAGGLE_SET = "jessicali9530/celeba-dataset"
 DRAWN_FACES = 5_000
 OTHER_WAYS = "use --data kaggle, --data tfds or --data synthetic, or unpack the pictures and name their folder"
@@ -134,7 +136,10 @@ def read_path(path: Path, seed: int = 0, prefix: str = "") -> Pictures:
       DataError: if there is no picture, a list is malformed, or the file is not a zip.
     """
     if path.is_dir():
-        return _list(*_folder(path), path, seed, prefix)
+        found = _folder(path)
+        if found[0] or not (path / IMAGE_ZIP).is_file():
+            return _list(*found, path, seed, prefix)
+        path = path / IMAGE_ZIP
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     return _list(*_zip(path), path, seed, prefix)
@@ -142,7 +147,12 @@ def read_path(path: Path, seed: int = 0, prefix: str = "") -> Pictures:
 
 def _folder(path: Path) -> tuple[list[str], Reader, list[Path], str, list[str]]:
     names, lists, stamps = [], [], hashlib.sha256()
-    for folder, subfolders, files in os.walk(path):
+    seen = set()
+    for folder, subfolders, files in os.walk(path, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:
+            subfolders.clear()  # a link that leads back
+            continue
+        seen.add(real)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
         for name in sorted(files):
             file = Path(folder, name)
@@ -196,7 +206,7 @@ def _zip(path: Path) -> tuple[list[str], Reader, list[Path], str, list[str]]:
 
 
 def _hidden(entry: str) -> bool:
-    return any(part.startswith((".", "__MACOSX")) and part != ".." for part in PurePosixPath(entry).parts)
+    return any(part.startswith((".", "__MACOSX")) and not part.startswith("..") for part in PurePosixPath(entry).parts)
 
 
 def _list(
@@ -329,6 +339,8 @@ class _ZipReader(Reader):
         if not hasattr(self._open, "archive"):
             self._open.archive = zipfile.ZipFile(self._path)
         try:
+            if (length := self._open.archive.getinfo(self._names[index]).file_size) > MOST_BYTES:
+                raise PictureError(f"{length:,} bytes unpacked are more than {MOST_BYTES:,}")
             data = self._open.archive.read(self._names[index])
         except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
             raise PictureError(f"can't be unpacked ({error})") from error
