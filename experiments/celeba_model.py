@@ -168,7 +168,8 @@ def _resident_steps(config: CelebaConfig, inputs: Inputs) -> Advance:
     by_count = {}  # an epoch's last call is shorter
 
     def advance(state: TrainState, step: int, count: int):
-        by_count.setdefault(count, compiled(count))
+        if count not in by_count:
+            by_count[count] = compiled(count)
         return by_count[count](state, pixels)
 
     return advance
@@ -219,19 +220,8 @@ class PictureChunks:
 
     def _run(self, state: TrainState, pixels: np.ndarray, rows: np.ndarray):
         noise = np.asarray(batch_noise(stream_key(state.key, "validation"), len(rows), (self._latent_dim,)))
-        found = []
-        for start in range(0, len(rows), CHUNK):
-            taken = rows[start : start + CHUNK]
-            # The last chunk is filled up with its first picture, so that one program serves all.
-            filled = np.concatenate([taken, np.repeat(taken[:1], CHUNK - len(taken))])
-            drawn = np.resize(noise[start : start + CHUNK], (CHUNK, self._latent_dim))
-            chunk = jax.device_get(self._evaluate(state, pixels[filled], drawn))
-            found.append(jax.tree.map(_shorten(len(taken)), chunk))
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
-
-
-def _shorten(count: int) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda leaf: leaf[:count]
+        # Rows, not pictures, are cut into chunks, so that only a chunk of the pictures is ever read from disk.
+        return in_chunks(lambda taken, drawn: self._evaluate(state, pixels[taken], drawn), rows, noise)
 
 
 def _evaluate_chunk(state: TrainState, x: jax.Array, noise: jax.Array):
@@ -240,11 +230,13 @@ def _evaluate_chunk(state: TrainState, x: jax.Array, noise: jax.Array):
     return losses, posterior.mean, posterior.log_var
 
 
-def in_chunks(function: Callable[[Any], jax.Array], x: np.ndarray) -> np.ndarray:
-    """Applies a compiled function to the rows of an array, `CHUNK` at a time."""
-    results = []
-    for start in range(0, len(x), CHUNK):
-        taken = x[start : start + CHUNK]
-        filled = np.concatenate([taken, np.repeat(taken[:1], CHUNK - len(taken), axis=0)])
-        results.append(np.asarray(function(filled))[: len(taken)])
-    return np.concatenate(results)
+def in_chunks(function: Callable[..., Any], *arrays: np.ndarray) -> Any:
+    """Applies a function to the rows of arrays, `CHUNK` at a time, and puts the results (a tree) together again."""
+    found = []
+    for start in range(0, len(arrays[0]), CHUNK):
+        taken = [array[start : start + CHUNK] for array in arrays]
+        count = len(taken[0])
+        # The last chunk is filled up with its first row, so that one program serves all.
+        filled = [np.concatenate([rows, np.repeat(rows[:1], CHUNK - count, axis=0)]) for rows in taken]
+        found.append(jax.tree.map(lambda leaf: leaf[:count], jax.device_get(function(*filled))))  # noqa: B023 (at once)
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)

@@ -106,7 +106,7 @@ def uninterrupted(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def resumable(cache: Path) -> list[str]:
     """A run long enough to be stopped, that saves within epochs at every chance."""
-    return small(cache, "--epochs", "30", "--save-every", "50", "--save-every-minutes", "1e-6")
+    return small(cache, "--epochs", "12", "--save-every", "50", "--save-every-minutes", "1e-6")
 
 
 def test_killed_within_an_epoch_then_resumed_equals_uninterrupted(
@@ -123,7 +123,7 @@ def test_killed_within_an_epoch_then_resumed_equals_uninterrupted(
     wait_for(saved_within_an_epoch, process)
     process.kill()
     process.communicate()
-    assert logged_epochs(folder) < 30
+    assert logged_epochs(folder) < 12
     resume(folder, "celeba")
     assert_bit_for_bit(folder, uninterrupted, "vae")
     logs = [[json.loads(line) for line in (run / "metrics.jsonl").open()] for run in (folder, uninterrupted)]
