@@ -78,7 +78,7 @@ or auto (resident where they fit)."""
 PRESETS = {
     "report": CelebaConfig(),
     "smoke": CelebaConfig(
-        preset="smoke", limit=2_000, batch_size=32, epochs=6, learning_rate=1e-3, save_every=1, save_every_minutes=1.0
+        preset="smoke", limit=2_000, batch_size=32, epochs=10, learning_rate=1e-3, save_every=1, save_every_minutes=1.0
     ),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -11,42 +12,35 @@ from experiments.figures import BOUNDARY, GENUINE, STYLE
 from experiments.gallery import Sheet
 
 INCHES = 0.62  # a picture's side
+LEAST_DPI = 100
 
 
 def draw_sheet(path: Path, sheet: Sheet) -> None:
-    """Draws rows of pictures, with words beside rows and above columns."""
+    """Draws rows of pictures, each pixel as a whole number of dots, with words beside rows and above columns."""
     rows, columns, height, width, _ = sheet.pictures.shape
     gap = max(1, round(height / 64))
-    canvas = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), np.float32)
-    for row in range(rows):
-        for column in range(columns):
-            top, left = row * (height + gap), column * (width + gap)
-            canvas[top : top + height, left : left + width] = sheet.pictures[row, column]
-    with plt.rc_context({**STYLE, "axes.grid": False, "font.size": 8}):
-        margin = 0.75 if sheet.row_labels else 0.05
-        top_margin = 0.22 if sheet.column_labels else 0.05
-        size = (columns * INCHES + margin + 0.05, rows * INCHES + top_margin + 0.05)
-        figure = plt.figure(figsize=size, layout="none")
-        axes = figure.add_axes(
-            (
-                margin / size[0],
-                0.05 / size[1],
-                columns * INCHES / size[0],
-                rows * INCHES / size[1],
-            )
-        )
-        axes.imshow(np.clip(canvas, 0, 1), aspect="auto", interpolation="nearest")
-        axes.set_xticks([], [])
-        axes.set_yticks([], [])
-        for spine in axes.spines.values():
-            spine.set_visible(False)
-        for row, label in enumerate(sheet.row_labels):
-            axes.text(-4, row * (height + gap) + height / 2, label, ha="right", va="center")
-        for column, label in enumerate(sheet.column_labels):
-            axes.text(column * (width + gap) + width / 2, -4, label, ha="center", va="bottom")
-        # At least as many dots as pixels.
-        figure.savefig(path, dpi=max(100, 1.25 * height / INCHES))
-        plt.close(figure)
+    canvas = np.ones((rows, height + gap, columns, width + gap, 3), np.float32)
+    canvas[:, :height, :, :width] = sheet.pictures.transpose(0, 2, 1, 3, 4)
+    canvas = canvas.reshape(rows * (height + gap), columns * (width + gap), 3)[:-gap, :-gap].clip(0, 1)
+    scale = math.ceil(LEAST_DPI * INCHES / height)
+    dpi = scale * height / INCHES
+    canvas = canvas.repeat(scale, 0).repeat(scale, 1)
+    left, right, top, bottom = (
+        round(inches * dpi)
+        for inches in (0.75 if sheet.row_labels else 0.05, 0.05, 0.22 if sheet.column_labels else 0.05, 0.05)
+    )
+    dots = left + canvas.shape[1] + right, bottom + canvas.shape[0] + top
+    figure = plt.figure(figsize=(dots[0] / dpi, dots[1] / dpi), dpi=dpi, layout="none")
+    figure.figimage(canvas, left, bottom, origin="upper")
+    step = scale * (height + gap), scale * (width + gap)
+    for row, label in enumerate(sheet.row_labels):
+        y = dots[1] - top - row * step[0] - scale * height / 2
+        figure.text((left - 4 * scale) / dots[0], y / dots[1], label, ha="right", va="center", size=8)
+    for column, label in enumerate(sheet.column_labels):
+        x = left + column * step[1] + scale * width / 2
+        figure.text(x / dots[0], 1 - (top - 4 * scale) / dots[1], label, ha="center", va="bottom", size=8)
+    figure.savefig(path, dpi=dpi)
+    plt.close(figure)
 
 
 def draw_latents(path: Path, means: np.ndarray, log_vars: np.ndarray, active: int, seed: int = 0) -> None:

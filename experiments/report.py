@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
 
 TEMPLATES = Path(__file__).parent / "templates"
+LARGEST_PNG = 400_000  # bytes
+WEBP_QUALITY = 90
 
 FRAUD_CAPTIONS = {
     "histogram": "Test rows by log reconstruction probability, {which} recipe. The red line is the boundary: rows "
@@ -117,4 +121,10 @@ def celeba_verdict(metrics: dict) -> str:
 
 
 def _data_uri(path: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    """The picture as text; sheets of photographs as WebP, a tenth of the size, or the page would have 20 MB."""
+    data, kind = path.read_bytes(), "png"
+    if len(data) > LARGEST_PNG:
+        packed = io.BytesIO()
+        Image.open(path).convert("RGB").save(packed, "WEBP", quality=WEBP_QUALITY)
+        data, kind = packed.getvalue(), "webp"
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
