@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from experiments import celeba_model, face_figures, face_model, gallery, loop, r
 from experiments.celeba import CELEBA
 from experiments.celeba_config import CelebaConfig
 from experiments.command_line import UsageError, parse, run
+from experiments.experiment import INPUTS
 from experiments.face_model import FaceModel
 from experiments.gallery import Sheet
 from experiments.progress import console
@@ -24,6 +26,8 @@ from vae_jax.data.errors import DataError
 from vae_jax.data.pictures import SUFFIXES, read_path
 
 COMMAND = "bash run.sh faces"
+
+Read = Callable[[], np.ndarray]  # gives the pictures to start from
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ def main(arguments: Sequence[str]) -> None:
         trained = runs.read_config(opened, CelebaConfig)
         state = loop.load_best(opened, celeba_model.NAME, celeba_model.initial_state(trained))
         model = face_model.load(opened, state)
-        sheet, singles = make(config, trained, model)
+        sheet, singles = make(config, partial(read_input, config, trained, opened), model)
         stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
         folder = Path(config.output) if config.output else opened.folder / "made" / f"{stamp}_{arguments[0]}"
         write(folder, arguments[0], sheet, singles)
@@ -130,7 +134,7 @@ def write(folder: Path, name: str, sheet: Sheet, singles: np.ndarray) -> None:
             Image.fromarray((np.clip(picture, 0, 1) * 255).round().astype(np.uint8)).save(folder / f"{name}_{i:04}.png")
 
 
-def sample(config: SampleConfig, trained: CelebaConfig, model: FaceModel) -> tuple[Sheet, np.ndarray]:
+def sample(config: SampleConfig, read: Read, model: FaceModel) -> tuple[Sheet, np.ndarray]:
     """New faces."""
     if config.temperature <= 0:
         raise UsageError(f"--temperature {config.temperature}: expected more than 0")
@@ -138,30 +142,30 @@ def sample(config: SampleConfig, trained: CelebaConfig, model: FaceModel) -> tup
     return gallery.sheet_of(pictures), pictures
 
 
-def reconstruct(config: ReconstructConfig, trained: CelebaConfig, model: FaceModel) -> tuple[Sheet, np.ndarray]:
+def reconstruct(config: ReconstructConfig, read: Read, model: FaceModel) -> tuple[Sheet, np.ndarray]:
     """Pictures above their reconstructions."""
-    pixels = read_input(config, trained)
+    pixels = read()
     return gallery.reconstructions(model, pixels), model.decode(model.encode(pixels))
 
 
-def interpolate(config: InterpolateConfig, trained: CelebaConfig, model: FaceModel) -> tuple[Sheet, np.ndarray]:
+def interpolate(config: InterpolateConfig, read: Read, model: FaceModel) -> tuple[Sheet, np.ndarray]:
     """Paths from each picture to the next."""
-    pixels = read_input(config, trained)
+    pixels = read()
     if len(pixels) < 2:
         raise UsageError(f"--input {config.input}: two pictures are needed to walk from one to another")
     sheet = gallery.interpolations(model, pixels[:-1], pixels[1:])
     return sheet, _singles(sheet)
 
 
-def traverse(config: TraverseConfig, trained: CelebaConfig, model: FaceModel) -> tuple[Sheet, np.ndarray]:
+def traverse(config: TraverseConfig, read: Read, model: FaceModel) -> tuple[Sheet, np.ndarray]:
     """The most active latents of one picture."""
     if not 1 <= config.latents <= len(model.active):
         raise UsageError(f"--latents {config.latents}: expected 1 to {len(model.active)}")
-    sheet = gallery.traversals(model, read_input(config, trained)[0], config.latents)
+    sheet = gallery.traversals(model, read()[0], config.latents)
     return sheet, _singles(sheet)
 
 
-def edit(config: EditConfig, trained: CelebaConfig, model: FaceModel) -> tuple[Sheet, np.ndarray]:
+def edit(config: EditConfig, read: Read, model: FaceModel) -> tuple[Sheet, np.ndarray]:
     """An attribute with several strengths."""
     known = model.attribute_names
     if not known:
@@ -171,7 +175,7 @@ def edit(config: EditConfig, trained: CelebaConfig, model: FaceModel) -> tuple[S
         raise UsageError(f"--attribute {attribute or '(none)'}: expected one of {', '.join(known)}")
     if not config.strengths:
         raise UsageError("--strengths: expected at least one number")
-    sheet = gallery.edits(model, read_input(config, trained), attribute, config.strengths)
+    sheet = gallery.edits(model, read(), attribute, config.strengths)
     return sheet, _singles(sheet)
 
 
@@ -179,10 +183,12 @@ def _singles(sheet: Sheet) -> np.ndarray:
     return sheet.pictures.reshape(-1, *sheet.pictures.shape[2:])
 
 
-def read_input(config: PicturesConfig, trained: CelebaConfig) -> np.ndarray:
+def read_input(config: PicturesConfig, trained: CelebaConfig, opened: runs.Run) -> np.ndarray:
     """The pictures to start from, uint8, prepared as the model's own were."""
     if config.input is None:
         inputs = celeba_model.prepare(trained, console())
+        if opened.read_json(INPUTS) != inputs.describe():
+            raise UsageError(f"--data {trained.data} is not what {opened.folder} was trained on; use --input PICTURES")
         rows = np.random.default_rng(config.seed).choice(
             inputs.test, min(config.count, len(inputs.test)), replace=False
         )
@@ -198,7 +204,7 @@ def read_input(config: PicturesConfig, trained: CelebaConfig) -> np.ndarray:
         raise UsageError(f"--input {path}: {str(error).removeprefix(f'{path}: ')}") from error
 
 
-ACTIONS: dict[str, tuple[type, Callable[[Any, CelebaConfig, FaceModel], tuple[Sheet, np.ndarray]]]] = {
+ACTIONS: dict[str, tuple[type, Callable[[Any, Read, FaceModel], tuple[Sheet, np.ndarray]]]] = {
     "sample": (SampleConfig, sample),
     "reconstruct": (ReconstructConfig, reconstruct),
     "interpolate": (InterpolateConfig, interpolate),

@@ -247,6 +247,17 @@ def test_faces_refuses_in_one_line(
     assert expected in refused(faces.main, [*arguments, *model], capsys)
 
 
+def test_faces_refuses_other_pictures_than_the_runs_own(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "limit": 80}))
+    line = refused(faces.main, ["reconstruct", "--model", folder], capsys)
+    assert "is not what" in line
+    assert "use --input PICTURES" in line
+
+
 def test_faces_refuses_an_unfinished_run(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder = shutil.copytree(finished, tmp_path / "run")
     (folder / "model" / "latents.npz").unlink()
