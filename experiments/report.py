@@ -121,7 +121,7 @@ def celeba_verdict(metrics: dict) -> str:
 
 
 def _data_uri(path: Path) -> str:
-    """The picture as text; sheets of photographs as WebP, a tenth of the size, or the page would have 20 MB."""
+    """The picture as text; sheets of photographs as WebP, a tenth of the size, or the page would have 15 MB."""
     data, kind = path.read_bytes(), "png"
     if len(data) > LARGEST_PNG:
         packed = io.BytesIO()

@@ -6,7 +6,6 @@ import dataclasses
 import fcntl
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -171,8 +170,3 @@ def _read_json(path: Path) -> Any:
         raise UsageError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: damaged ({error})") from None
-
-
-def terminal(stream: IO[str] | None = None) -> bool:
-    """Whether a person watches the output."""
-    return (stream or sys.stdout).isatty()
