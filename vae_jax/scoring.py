@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from vae_jax.distributions import log_prob_per_dimension, reparameterise
 from vae_jax.networks import VAE, decode, encode
@@ -166,16 +166,16 @@ def score_models(
         def one_model(params, residual_sd):
             return reconstruction_probability(vae, params, x, row_numbers, key, num_samples, residual_sd)
 
-        return jax.vmap(one_model)(params, residual_sd)
+        # Every device gets all scores, so that every process can read them.
+        return jax.lax.all_gather(jax.vmap(one_model)(params, residual_sd), AXIS, axis=1, tiled=True)
 
     rows = x.shape[0]
     padding = -rows % mesh.size
-    by_row = PartitionSpec(None, AXIS)
     scores = jax.shard_map(
         score_shard,
         mesh=mesh,
         in_specs=(replicated, sharded, sharded, replicated, replicated),
-        out_specs=by_row,
+        out_specs=replicated,
         check_vma=False,
     )(params, jnp.pad(x, ((0, padding), (0, 0))), jnp.pad(row_numbers, (0, padding)), key, residual_sd)
     return jax.tree.map(lambda array: array[:, :rows], scores)
