@@ -103,7 +103,8 @@ def initial_state(recipe: Recipe, config: FraudConfig, inputs: Inputs) -> TrainS
             kl_warmup_steps=round(config.kl_warmup * steps),
         ),
     }[recipe]
-    optimizer = optax.nadam(config.learning_rate)
+    # One update of one vector, not of an array for each layer's kernel and bias.
+    optimizer = optax.flatten(optax.nadam(config.learning_rate))
 
     def one(model: jax.Array) -> TrainState:
         key = stream_key(jax.random.key(config.seed), "model", model)

@@ -24,6 +24,7 @@ from scipy import stats
 from vae_jax.distributions import kl_standard_normal
 from vae_jax.networks import dense_vae
 from vae_jax.objectives import Objective, gaussian
+from vae_jax.permutation import random_permutation
 from vae_jax.training import (
     active_latents,
     batch_noise,
@@ -158,7 +159,7 @@ def test_no_second_compilation(state, data, step, epoch):
 def test_an_epoch_is_its_steps_in_a_loop(state, data, step, epoch):
     looped, infos = state, []
     for number in range(2):
-        order = jax.random.permutation(stream_key(state.key, "shuffle", number), ROWS)
+        order = random_permutation(stream_key(state.key, "shuffle", number), ROWS)
         for rows in order[: STEPS * BATCH].reshape(STEPS, BATCH):
             looped, info = step(looped, data[rows], stream_key(state.key, "noise", looped.step))
             infos.append(info)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vae_jax.convolution import Conv, ConvTranspose
+from vae_jax.dense import Dense, features_first, features_last
 from vae_jax.distributions import reparameterise
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Observation(NamedTuple):
 
 
 def soft_clip(x: Float[Array, "*any"], low: float, high: float | Float[Array, "*any"]) -> Float[Array, "*any"]:
-    """Bounds `x` smoothly: the identity well inside (low, high), and a gradient that is never exactly cut off.
+    """Bounds `x` smoothly: the identity well inside (low, high), and a gradient that fades outside but is not cut off.
 
     A hard clip has gradient zero outside its bounds, so a unit that once leaves them never returns.
 
@@ -73,9 +74,12 @@ def soft_clip(x: Float[Array, "*any"], low: float, high: float | Float[Array, "*
     References:
       Chua et al. 2018 (https://arxiv.org/abs/1805.12114), appendix A.1.
     """
-    x = high - jax.nn.softplus(high - x)
-    # The quotient, all but 1, takes back the log(1 + exp(low - high)) by which the second softplus overshoots `high`.
-    return low + jax.nn.softplus(x - low) * ((high - low) / jax.nn.softplus(high - low))
+    # low + softplus(high - softplus(high - x) - low) in closed form: one exponential and one logarithm, not two each.
+    # Further below `low` than 30 the slope, less than e^-30, is as good as 0, and the exponential would overflow.
+    excess = jnp.exp(low - jnp.maximum(x, low - 30.0))
+    clipped = jnp.log(1 + 1 / (jnp.exp(low - high) + excess))
+    # The quotient, all but 1, takes back the log(1 + exp(low - high)) by which this overshoots `high`.
+    return low + clipped * ((high - low) / jnp.log(1 + jnp.exp(high - low)))
 
 
 class DenseEncoder(nn.Module):
@@ -96,13 +100,15 @@ class DenseEncoder(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*batch D"]) -> Gaussian:
         """Maps rows to their posterior: a `Gaussian` whose arrays have shape (*batch, L)."""
+        batch_shape = x.shape[:-1]
+        x = features_first(x)
         for width in self.hidden_dims:
-            x = nn.relu(nn.Dense(width)(x))
-        mean = nn.Dense(self.latent_dim, name="mean")(x)
-        log_var = nn.Dense(self.latent_dim, name="log_var")(x)
+            x = nn.relu(Dense(width)(x))
+        mean = Dense(self.latent_dim, name="mean")(x)
+        log_var = soft_clip(Dense(self.latent_dim, name="log_var")(x), *POSTERIOR_LOG_VAR)
         if self.mean_bound is not None:
             mean = soft_clip(mean, -self.mean_bound, self.mean_bound)
-        return Gaussian(mean, soft_clip(log_var, *POSTERIOR_LOG_VAR))
+        return Gaussian(features_last(mean, batch_shape), features_last(log_var, batch_shape))
 
 
 class DenseDecoder(nn.Module):
@@ -124,16 +130,18 @@ class DenseDecoder(nn.Module):
     @nn.compact
     def __call__(self, z: Float[Array, "*batch L"]) -> Observation:
         """Maps latents to an observation model: an `Observation` whose arrays have shape (*batch, D)."""
+        batch_shape = z.shape[:-1]
+        z = features_first(z)
         for width in self.hidden_dims:
-            z = nn.relu(nn.Dense(width)(z))
-        mean = nn.Dense(self.feature_dim, name="mean")(z)
+            z = nn.relu(Dense(width)(z))
+        mean = features_last(Dense(self.feature_dim, name="mean")(z), batch_shape)
         if not self.learned_variance:
             return Observation(mean, None)
-        log_var = nn.Dense(self.feature_dim, name="log_var")(z)
+        log_var = Dense(self.feature_dim, name="log_var")(z)
         low, high = OBSERVATION_LOG_VAR
         if self.largest_sd is not None:
-            high = jnp.broadcast_to(2 * jnp.log(jnp.array(self.largest_sd)), log_var.shape)
-        return Observation(mean, soft_clip(log_var, low, high))
+            high = jnp.broadcast_to(2 * jnp.log(jnp.array(self.largest_sd))[:, None], log_var.shape)
+        return Observation(mean, features_last(soft_clip(log_var, low, high), batch_shape))
 
 
 def leaky_relu(x: Float[Array, "*any"]) -> Float[Array, "*any"]:

@@ -16,6 +16,7 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,8 +31,10 @@ from vae_jax.parallel import AXIS, replicated, sharded
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-# Rows scored at once. Small enough for the S * ROW_CHUNK decoded rows to stay in a processor's cache.
-ROW_CHUNK = 256
+# How many decoded numbers (rows x samples x features) are in work at once. On a processor few enough for its cache, and
+# for the C library to keep their memory: from half a megabyte an array on, it may give the memory back after each use,
+# and taking it anew costs several times the work itself. Elsewhere enough to keep the device busy.
+PROCESSOR_NUMBERS, ACCELERATOR_NUMBERS = 2**16, 2**24
 # Smallest standard deviation of a residual, in units of the standardised feature. A feature that is constant in
 # training has residual 0, and any other value would then have density 0 and decide the score alone.
 MIN_RESIDUAL_SD = 1e-3
@@ -75,27 +78,40 @@ def score_row(
     Raises:
       ValueError: if neither the decoder nor `residual_sd` gives a variance.
     """
-    posterior = encode(vae, params, x[None])
-    noise = jax.random.normal(key, (num_samples, vae.latent_dim))
-    samples = reparameterise(noise, posterior.mean, posterior.log_var)
+    scores = _score_chunk(vae, params, x[None], key[None], num_samples, residual_sd)
+    return jax.tree.map(lambda array: array[0], scores)
 
-    def log_prob_of_features(z):
-        observation = decode(vae, params, z[None])
-        if residual_sd is not None:
-            log_var = 2 * jnp.log(residual_sd)
-        elif observation.log_var is not None:
-            log_var = observation.log_var[0]
-        else:
-            raise ValueError("this decoder gives a mean alone, so scoring needs residual_sd")
-        return log_prob_per_dimension(x, observation.mean[0], log_var)
 
-    per_feature = jax.vmap(log_prob_of_features)(samples)
-    log_probs = per_feature.sum(-1)
-    contributions = per_feature.mean(0)
+def _score_chunk(
+    vae: VAE,
+    params: Any,
+    x: Float[Array, "R D"],
+    keys: PRNGKeyArray,
+    num_samples: int,
+    residual_sd: Float[Array, " D"] | None,
+) -> Scores:
+    """Scores R rows at once, each with its own key."""
+    posterior = encode(vae, params, x)
+    noise = jax.vmap(lambda key: jax.random.normal(key, (vae.latent_dim, num_samples)))(keys)
+    z = reparameterise(noise, posterior.mean[..., None], posterior.log_var[..., None])  # (R, L, S)
+    observation = decode(vae, params, z.swapaxes(1, 2).reshape(-1, vae.latent_dim))
+
+    def features_first(array: Array) -> Array:
+        """From (R * S, D) to (D, R, S), as the decoder computes it and the sums below are fastest; see `dense`."""
+        return array.T.reshape(-1, x.shape[0], num_samples)
+
+    if residual_sd is not None:
+        log_var = jnp.broadcast_to(2 * jnp.log(residual_sd)[:, None, None], (x.shape[1], x.shape[0], num_samples))
+    elif observation.log_var is not None:
+        log_var = features_first(observation.log_var)
+    else:
+        raise ValueError("this decoder gives a mean alone, so scoring needs residual_sd")
+    per_feature = log_prob_per_dimension(x.T[..., None], features_first(observation.mean), log_var)
+    contributions = per_feature.mean(-1).T
     return Scores(
         # logsumexp, because the densities themselves underflow float32 for any unusual row.
-        log_reconstruction_prob=jax.nn.logsumexp(log_probs) - math.log(num_samples),
-        mean_log_prob=contributions.sum(),
+        log_reconstruction_prob=jax.nn.logsumexp(per_feature.sum(0), axis=-1) - math.log(num_samples),
+        mean_log_prob=contributions.sum(-1),
         contributions=contributions,
     )
 
@@ -112,7 +128,7 @@ def reconstruction_probability(
     """Scores many rows, a chunk at a time so that memory does not grow with S * N.
 
     The random numbers of a row depend on `key` and its row number alone: a score does not change with the order of
-    the rows, with which others are scored, with the chunk, or with the devices.
+    the rows, with which others are scored, or with the devices.
 
     Args:
       vae: the module.
@@ -128,11 +144,30 @@ def reconstruction_probability(
       The `Scores` of the rows, higher = more normal.
     """
 
-    def score(row):
-        x, number = row
-        return score_row(vae, params, x, jax.random.fold_in(key, number), num_samples, residual_sd)
+    def score(chunk: tuple[Array, Array]) -> Scores:
+        x, numbers = chunk
+        keys = jax.vmap(partial(jax.random.fold_in, key))(numbers)
+        return _score_chunk(vae, params, x, keys, num_samples, residual_sd)
 
-    return jax.lax.map(score, (x, row_numbers), batch_size=ROW_CHUNK)
+    return _by_chunk(score, (x, row_numbers), numbers_per_row=num_samples * x.shape[1])
+
+
+def _by_chunk(function: Callable[[Any], Any], rows: Any, numbers_per_row: int) -> Any:
+    """Applies a function to the rows of a tree of arrays, a chunk of them at a time.
+
+    The last chunk is filled up, so that all are of one shape: in a product of another shape a row's sums may be taken
+    in another order.
+    """
+    count = jax.tree.leaves(rows)[0].shape[0]
+    numbers = PROCESSOR_NUMBERS if jax.default_backend() == "cpu" else ACCELERATOR_NUMBERS
+    chunk = max(1, numbers // numbers_per_row)
+
+    def cut(array: Array) -> Array:
+        filled = jnp.pad(array, [(0, -count % chunk)] + [(0, 0)] * (array.ndim - 1))
+        return filled.reshape(-1, chunk, *array.shape[1:])
+
+    results = jax.lax.map(function, jax.tree.map(cut, rows))
+    return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:])[:count], results)
 
 
 @partial(jax.jit, static_argnames=("vae", "num_samples", "mesh"))
@@ -163,11 +198,13 @@ def score_models(
     """
 
     def score_shard(params, x, row_numbers, key, residual_sd):
-        def one_model(params, residual_sd):
+        def one_model(model):
+            params, residual_sd = model
             return reconstruction_probability(vae, params, x, row_numbers, key, num_samples, residual_sd)
 
-        # Every device gets all scores, so that every process can read them.
-        return jax.lax.all_gather(jax.vmap(one_model)(params, residual_sd), AXIS, axis=1, tiled=True)
+        # One model after another: together they would only take more memory. Every device gets all scores, so that
+        # every process can read them.
+        return jax.lax.all_gather(jax.lax.map(one_model, (params, residual_sd)), AXIS, axis=1, tiled=True)
 
     rows = x.shape[0]
     padding = -rows % mesh.size
@@ -197,12 +234,12 @@ def measure_residual_sd(
       The root of the mean squared residual of each feature, at least 0.001.
     """
 
-    def residual(row):
-        x, number = row
-        posterior = encode(vae, params, x[None])
-        noise = jax.random.normal(jax.random.fold_in(key, number), (1, vae.latent_dim))
-        z = reparameterise(noise, posterior.mean, posterior.log_var)
-        return x - decode(vae, params, z).mean[0]
+    def residual(chunk: tuple[Array, Array]) -> Array:
+        x, numbers = chunk
+        posterior = encode(vae, params, x)
+        keys = jax.vmap(partial(jax.random.fold_in, key))(numbers)
+        noise = jax.vmap(lambda key: jax.random.normal(key, (vae.latent_dim,)))(keys)
+        return x - decode(vae, params, reparameterise(noise, posterior.mean, posterior.log_var)).mean
 
-    residuals = jax.lax.map(residual, (x, row_numbers), batch_size=ROW_CHUNK)
+    residuals = _by_chunk(residual, (x, row_numbers), numbers_per_row=x.shape[1])
     return jnp.maximum(jnp.sqrt(jnp.square(residuals).mean(0)), MIN_RESIDUAL_SD)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -20,12 +20,15 @@ from flax import struct
 
 from vae_jax.networks import VAE, Gaussian, Observation
 from vae_jax.objectives import Objective, Terms
+from vae_jax.permutation import random_permutation
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 # A latent counts as active where its posterior mean varies by more than this over the data (Burda et al. 2015).
 ACTIVE_LATENT_VARIANCE = 0.01
+# Steps whose noise is drawn at once.
+NOISE_BLOCK = 8
 
 
 class TrainState(struct.PyTreeNode):
@@ -148,6 +151,38 @@ def batch_noise(
     return jax.lax.dynamic_slice_in_dim(noise, jax.lax.axis_index(axis_name) * local_batch, local_batch)
 
 
+class Noise(NamedTuple):
+    """Draws from N(0, I) for a batch.
+
+    Attributes:
+      latent: for the reparameterisation, shape (B, L).
+      input: for what the encoder sees, shape (B, *event); None where the objective has no input noise.
+    """
+
+    latent: Float[Array, "B L"]
+    input: Float[Array, "B *event"] | None
+
+
+def draw_noise(state: TrainState, key: PRNGKeyArray, batch_shape: Sequence[int], axis_name: str | None = None) -> Noise:
+    """Draws all that one step needs.
+
+    Args:
+      state: the model.
+      key: key of the step, the same on every device; consumed.
+      batch_shape: (B, *event); with a mapped axis, of this device's part.
+      axis_name: the mapped axis over devices, if any.
+
+    Returns:
+      The noise, the same on any number of devices.
+    """
+    latent_key, input_key = jax.random.split(key)
+    local_batch, *event_shape = batch_shape
+    return Noise(
+        batch_noise(latent_key, local_batch, (state.vae.latent_dim,), axis_name),
+        batch_noise(input_key, local_batch, event_shape, axis_name) if state.objective.input_noise > 0 else None,
+    )
+
+
 def train_step(
     state: TrainState, batch: Float[Array, "B *event"], key: PRNGKeyArray, axis_name: str | None = None
 ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
@@ -166,16 +201,16 @@ def train_step(
     References:
       Kingma & Welling 2013, algorithm 1.
     """
-    key, input_key = jax.random.split(key)
-    noise = batch_noise(key, batch.shape[0], (state.vae.latent_dim,), axis_name)
+    return _train_step(state, batch, draw_noise(state, key, batch.shape, axis_name), axis_name)
+
+
+def _train_step(state: TrainState, batch: Array, noise: Noise, axis_name: str | None):
     encoder_input = batch = as_float(batch)
-    if state.objective.input_noise > 0:
-        encoder_input += state.objective.input_noise * batch_noise(
-            input_key, batch.shape[0], batch.shape[1:], axis_name
-        )
+    if noise.input is not None:
+        encoder_input += state.objective.input_noise * noise.input
 
     def mean_loss(params):
-        terms, _, _ = evaluate(state, batch, noise, params, encoder_input)
+        terms, _, _ = evaluate(state, batch, noise.latent, params, encoder_input)
         info = {"loss": state.objective.loss(terms), "reconstruction": terms.reconstruction, "kl": terms.kl}
         minimised = state.objective.loss(terms, state.step).mean()
         return minimised, {name: value.mean() for name, value in info.items()}
@@ -199,7 +234,7 @@ def epoch_order(key: PRNGKeyArray, epoch: int | Int[Array, ""], num_examples: in
     Returns:
       A permutation of 0..N-1.
     """
-    return jax.random.permutation(stream_key(key, "shuffle", epoch), num_examples)
+    return random_permutation(stream_key(key, "shuffle", epoch), num_examples)
 
 
 def train_epoch(
@@ -243,7 +278,7 @@ def train_steps(
     if axis_name is not None:
         local = batch_size // jax.lax.axis_size(axis_name)
         batches = jax.lax.dynamic_slice_in_dim(batches, jax.lax.axis_index(axis_name) * local, local, axis=1)
-    return _scan(state, batches, lambda rows: data[rows], axis_name)
+    return _scan(state, batches, lambda rows: data[rows], data.shape[1:], axis_name)
 
 
 def train_batches(
@@ -261,14 +296,38 @@ def train_batches(
     Returns:
       The state after the steps, and the info of each.
     """
-    return _scan(state, batches, lambda batch: batch, axis_name)
+    return _scan(state, batches, lambda batch: batch, batches.shape[2:], axis_name)
 
 
-def _scan(state: TrainState, batches: Array, load: Callable[[Array], Array], axis_name: str | None):
-    def body(state, batch):
-        return train_step(state, load(batch), stream_key(state.key, "noise", state.step), axis_name)
+def _noise_of_steps(state: TrainState, num_steps: int, batch_shape: Sequence[int], axis_name: str | None) -> Noise:
+    """Draws the noise of the next steps, a block of them at a time.
 
-    return jax.lax.scan(body, state, batches)
+    A batch alone is too small to draw numbers fast, and all steps together are too many for a processor's cache. Always
+    in whole blocks, so that each number is computed alike however many steps are asked for.
+    """
+
+    def one(step: Array) -> Noise:
+        return draw_noise(state, stream_key(state.key, "noise", step), batch_shape, axis_name)
+
+    num_blocks = -(-num_steps // NOISE_BLOCK)
+    steps = state.step + jnp.arange(num_blocks * NOISE_BLOCK).reshape(num_blocks, NOISE_BLOCK)
+    noise = jax.lax.map(jax.vmap(one), steps)
+    return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:])[:num_steps], noise)
+
+
+def _scan(
+    state: TrainState,
+    batches: Array,
+    load: Callable[[Array], Array],
+    event_shape: Sequence[int],
+    axis_name: str | None,
+):
+    def body(state, batch_and_noise):
+        batch, noise = batch_and_noise
+        return _train_step(state, load(batch), noise, axis_name)
+
+    noise = _noise_of_steps(state, batches.shape[0], (batches.shape[1], *event_shape), axis_name)
+    return jax.lax.scan(body, state, (batches, noise))
 
 
 def validate(state: TrainState, data: Float[Array, "N *event"]) -> dict[str, Array]:
