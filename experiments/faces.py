@@ -17,6 +17,7 @@ from experiments import celeba_model, face_figures, face_model, gallery, loop, r
 from experiments.celeba import CELEBA
 from experiments.celeba_config import CelebaConfig
 from experiments.command_line import UsageError, parse, run
+from experiments.compilation import keep_compiled_programs
 from experiments.experiment import INPUTS
 from experiments.face_model import FaceModel
 from experiments.gallery import Sheet
@@ -214,4 +215,5 @@ ACTIONS: dict[str, tuple[type, Callable[[Any, Read, FaceModel], tuple[Sheet, np.
 
 
 if __name__ == "__main__":
+    keep_compiled_programs()
     sys.exit(run(main, sys.argv[1:]))

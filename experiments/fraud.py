@@ -17,6 +17,7 @@ from rich.table import Table
 from experiments import figures, loop, report, runs, stopping
 from experiments.baselines import score_baselines
 from experiments.command_line import run
+from experiments.compilation import keep_compiled_programs
 from experiments.experiment import Experiment, announce, describe_machine
 from experiments.fraud_config import FraudConfig, Recipe, check
 from experiments.fraud_recipes import Inputs, posterior_means, prepare, score_rows, train_recipe
@@ -248,4 +249,5 @@ def _number(value: float | None) -> str:
 
 
 if __name__ == "__main__":
+    keep_compiled_programs()
     sys.exit(run(main, sys.argv[1:]))

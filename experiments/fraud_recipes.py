@@ -110,7 +110,7 @@ def initial_state(recipe: Recipe, config: FraudConfig, inputs: Inputs) -> TrainS
         key = stream_key(jax.random.key(config.seed), "model", model)
         return create_train_state(key, vae, objective, optimizer, inputs.x.shape[1:])
 
-    return jax.vmap(one)(jnp.arange(config.num_models))
+    return jax.jit(jax.vmap(one))(jnp.arange(config.num_models))
 
 
 def train_recipe(recipe: Recipe, config: FraudConfig, inputs: Inputs, run: Run, output: Console) -> TrainState:

@@ -13,6 +13,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from experiments import runs, stopping
 from experiments.command_line import UsageError, parse, run
+from experiments.compilation import keep_compiled_programs
 from experiments.fraud_config import FraudConfig, check
 from experiments.fraud_recipes import Inputs, posterior_means, prepare, score_rows, train_recipe
 from experiments.loop import read_log
@@ -90,4 +91,5 @@ def _spread(values: list[float]) -> str:
 
 
 if __name__ == "__main__":
+    keep_compiled_programs()
     sys.exit(run(main, sys.argv[1:]))
