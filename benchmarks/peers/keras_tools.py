@@ -1,4 +1,4 @@
-"""What the Keras peers share: the sampling layer, the terms of the loss, and how `fit` is fed."""
+"""What the Keras peers share: the backend, bounds, sampling and KL."""
 
 import os
 
@@ -26,9 +26,3 @@ def draw(mean, log_var):
 def kl(mean, log_var):
     """Of each example, in nats."""
     return 0.5 * ops.sum(ops.square(mean) + ops.expm1(log_var) - log_var, 1)
-
-
-def batches(examples, batch):
-    """A dataset of whole batches in a new order each epoch, held in memory and made ahead of its use."""
-    dataset = tf.data.Dataset.from_tensor_slices(examples)
-    return dataset.shuffle(len(examples)).batch(batch, drop_remainder=True).prefetch(tf.data.AUTOTUNE)

@@ -4,6 +4,7 @@ The rows lie on the device; an epoch draws one permutation, all its noise at onc
 optimiser is the foreach NAdam; nothing is read back before the end of the work.
 """
 
+import itertools
 import math
 
 import numpy as np
@@ -39,7 +40,7 @@ class SoftClip(nn.Module):
 
 def layers(widths):
     """Dense layers with ReLU after each."""
-    pairs = zip(widths, widths[1:], strict=False)
+    pairs = itertools.pairwise(widths)
     return nn.Sequential(*(part for i, o in pairs for part in (nn.Linear(i, o), nn.ReLU())))
 
 

@@ -1,0 +1,3 @@
+"""stub"""
+def measure(bench, output): return {}
+def tables(r): return []
