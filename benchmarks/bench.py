@@ -20,10 +20,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
+from rich.console import Console
 from rich.table import Table
 
 from benchmarks import rows, scaling
-from benchmarks.results import Result
+from benchmarks.results import Result, show
 from benchmarks.rows import ROOT, Bench
 from benchmarks.sides import SECONDS, SideError
 from experiments import stopping
@@ -31,6 +32,7 @@ from experiments.command_line import RunError, UsageError, parse, run
 from experiments.progress import console
 
 COMMAND = "bash run.sh bench"
+SCALING = "scaling"  # how cost grows: no row of sides, but a study of its own
 OUR_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")
 PEER_PACKAGES = ("torch", "keras", "tensorflow", "tensorflow-cpu", "numpy")
 FIND_VERSIONS = """
@@ -75,19 +77,26 @@ def main(arguments: Sequence[str]) -> None:
         for name in names:
             output.print(f"measuring {name}")
             try:
-                if name == "scaling":
-                    record["scaling"] = scaling.measure(bench, config.output)
-                    for table in scaling.tables(record["scaling"]):
-                        output.print(table)
-                else:
-                    result = rows.ROWS[name].measure(bench)
-                    output.print(result_table(result))
-                    record["results"].append(result.record())
+                measure(name, bench, record, output)
             except SideError as error:
                 raise RunError(f"{name}: {error}") from error
             write(config.output, record)
+    if SCALING in record:
+        output.print(f"plot    {scaling.draw(record[SCALING], config.output)}", soft_wrap=True)
     if record["results"]:
         output.print(summary_table(record["results"]))
+
+
+def measure(name: str, bench: Bench, record: dict, output: Console) -> None:
+    """Measures a row, prints its table and adds it to the record."""
+    if name == SCALING:
+        record[SCALING] = scaling.measure(bench)
+        for table in scaling.tables(record[SCALING]):
+            output.print(table)
+    else:
+        result = rows.ROWS[name].measure(bench)
+        output.print(result_table(result))
+        record["results"].append(result.record())
 
 
 def check(config: BenchConfig) -> None:
@@ -103,7 +112,7 @@ def check(config: BenchConfig) -> None:
 def choose(config: BenchConfig) -> list[str]:
     """The names of the rows to measure, in their order."""
     possible = [name for name, row in rows.ROWS.items() if config.suite in row.suites]
-    possible += ["scaling"] if config.suite == "cpu" else []
+    possible += [SCALING] if config.suite == "cpu" else []
     for word in config.only:
         if not any(f"{name}_".startswith(f"{word}_") for name in possible):
             raise UsageError(f"--only {word}: no such row in suite {config.suite}; there are {', '.join(possible)}")
@@ -153,7 +162,7 @@ def result_table(result: Result) -> Table:
     for side, reason in result.failed.items():
         table.add_row(side, "-", "", "", f"did not run: {reason}")
     if result.limit is not None:
-        table.caption = f"limit {result.limit:,.4g}: {result.limit_arithmetic}"
+        table.caption = f"limit {show(result.limit)}: {result.limit_arithmetic}"
     return table
 
 
@@ -168,10 +177,10 @@ def summary_table(records: Sequence[dict]) -> Table:
         table.add_row(
             record["name"],
             record["unit"],
-            f"{record['ours']:,.4g}",
-            "-" if best is None else f"{best:,.4g}",
+            show(record["ours"]),
+            "-" if best is None else show(best),
             "-" if best is None else f"{record['ratio_to_best_peer']:.2f} ({spread[0]:.2f} to {spread[1]:.2f})",
-            "-" if record["limit"] is None else f"{record['limit']:,.4g}",
+            "-" if record["limit"] is None else show(record["limit"]),
             "-" if record["limit"] is None else f"{record['ratio_to_limit']:.3g}",
         )
     return table

@@ -51,12 +51,12 @@ def _dense(widths: Sequence[int]) -> list[int]:
 
 def fraud_encoder(features: int) -> list[int]:
     """Multiply-adds of each layer; the last is both heads."""
-    return _dense([features, *HIDDEN]) + [2 * HIDDEN[-1] * LATENT]
+    return [*_dense([features, *HIDDEN]), 2 * HIDDEN[-1] * LATENT]
 
 
 def fraud_decoder(features: int, learned_variance: bool) -> list[int]:
     """Multiply-adds of each layer; the last is the mean, and the log variance where there is one."""
-    return _dense([LATENT, *HIDDEN[::-1]]) + [HIDDEN[0] * features * (1 + learned_variance)]
+    return [*_dense([LATENT, *HIDDEN[::-1]]), HIDDEN[0] * features * (1 + learned_variance)]
 
 
 def face_encoder() -> list[int]:

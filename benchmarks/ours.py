@@ -1,6 +1,6 @@
 """Our sides: the experiments' own compiled steps, scoring, generating and preparing, served like a peer's.
 
-    python -m benchmarks.ours '{"what": "train_fraud", ...}'
+python -m benchmarks.ours '{"what": "train_fraud", ...}'
 """
 
 from __future__ import annotations

@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 from benchmarks.sides import median
 
 
+def show(value: float) -> str:
+    """A figure with no more digits than it deserves."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 @dataclass(frozen=True)
 class Result:
     """A row's figures.
@@ -52,8 +57,8 @@ class Result:
         """A side's line of the table."""
         values, ratios = self.values[side], self.ratios(side)
         against = "" if side == self.ours else f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        spread = f"{min(values):,.4g} to {max(values):,.4g}"
-        return [side, f"{median(values):,.4g}", spread, against, self.left_out.get(side, "")]
+        spread = f"{show(min(values))} to {show(max(values))}"
+        return [side, show(median(values)), spread, against, self.left_out.get(side, "")]
 
     def record(self) -> dict:
         """The row as JSON. Ratios above 1 say that ours is better, whichever way the unit goes."""

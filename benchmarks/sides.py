@@ -6,11 +6,12 @@ The protocol is that of `benchmarks/peers/serve.py`.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -21,7 +22,7 @@ SECONDS = 1.5  # of work in a round, for each side
 
 
 class SideError(Exception):
-    """A side that ended before its time; the message is the last line of what it said."""
+    """A side that could not start or ended before its time; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,17 @@ class Side:
     def __init__(self, command: Command):
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed in __exit__)
         started = time.perf_counter()
-        self._process = subprocess.Popen(
-            command.words,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            env=command.environment,
-        )
+        try:
+            self._process = subprocess.Popen(
+                command.words,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                text=True,
+                env=command.environment,
+            )
+        except OSError as error:
+            raise SideError(f"{command.words[0] or 'no interpreter'}: {error.strerror}") from error
         try:
             self.ready: dict[str, Any] = json.loads(self._answer())
         except BaseException:
@@ -68,10 +72,8 @@ class Side:
     def measure(self, count: int) -> float:
         """Seconds that so many units of work take."""
         assert self._process.stdin
-        try:
+        with suppress(BrokenPipeError):  # the answer says why
             print(count, file=self._process.stdin, flush=True)
-        except BrokenPipeError:
-            pass  # the answer says why
         return float(self._answer())
 
     def calibrate(self, seconds: float) -> int:
@@ -100,7 +102,8 @@ class Side:
             return line
         self._errors.seek(0)
         said = self._errors.read().strip().splitlines()
-        raise SideError(said[-1] if said else f"ended with exit code {self._process.wait()}")
+        errors = [line for line in said if re.match(r"[\w.]*(Error|Exception)\b", line)]
+        raise SideError((errors or said or [f"ended with exit code {self._process.wait()}"])[-1])
 
 
 @dataclass

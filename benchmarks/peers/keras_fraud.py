@@ -46,9 +46,9 @@ class DenseVAE(keras.Model):
         seen = x + noise * keras.random.normal(ops.shape(x)) if noise else x
         mean, log_var = self.posterior(seen)
         decoded = self.decoder(keras_tools.draw(mean, log_var))
-        reconstruction = self.reconstruction(x, *decoded)
+        reconstruction = self.reconstruction(x, *(decoded if isinstance(decoded, list) else [decoded]))
         self.add_loss(ops.mean(reconstruction + self.kl_weight() * keras_tools.kl(mean, log_var)))
-        return decoded[0]
+        return x
 
     def reconstruction(self, x, mean, log_var=None):
         """weight * RMSE, or the negative log density."""
