@@ -206,7 +206,7 @@ SIDES: dict[str, Callable[[dict], Side]] = {
 
 def main() -> None:
     """Serves the side that the command line describes."""
-    todo = task()
+    todo = task(lambda: jax.default_backend() == "gpu")
     work, amount, parameters = SIDES[todo["what"]](todo)
     units = todo.get("warm_up", 2)
     work(units)

@@ -65,14 +65,17 @@ class Bench:
 
     def ours(self, what: str, name: str = "vae_jax", environment: Mapping[str, str] | None = None, **todo) -> Command:
         """One of our sides, see `ours.py`."""
-        words = [sys.executable, "-m", "benchmarks.ours", json.dumps({"what": what, "name": name, **todo})]
+        words = [sys.executable, "-m", "benchmarks.ours", self._task(what=what, name=name, **todo)]
         return Command(words, self.environment | dict(environment or {}), name)
 
     def peer(self, script: str, **todo) -> Command:
         """One of the peers."""
-        words = [self.peer_python, str(PEERS / script), json.dumps(todo)]
+        words = [self.peer_python, str(PEERS / script), self._task(**todo)]
         how = todo.get("how", "XLA" if todo.get("jit_compile") else "fit")
         return Command(words, self.environment, f"{script.partition('_')[0]}, {how}")
+
+    def _task(self, **todo) -> str:
+        return json.dumps({"device": self.suite, **todo})
 
     def race(self, commands: Sequence[Command]) -> Race:
         """Lets sides take turns."""

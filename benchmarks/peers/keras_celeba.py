@@ -77,7 +77,7 @@ def make_generating(todo, model):
 
 def main():
     keras.utils.set_random_seed(0)
-    todo = task()
+    todo = task(keras_tools.sees_gpu)
     keras.config.set_dtype_policy("mixed_bfloat16" if todo["dtype"] == "bfloat16" else "float32")
     model = FaceVAE()
     parameters = model.encoder.count_params() + model.decoder.count_params()

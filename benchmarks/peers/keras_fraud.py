@@ -60,7 +60,7 @@ class DenseVAE(keras.Model):
 
 def main():
     keras.utils.set_random_seed(0)
-    todo = task()
+    todo = task(keras_tools.sees_gpu)
     rows = np.load(todo["rows"])
     model = DenseVAE(todo, rows.shape[1])
     model.compile(

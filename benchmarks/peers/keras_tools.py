@@ -12,6 +12,11 @@ from keras import ops
 NAME = f"Keras {keras.__version__} on TensorFlow {tf.__version__}"
 
 
+def sees_gpu():
+    """Whether TensorFlow has found one."""
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
 def soft_clip(x, low, high):
     """Bounds x smoothly."""
     x = high - ops.softplus(high - x)

@@ -16,9 +16,16 @@ import sys
 import time
 
 
-def task() -> dict:
-    """Reads what to do: the JSON object on the command line."""
-    return json.loads(sys.argv[1])
+def task(sees_gpu):
+    """Reads what to do: the JSON object on the command line.
+
+    Args:
+      sees_gpu: tells whether the library has found a GPU. One that has not must not run in its place on a processor.
+    """
+    todo = json.loads(sys.argv[1])
+    if todo["device"] == "gpu" and not sees_gpu():
+        raise RuntimeError("sees no GPU")
+    return todo
 
 
 def serve(name, work, amount, left_out, parameters=None):

@@ -110,7 +110,7 @@ def make_generating(todo, model):
 
 def main():
     torch.manual_seed(0)
-    todo = task()
+    todo = task(torch.cuda.is_available)
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = todo["tf32"]
     model = FaceVAE().to(DEVICE, memory_format=torch.channels_last)

@@ -158,7 +158,7 @@ def make_scoring(todo, model, rows):
 
 def main():
     torch.manual_seed(0)
-    todo = task()
+    todo = task(torch.cuda.is_available)
     rows = torch.from_numpy(np.load(todo["rows"])).to(DEVICE)
     model = DenseVAE(rows.shape[1], todo["largest_sd"], todo["mean_bound"]).to(DEVICE)
     make = make_training if todo["what"] == "train" else make_scoring
