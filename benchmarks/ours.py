@@ -6,8 +6,6 @@ python -m benchmarks.ours '{"what": "train_fraud", ...}'
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -153,16 +151,6 @@ def decode_pictures(todo: dict) -> Side:
     return work, len(paths), None
 
 
-def imports(todo: dict) -> Side:
-    """A fresh process that imports, as often as asked."""
-
-    def work(times: int) -> None:
-        for _ in range(times):
-            subprocess.run([sys.executable, "-c", f"import {todo['modules']}"], check=True)
-
-    return work, 1, None
-
-
 def multiply(todo: dict) -> Side:
     """Products of two square matrices; a unit in operations, an addition and a multiplication being two."""
     size = todo["size"]
@@ -197,7 +185,6 @@ SIDES: dict[str, Callable[[dict], Side]] = {
         generate,
         prepare_pictures,
         decode_pictures,
-        imports,
         multiply,
         copy,
     )
