@@ -3,6 +3,7 @@
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 venv="$root/.venv"
+bench_venv="$root/.venv-bench"
 
 usage() {
   cat <<'TEXT'
@@ -13,14 +14,17 @@ usage: bash run.sh COMMAND [options]
   fraud         train on card transactions, find the frauds, draw and report    (fraud --help lists its options)
   sweep         measure weights of the reconstruction term in fraud's report recipe
   celeba-sweep  measure weights of the reconstruction term in celeba
+  bench         measure speed beside PyTorch's and Keras's, and the machine's    (bench --help lists its options)
   test          run the tests; further words go to pytest
   check         lint, check formatting and types
   help          this text
 
-The first call makes an environment in .venv and installs what is needed; later calls start at once.
+The first call makes an environment in .venv and installs what is needed; later calls start at once. The peers of bench
+get one of their own in .venv-bench.
 
-  VAE_JAX_PYTHON=PATH  use this Python as it is, and install nothing
-  VAE_JAX_DATA=DIR     folder with creditcard/creditcard.csv and celeba/
+  VAE_JAX_PYTHON=PATH        use this Python as it is, and install nothing
+  VAE_JAX_BENCH_PYTHON=PATH  use this Python for the peers of bench as it is
+  VAE_JAX_DATA=DIR           folder with creditcard/creditcard.csv and celeba/
 TEXT
 }
 
@@ -51,12 +55,27 @@ require_python() {
     fail "Python 3.11 or newer is needed; $1 is $("$1" --version 2>&1 | head -n 1). Name another with VAE_JAX_PYTHON"
 }
 
-# Installs the named requirements files into .venv, unless that was done already with the same contents.
+# The package index that has PyTorch for processors alone: PyPI's own build brings gigabytes for GPUs. Asked for seconds
+# only; without it PyPI's serves as well.
+torch_index() {
+  local index=https://download.pytorch.org/whl/cpu
+  if [ -z "$(jax_extra)" ] && python3 - "$index/torch/" 2>/dev/null <<<'
+import sys, urllib.request
+urllib.request.urlopen(sys.argv[1], timeout=5)
+'; then
+    echo "$index"
+  fi
+}
+
+# install VENV FILE [INDEX]: installs a requirements file into an environment, with an extra package index if one is
+# named, unless that was done already with the same contents.
 install() {
-  local extra stamp wanted
+  local venv="$1" file="$2" index="${3:-}" extra stamp wanted name
+  name="$(basename "$file")"
   extra="$(jax_extra)"
-  stamp="$venv/.installed-$(basename "$1" .txt)"
-  wanted="$(sed "s/^jax\[cuda12\]/jax$extra/" "$1")"
+  stamp="$venv/.installed-${name%.txt}"
+  wanted="$(sed "s/^jax\[cuda12\]/jax$extra/" "$file")"
+  [ "$extra" = "[cuda12]" ] || wanted="${wanted/"[and-cuda]"/}"
   if [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
     return
   fi
@@ -75,12 +94,14 @@ install() {
       fi
     fi
     if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
-      echo "installing $(basename "$1")${extra:+ for $extra}, once" >&2
+      echo "installing $name${extra:+ for $extra}, once" >&2
       if command -v uv >/dev/null; then
-        uv pip install --quiet --python "$venv/bin/python" -r <(echo "$wanted")
+        uv pip install --quiet --python "$venv/bin/python" \
+          ${index:+--extra-index-url "$index" --index-strategy unsafe-best-match} -r <(echo "$wanted")
       else
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r /dev/stdin <<<"$wanted"
-      fi || fail "installing $(basename "$1") failed; see above" 1
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check ${index:+--extra-index-url "$index"} \
+          -r /dev/stdin <<<"$wanted"
+      fi || fail "installing $name failed; see above" 1
       echo "$wanted" >"$stamp"
     fi
   ) 9>"$root/.venv.lock"
@@ -89,7 +110,7 @@ install() {
 command="${1:-help}"
 shift || true
 case "$command" in
-  celeba | faces | fraud | sweep | celeba-sweep | test | check) ;;
+  celeba | faces | fraud | sweep | celeba-sweep | bench | test | check) ;;
   help | -h | --help)
     usage
     exit
@@ -106,12 +127,18 @@ if [ -n "${VAE_JAX_PYTHON:-}" ]; then
   [ -z "$missing" ] || fail "VAE_JAX_PYTHON=$VAE_JAX_PYTHON lacks $missing; install requirements.txt into it"
 else
   python="$venv/bin/python"
-  install "$root/requirements.txt"
-  [ "$command" != check ] || install "$root/requirements-dev.txt"
+  install "$venv" "$root/requirements.txt"
+  [ "$command" != check ] || install "$venv" "$root/requirements-dev.txt"
+fi
+
+if [ "$command" = bench ] && [ -z "${VAE_JAX_BENCH_PYTHON:-}" ]; then
+  install "$bench_venv" "$root/requirements-bench.txt" "$(torch_index)"
+  export VAE_JAX_BENCH_PYTHON="$bench_venv/bin/python"
 fi
 
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 case "$command" in
+  bench) exec "$python" -m benchmarks.bench "$@" ;;
   test) cd "$root" && exec "$python" -m pytest "$@" ;;
   check)
     cd "$root"

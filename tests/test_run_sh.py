@@ -58,7 +58,7 @@ def test_help(project, arguments):
     assert done.returncode == 0
     assert done.stderr == ""
     assert done.stdout.startswith("usage: bash run.sh COMMAND")
-    for word in ("fraud", "sweep", "test", "check", "VAE_JAX_PYTHON", "VAE_JAX_DATA"):
+    for word in ("fraud", "sweep", "bench", "test", "check", "VAE_JAX_PYTHON", "VAE_JAX_BENCH_PYTHON", "VAE_JAX_DATA"):
         assert word in done.stdout
     assert [path.name for path in project.iterdir()] == ["run.sh"]
 
@@ -140,6 +140,27 @@ fi
         logged.append(log.read_text())
         log.write_text("")
     assert logged == ["venv\njax[cuda12]==1\nnumpy\n", "", "jax[cuda12]==2\n"]
+
+
+def test_peers_of_the_benchmark_get_an_environment_of_their_own(project, tools):
+    python = script(tools / "python", '#!/bin/sh\n[ "$1" = -c ] && exit 0\necho "$2 $VAE_JAX_BENCH_PYTHON"\n')
+    made = 'mkdir -p "$last/bin"; printf "#!/bin/sh\\n" >"$last/bin/python"; chmod +x "$last/bin/python"'
+    log = project.parent / "log"
+    text = f"""#!/bin/bash
+last="${{!#}}"
+if [ "$1" = venv ]; then {made}; else echo "$@" | grep -o "/.*/python" >>'{log}'; cat "$last" >>'{log}'; fi
+"""
+    script(tools / "uv", text)
+    script(tools / "nvidia-smi", "#!/bin/sh\necho 'GPU 0: one'\n")  # so that no other package index is looked for
+    (project / "requirements-bench.txt").write_text("torch==1\n")
+    environment = {"PATH": f"{tools}:{os.environ['PATH']}", "VAE_JAX_PYTHON": str(python)}
+    done = bash(project / "run.sh", "bench", **environment)
+    peers = project / ".venv-bench" / "bin" / "python"
+    assert done.stdout == f"benchmarks.bench {peers}\n"
+    assert log.read_text() == f"{peers}\ntorch==1\n"
+    done = bash(project / "run.sh", "bench", **environment, VAE_JAX_BENCH_PYTHON="/mine")
+    assert done.stdout == "benchmarks.bench /mine\n"
+    assert log.read_text() == f"{peers}\ntorch==1\n"
 
 
 def test_failed_installation_is_said_and_tried_again(project, tools):

@@ -1,0 +1,99 @@
+"""The whole fraud experiment on as many rows as the report had, with the time of each stage.
+
+    PYTHONPATH=. .venv/bin/python -m benchmarks.full_size
+
+The rows are a stand-in (see `stand_in.py`) in a temporary file that is removed at the end: they show how long a run
+takes, and say nothing about frauds.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+from rich.table import Table
+
+from benchmarks.stand_in import FULL_ROWS, write_stand_in
+from experiments import fraud
+from experiments.command_line import UsageError, parse, run
+from experiments.progress import console
+
+REPORT_HOURS = 7.5  # that the report's run took
+# The experiment's stages, by the name of the function that is one.
+STAGES = {"train_recipe": "train", "evaluate": "score and measure", "conclude": "baselines, figures and page"}
+
+
+@dataclass(frozen=True)
+class FullSizeConfig:
+    """Run the fraud experiment on 284,807 stand-in rows, and show how long each stage takes."""
+
+    epochs: int = 1000
+    """Passes over the training rows; the report's 1,000."""
+    rows: int = FULL_ROWS
+    """How many rows."""
+    recipes: tuple[str, ...] = ("report", "gaussian")
+    """Which models to train."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Writes the rows, runs the experiment, prints the table."""
+    config = parse(FullSizeConfig, "python -m benchmarks.full_size", arguments)
+    source = Path(os.environ.get("VAE_JAX_DATA", ""), "creditcard", "creditcard.csv")
+    if not source.exists():
+        raise UsageError(f"{source}: no such file; set VAE_JAX_DATA to the folder that holds it")
+    output = console()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "creditcard.csv")
+        write_stand_in(path, config.rows, source)
+        output.print(f"{config.rows:,} stand-in rows, {path.stat().st_size / 1e6:,.0f} MB")
+        words = ["--data", str(path), "--run-dir", f"{folder}/run", "--epochs", str(config.epochs), "--recipes"]
+        stages = timed_run([*words, *config.recipes])
+    output.print(stage_table(config, stages))
+
+
+def timed_run(arguments: Sequence[str]) -> dict[str, float]:
+    """Runs the experiment; returns the seconds of each stage, in order."""
+    stages: dict[str, float] = {}
+    started = time.perf_counter()
+    with ExitStack() as stack:
+        for name, title in STAGES.items():
+            stack.enter_context(mock.patch.object(fraud, name, timed(stages, title, getattr(fraud, name))))
+        fraud.main(arguments)
+    total = time.perf_counter() - started
+    return {"read, split and standardise": total - sum(stages.values()), **stages, "all": total}
+
+
+def timed(stages: dict[str, float], title: str, function: Callable) -> Callable:
+    """The function, with its seconds noted under its title and, where it has one, its recipe."""
+
+    @functools.wraps(function)
+    def wrapper(*arguments):
+        started = time.perf_counter()
+        found = function(*arguments)
+        recipe = f" {arguments[0]}" if isinstance(arguments[0], str) else ""
+        stages[title + recipe] = time.perf_counter() - started
+        return found
+
+    return wrapper
+
+
+def stage_table(config: FullSizeConfig, stages: dict[str, float]) -> Table:
+    """The stages beside the report's time."""
+    table = Table(title=f"{config.rows:,} rows, {config.epochs:,} epochs; the report took {REPORT_HOURS} hours")
+    for title in ("stage", "seconds", "share of the report's time"):
+        table.add_column(title, justify="left" if title == "stage" else "right")
+    for title, seconds in stages.items():
+        table.add_row(title, f"{seconds:,.1f}", f"{seconds / (3600 * REPORT_HOURS):.2%}")
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, sys.argv[1:]))

@@ -1,0 +1,204 @@
+"""Our sides: the experiments' own compiled steps, scoring, generating and preparing, served like a peer's.
+
+python -m benchmarks.ours '{"what": "train_fraud", ...}'
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+from rich.console import Console
+
+from benchmarks.peers.serve import serve, task
+from experiments import celeba_model, fraud_recipes, gallery, loop
+from experiments.celeba_config import CelebaConfig
+from experiments.face_model import FaceModel
+from experiments.fraud_config import FraudConfig
+from vae_jax.data.image_cache import Images, prepare_images
+from vae_jax.data.pictures import find_pictures
+from vae_jax.generation import LatentMixture
+from vae_jax.networks import count_parameters
+from vae_jax.parallel import data_mesh, replicate
+from vae_jax.scoring import score_models
+from vae_jax.training import TrainState
+
+IMAGE_SIZE = 128
+INVENTED = 256  # pictures in a unit of generating: four of the experiment's chunks
+
+# A side's work, how much one unit of it is, and how many parameters its model has.
+Side = tuple[Callable[[int], None], float, int | None]
+
+
+def caught(train: Callable, *arguments) -> tuple[loop.Training, TrainState]:
+    """The compiled steps of an experiment, taken at the door of its training loop, and the state they start from."""
+    with mock.patch.object(loop, "train", lambda run, training, state, output: (training, state)):
+        return train(*arguments, None, Console())
+
+
+class Model:
+    """A model that trains by an experiment's steps, as its loop would."""
+
+    def __init__(self, training: loop.Training, state: TrainState):
+        self._training, self._state, self._step = training, state, 0
+
+    def train(self, steps: int) -> None:
+        """Takes so many steps, not past the end of an epoch in one call, and waits for them."""
+        training, end = self._training, self._step + steps
+        info = None
+        while self._step < end:
+            left = training.steps_per_epoch - self._step % training.steps_per_epoch
+            count = min(end - self._step, training.steps_per_call, left)
+            self._state, info = training.advance(self._state, self._step, count)
+            self._step += count
+        jax.block_until_ready((self._state, info))
+
+
+def train_fraud(todo: dict) -> Side:
+    """Epochs of a recipe's training; with `runs`, of as many runs one after the other."""
+    config = FraudConfig(data=todo["data"], batch_size=todo["batch"], num_models=todo["models"])
+    inputs = fraud_recipes.prepare(config)
+    training, state = caught(fraud_recipes.train_recipe, todo["recipe"], config, inputs)
+    parameters = count_parameters(state.params) // config.num_models
+    models = [Model(training, jax.tree.map(jnp.copy, state)) for _ in range(todo["runs"])]
+
+    def work(epochs: int) -> None:
+        for model in models:
+            for _ in range(epochs):
+                model.train(training.steps_per_epoch)
+
+    return work, len(models) * training.examples_per_step * training.steps_per_epoch, parameters
+
+
+def score_fraud(todo: dict) -> Side:
+    """Passes over the rows by the experiment's scorer."""
+    config = FraudConfig(data=todo["data"])
+    state = fraud_recipes.initial_state(todo["recipe"], config, fraud_recipes.prepare(config))
+    rows, mesh = np.load(todo["rows"]), data_mesh()
+    residual_sd = jnp.ones((1, rows.shape[1])) if todo["recipe"] == "report" else None
+    arguments = replicate((state.params, rows, np.arange(len(rows)), jax.random.key(0)), mesh)
+
+    def work(times: int) -> None:
+        for _ in range(times):
+            jax.device_get(score_models(state.vae, *arguments, mesh, todo["samples"], residual_sd))
+
+    return work, len(rows), count_parameters(state.params)
+
+
+def train_celeba(todo: dict) -> Side:
+    """Steps of the face model's training, as many in a unit as the experiment compiles into a call."""
+    config = CelebaConfig(batch_size=todo["batch"], dtype=todo["dtype"], placement=todo["placement"])
+    pixels = np.load(todo["pixels"], mmap_mode="r")
+    rows = np.arange(len(pixels))
+    images = Images(pixels, {}, rows, None)  # pyright: ignore[reportArgumentType] (training asks for no list)
+    inputs = celeba_model.Inputs(images, rows, rows[:1], rows[:1])
+    training, state = caught(celeba_model.train, config, inputs)
+    unit = min(training.steps_per_call, training.steps_per_epoch)
+    parameters, model = count_parameters(state.params), Model(training, state)
+    return lambda count: model.train(count * unit), unit * config.batch_size, parameters
+
+
+def generate(todo: dict) -> Side:
+    """New faces, brought to the host, by the function that draws the experiment's sheets."""
+    state = celeba_model.initial_state(CelebaConfig(dtype=todo["dtype"]))
+    empty = np.zeros(0)
+    model = FaceModel(state.vae, state.params, LatentMixture(empty, empty, empty), empty, empty, ())
+    key = jax.random.key(0)
+
+    def work(count: int) -> None:
+        for _ in range(count):
+            gallery.samples(model, "prior", key, INVENTED)
+
+    return work, INVENTED, count_parameters(state.params)
+
+
+def prepare_pictures(todo: dict) -> Side:
+    """Pictures to the cache, made anew each time."""
+    pictures = find_pictures(todo["folder"], todo["most"])
+
+    def work(times: int) -> None:
+        for _ in range(times):
+            with tempfile.TemporaryDirectory() as cache:
+                prepare_images(pictures, IMAGE_SIZE, "none", Path(cache))
+
+    return work, len(pictures.names), None
+
+
+def decode_pictures(todo: dict) -> Side:
+    """The limit of that: Pillow alone, on all cores, and nothing kept."""
+    paths = sorted(Path(todo["folder"]).rglob("*.jpg"))[: todo["most"]]
+
+    def decode(path: Path) -> None:
+        with Image.open(path) as picture:
+            picture.draft("RGB", (3 * IMAGE_SIZE, 3 * IMAGE_SIZE))
+            rgb = picture.convert("RGB")
+            np.asarray(rgb.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR, reducing_gap=3.0))
+
+    def work(times: int) -> None:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for _ in range(times):
+                for _ in pool.map(decode, paths):
+                    pass
+
+    return work, len(paths), None
+
+
+def multiply(todo: dict) -> Side:
+    """Products of two square matrices; a unit in operations, an addition and a multiplication being two."""
+    size = todo["size"]
+    matrix = jnp.full((size, size), 1 / size, todo["dtype"])
+    product = jax.jit(jnp.matmul)
+
+    def work(times: int) -> None:
+        for _ in range(times):
+            product(matrix, matrix).block_until_ready()
+
+    return work, 2.0 * size**3, None
+
+
+def copy(todo: dict) -> Side:
+    """Passes over an array that is read and written; a unit in bytes moved."""
+    array = jnp.zeros(todo["size"], jnp.float32)
+    increment = jax.jit(lambda x: x + 1)
+
+    def work(times: int) -> None:
+        for _ in range(times):
+            increment(array).block_until_ready()
+
+    return work, 2.0 * array.nbytes, None
+
+
+SIDES: dict[str, Callable[[dict], Side]] = {
+    function.__name__: function
+    for function in (
+        train_fraud,
+        score_fraud,
+        train_celeba,
+        generate,
+        prepare_pictures,
+        decode_pictures,
+        multiply,
+        copy,
+    )
+}
+
+
+def main() -> None:
+    """Serves the side that the command line describes."""
+    todo = task(lambda: jax.default_backend() == "gpu")
+    work, amount, parameters = SIDES[todo["what"]](todo)
+    units = todo.get("warm_up", 2)
+    work(units)
+    serve(todo["name"], work, amount, f"compilation and the first {units} unit{'s' * (units > 1)} of work", parameters)
+
+
+if __name__ == "__main__":
+    main()

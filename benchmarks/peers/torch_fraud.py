@@ -1,0 +1,179 @@
+"""The transactions model in PyTorch: training and scoring, as its good users write them.
+
+The rows lie on the device; an epoch draws one permutation, all its noise at once, and gathers its rows once; the
+optimiser is the foreach NAdam; nothing is read back before the end of the work.
+"""
+
+import itertools
+import math
+
+import numpy as np
+import torch
+from serve import serve, task
+from torch import nn
+from torch.nn import functional
+from torch_tools import DEVICE, choose, compiled, mark_step, side_name, synchronise, use_fastest_threads
+
+LOG_2PI = math.log(2 * math.pi)
+CHUNKS = {"cpu": (128, 512), "cuda": (512, 4096, 16384)}  # rows scored at once, to choose from
+
+
+def soft_clip(x, low, high, scale):
+    """Bounds x smoothly; `scale` is (high - low) / softplus(high - low)."""
+    x = high - functional.softplus(high - x)
+    return low + functional.softplus(x - low) * scale
+
+
+class SoftClip(nn.Module):
+    """`soft_clip` with fixed bounds, as constants of the compiled program."""
+
+    def __init__(self, low, high):
+        super().__init__()
+        high = torch.as_tensor(high, dtype=torch.float32)
+        self.low = low
+        self.register_buffer("high", high)
+        self.register_buffer("scale", (high - low) / functional.softplus(high - low))
+
+    def forward(self, x):
+        return soft_clip(x, self.low, self.high, self.scale)
+
+
+def layers(widths):
+    """Dense layers with ReLU after each."""
+    pairs = itertools.pairwise(widths)
+    return nn.Sequential(*(part for i, o in pairs for part in (nn.Linear(i, o), nn.ReLU())))
+
+
+class DenseVAE(nn.Module):
+    """The report's network, 20-10-8 with 2 latents; with a learned variance where `largest_sd` is given."""
+
+    def __init__(self, features, largest_sd=None, mean_bound=None, hidden=(20, 10, 8), latent=2):
+        super().__init__()
+        self.encoder = layers([features, *hidden])
+        self.mean, self.log_var = nn.Linear(hidden[-1], latent), nn.Linear(hidden[-1], latent)
+        self.decoder = layers([latent, *hidden[::-1]])
+        self.x_mean = nn.Linear(hidden[0], features)
+        self.clip_log_var = SoftClip(-10.0, 10.0)
+        self.clip_mean = nn.Identity() if mean_bound is None else SoftClip(-mean_bound, mean_bound)
+        self.x_log_var = None
+        if largest_sd is not None:
+            clip = SoftClip(-6.0, 2 * torch.tensor(largest_sd).log())
+            self.x_log_var = nn.Sequential(nn.Linear(hidden[0], features), clip)
+
+    def encode(self, x):
+        x = self.encoder(x)
+        return self.clip_mean(self.mean(x)), self.clip_log_var(self.log_var(x))
+
+    def decode(self, z):
+        z = self.decoder(z)
+        return self.x_mean(z), None if self.x_log_var is None else self.x_log_var(z)
+
+
+def log_prob(x, mean, log_var):
+    """Log density of each feature."""
+    return -0.5 * (LOG_2PI + log_var + (x - mean).square() * torch.exp(-log_var))
+
+
+def make_loss(model, weight):
+    """The mean loss of a batch: weight * RMSE + KL, or the negative evidence lower bound."""
+
+    def loss_of(x, seen, noise, kl_weight):
+        mean, log_var = model.encode(seen)
+        x_mean, x_log_var = model.decode(mean + torch.exp(0.5 * log_var) * noise)
+        kl = 0.5 * (mean.square() + torch.expm1(log_var) - log_var).sum(1)
+        if x_log_var is None:
+            return (weight * (x - x_mean).square().mean(1).sqrt() + kl).mean()
+        return (kl_weight * kl - log_prob(x, x_mean, x_log_var).sum(1)).mean()
+
+    return loss_of
+
+
+def make_optimizer(model, how):
+    """NAdam in its foreach form; compiled it takes a third of the time, and then wants its rate as a tensor."""
+    if how == "eager":
+        return torch.optim.NAdam(model.parameters(), lr=1e-3, foreach=True)
+    rate = torch.tensor(1e-3, device=DEVICE)
+    return torch.optim.NAdam(model.parameters(), lr=rate, foreach=True, capturable=DEVICE == "cuda")
+
+
+def make_training(todo, model, rows):
+    """Returns a function that trains for so many epochs."""
+    batch, steps = todo["batch"], len(rows) // todo["batch"]
+    optimizer = make_optimizer(model, todo["how"])
+    loss_of = compiled(make_loss(model, todo["weight"]), todo["how"])
+    update = optimizer.step if todo["how"] == "eager" else torch.compile(optimizer.step)
+    warm_up = torch.arange(steps, device=DEVICE) / max(1, todo["kl_warmup_steps"])
+    input_noise = todo["input_noise"]
+
+    def epoch():
+        x = rows[torch.randperm(len(rows), device=DEVICE)[: steps * batch]]
+        seen = x + input_noise * torch.randn_like(x) if input_noise else x
+        noise = torch.randn(len(x), 2, device=DEVICE)
+        losses = []
+        batches = (part.split(batch) for part in (x, seen, noise))
+        for *arrays, kl_weight in zip(*batches, warm_up.unbind(), strict=True):
+            mark_step(todo["how"])
+            loss = loss_of(*arrays, kl_weight)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            update()
+            losses.append(loss.detach() if todo["how"] != "CUDA graphs" else loss.detach().clone())
+        return torch.stack(losses).mean().item()
+
+    def work(epochs):
+        for _ in range(epochs):
+            epoch()
+
+    return work, steps * batch
+
+
+def make_scoring(todo, model, rows):
+    """Returns a function that scores all rows so many times: the three scores that ours gives, a chunk at a time."""
+    samples = todo["samples"]
+    residual_log_var = torch.zeros(rows.shape[1], device=DEVICE)
+
+    def score(x, noise):
+        mean, log_var = model.encode(x)
+        z = mean[:, None] + torch.exp(0.5 * log_var)[:, None] * noise
+        x_mean, x_log_var = model.decode(z)
+        per_feature = log_prob(x[:, None], x_mean, residual_log_var if x_log_var is None else x_log_var)
+        log_probs = per_feature.sum(-1)
+        contributions = per_feature.mean(1)
+        return log_probs.logsumexp(1) - math.log(samples), contributions.sum(1), contributions
+
+    score = compiled(score, todo["how"])
+
+    @torch.inference_mode()
+    def work(times):
+        for _ in range(times):
+            found = []
+            for x in rows.split(todo["chunk"]):
+                mark_step(todo["how"])
+                scores = score(x, torch.randn(len(x), samples, 2, device=DEVICE))
+                found.append([part.clone() for part in scores] if todo["how"] == "CUDA graphs" else scores)
+            [torch.cat(parts).cpu() for parts in zip(*found, strict=True)]
+
+    return work, len(rows)
+
+
+def main():
+    torch.manual_seed(0)
+    todo = task(torch.cuda.is_available)
+    rows = torch.from_numpy(np.load(todo["rows"])).to(DEVICE)
+    model = DenseVAE(rows.shape[1], todo["largest_sd"], todo["mean_bound"]).to(DEVICE)
+    make = make_training if todo["what"] == "train" else make_scoring
+    todo["chunk"] = CHUNKS[DEVICE][0]
+    work, amount = make(todo, model, rows)
+    use_fastest_threads(work)
+    if todo["what"] == "score":
+        choose(CHUNKS[DEVICE], lambda chunk: todo.update(chunk=chunk), work)
+    work(1)
+    synchronise()
+    done = "choice of threads, epochs" if todo["what"] == "train" else "choice of threads and chunks, passes"
+    how = todo["how"] if todo["what"] == "train" else f"{todo['how']}, chunks of {todo['chunk']}"
+    parameters = sum(p.numel() for p in model.parameters())
+    serve(side_name(how), work, amount, f"compilation, {done} until then", parameters)
+
+
+if __name__ == "__main__":
+    main()
