@@ -18,10 +18,10 @@ from experiments import celeba_results, face_figures, face_model, figures, galle
 from experiments.celeba_config import CelebaConfig, check, preset
 from experiments.celeba_model import NAME, Inputs, PictureChunks, is_resident, prepare, train
 from experiments.command_line import run
-from experiments.compilation import keep_compiled_programs
 from experiments.experiment import Experiment, announce, describe_machine
 from experiments.face_model import FaceModel
 from experiments.progress import console
+from experiments.startup import prepare_jax
 from vae_jax.networks import count_parameters
 from vae_jax.training import TrainState, stream_key
 
@@ -174,5 +174,5 @@ def result_table(metrics: dict) -> Table:
 
 
 if __name__ == "__main__":
-    keep_compiled_programs()
+    prepare_jax()
     sys.exit(run(main, sys.argv[1:]))

@@ -17,8 +17,8 @@ from experiments.celeba_config import CelebaConfig, Reconstruction, check
 from experiments.celeba_model import Inputs, PictureChunks, prepare, train
 from experiments.celeba_results import reconstruction_means
 from experiments.command_line import UsageError, parse, run
-from experiments.compilation import keep_compiled_programs
 from experiments.progress import console
+from experiments.startup import prepare_jax
 from vae_jax.image_measures import sliced_wasserstein
 from vae_jax.training import stream_key
 
@@ -96,5 +96,5 @@ def measure_weight(config: CelebaConfig, inputs: Inputs) -> list[str]:
 
 
 if __name__ == "__main__":
-    keep_compiled_programs()
+    prepare_jax()
     sys.exit(run(main, sys.argv[1:]))

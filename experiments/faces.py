@@ -17,11 +17,11 @@ from experiments import celeba_model, face_figures, face_model, gallery, loop, r
 from experiments.celeba import CELEBA
 from experiments.celeba_config import CelebaConfig
 from experiments.command_line import UsageError, parse, run
-from experiments.compilation import keep_compiled_programs
 from experiments.experiment import INPUTS
 from experiments.face_model import FaceModel
 from experiments.gallery import Sheet
 from experiments.progress import console
+from experiments.startup import prepare_jax
 from vae_jax.data.decoding import PictureError, decode
 from vae_jax.data.errors import DataError
 from vae_jax.data.pictures import SUFFIXES, read_path
@@ -215,5 +215,5 @@ ACTIONS: dict[str, tuple[type, Callable[[Any, Read, FaceModel], tuple[Sheet, np.
 
 
 if __name__ == "__main__":
-    keep_compiled_programs()
+    prepare_jax()
     sys.exit(run(main, sys.argv[1:]))

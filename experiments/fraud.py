@@ -17,12 +17,12 @@ from rich.table import Table
 from experiments import figures, loop, report, runs, stopping
 from experiments.baselines import score_baselines
 from experiments.command_line import run
-from experiments.compilation import keep_compiled_programs
 from experiments.experiment import Experiment, announce, describe_machine
 from experiments.fraud_config import FraudConfig, Recipe, check
 from experiments.fraud_recipes import Inputs, posterior_means, prepare, score_rows, train_recipe
 from experiments.measures import Scored, bootstrap_interval, measure
 from experiments.progress import console
+from experiments.startup import prepare_jax
 from vae_jax.data.scaling import constant_features
 from vae_jax.networks import count_parameters
 from vae_jax.training import TrainState, active_latents
@@ -249,5 +249,5 @@ def _number(value: float | None) -> str:
 
 
 if __name__ == "__main__":
-    keep_compiled_programs()
+    prepare_jax()
     sys.exit(run(main, sys.argv[1:]))

@@ -13,11 +13,11 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from experiments import runs, stopping
 from experiments.command_line import UsageError, parse, run
-from experiments.compilation import keep_compiled_programs
 from experiments.fraud_config import FraudConfig, check
 from experiments.fraud_recipes import Inputs, posterior_means, prepare, score_rows, train_recipe
 from experiments.loop import read_log
 from experiments.progress import console
+from experiments.startup import prepare_jax
 from vae_jax.training import active_latents
 
 COMMAND = "bash run.sh sweep"
@@ -91,5 +91,5 @@ def _spread(values: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    keep_compiled_programs()
+    prepare_jax()
     sys.exit(run(main, sys.argv[1:]))

@@ -1,0 +1,91 @@
+"""What a command sets before JAX starts: compiled programs that are kept, and what makes a processor fast.
+
+Nothing here changes a result by more than rounding. benchmarks/RESULTS.md has what each was measured to bring.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+from importlib.util import find_spec
+from pathlib import Path
+
+import jax
+
+COMPILED = Path("~/.cache/vae_jax/compiled")
+ACCELERATORS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm7_plugin", "libtpu")  # packages, one for each kind
+# Parameters of glibc's mallopt, from its malloc.h.
+TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8
+
+_cores_are_devices = False
+
+
+def prepare_jax() -> None:
+    """Call once, before the first use of a device."""
+    keep_compiled_programs()
+    if not any(map(find_spec, ACCELERATORS)):
+        keep_memory()
+        use_cores_as_devices()
+
+
+def cores_are_devices() -> bool:
+    """Whether JAX's devices are this processor's cores, because nobody named a number of devices."""
+    return _cores_are_devices
+
+
+def keep_compiled_programs() -> None:
+    """Turns on JAX's compilation cache, in a folder for this kind of processor.
+
+    Does nothing where the environment says what to do (JAX_COMPILATION_CACHE_DIR, JAX_ENABLE_COMPILATION_CACHE), or
+    where the folder can't be written.
+    """
+    if {"JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE"} & os.environ.keys():
+        return
+    folder = COMPILED.expanduser() / _processor()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    if os.access(folder, os.W_OK):
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        # All programs: an experiment compiles dozens of small ones, which together take longer than the large ones.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def keep_memory() -> None:
+    """Lets glibc keep what is freed.
+
+    XLA asks for the memory of a step's intermediate arrays anew at each step, hundreds of megabytes for faces, and
+    getting it from the system page by page takes as long as the computation.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc alone has it
+    if mallopt is not None:
+        mallopt(MMAP_MAX, 0)
+        mallopt(TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(ARENA_MAX, 1)  # other arenas than the first can't grow large enough
+
+
+def use_cores_as_devices() -> None:
+    """Makes a device of each core, with one thread.
+
+    XLA's own threads hand over to each other in steps so small that two cores often take longer than one.
+    """
+    global _cores_are_devices
+    if "JAX_NUM_CPU_DEVICES" in os.environ:
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    jax.config.update("jax_num_cpu_devices", cores or 1)
+    os.environ.setdefault("NPROC", "1")  # read by XLA: threads to divide an operation among
+    _cores_are_devices = True
+
+
+def _processor() -> str:
+    """A name for the instructions this processor has: programs compiled for others may not run on it, or run slowly."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        features = next(line for line in lines if line.startswith(("flags", "Features")))
+    except (OSError, StopIteration):
+        features = platform.processor()
+    return f"{platform.machine()}-{hashlib.sha256(features.encode()).hexdigest()[:12]}"
