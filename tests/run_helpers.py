@@ -51,7 +51,11 @@ def final_arrays(folder: Path, model: str = "gaussian") -> dict[str, np.ndarray]
 
     steps = [int(path.name) for path in (folder / "checkpoints" / model).iterdir() if path.name.isdigit()]
     path = folder / "checkpoints" / model / str(max(steps)) / "state"
-    tree = ocp.StandardCheckpointer().restore(path.absolute())
+    with ocp.PyTreeCheckpointer() as reader:
+        saved = reader.metadata(path.absolute()).item_metadata.tree
+        # As NumPy arrays: the devices that they were saved from may not be here.
+        arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
+        tree = reader.restore(path.absolute(), restore_args=arrays)
     return {jax.tree_util.keystr(key): np.asarray(leaf) for key, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
