@@ -14,15 +14,27 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
-from experiments import celeba_results, face_figures, face_model, figures, gallery, loop, report, runs, stopping
+from experiments import (
+    celeba_results,
+    face_figures,
+    face_model,
+    figures,
+    gallery,
+    loop,
+    processes,
+    report,
+    runs,
+    stopping,
+)
 from experiments.celeba_config import CelebaConfig, check, preset
-from experiments.celeba_model import NAME, Inputs, PictureChunks, is_resident, prepare, train
+from experiments.celeba_model import NAME, Encoded, Inputs, PictureChunks, is_resident, prepare, train
 from experiments.command_line import run
 from experiments.experiment import Experiment, announce, describe_machine
 from experiments.face_model import FaceModel
 from experiments.progress import console
 from experiments.startup import prepare_jax
 from vae_jax.networks import count_parameters
+from vae_jax.parallel import on_one_device
 from vae_jax.training import TrainState, stream_key
 
 EXAMPLES_LEFT_OUT = 20  # named on the page and in metrics.json
@@ -42,12 +54,15 @@ CELEBA = Experiment(
 def main(arguments: Sequence[str]) -> None:
     """Runs the experiment from its command line."""
     output = console()
-    with stopping.immediate():
+    with stopping.immediate(), processes.together():
         config, inputs, opened = CELEBA.start(arguments)
         announce(output, describe_data(config, inputs), opened, notices(inputs))
         with CELEBA.resumable(opened):
             state = train(config, inputs, opened, output)
-            conclude(config, inputs, opened, state, output)
+            chunks, pixels = PictureChunks(state), inputs.images.pixels
+            training, held_out = (chunks.encode(state, pixels, rows) for rows in (inputs.train, inputs.test))
+            if processes.finish():
+                conclude(config, inputs, opened, on_one_device(state), training, held_out, output)
 
 
 def describe_data(config: CelebaConfig, inputs: Inputs) -> list[str]:
@@ -76,19 +91,31 @@ def notices(inputs: Inputs) -> list[str]:
     return found
 
 
-def conclude(config: CelebaConfig, inputs: Inputs, opened: runs.Run, state: TrainState, output: Console) -> None:
+def conclude(
+    config: CelebaConfig,
+    inputs: Inputs,
+    opened: runs.Run,
+    state: TrainState,
+    training: Encoded,
+    held_out: Encoded,
+    output: Console,
+) -> None:
     """Measures, draws and writes everything a run leaves behind, and prints the table."""
-    chunks = PictureChunks(state)
     pictures = inputs.images.pictures
-    means, log_vars = chunks.posteriors(state, inputs.images.pixels, inputs.train)
     labels = pictures.attributes[inputs.train]
     model = face_model.study_latents(
-        state, means, log_vars, labels, pictures.attribute_names, config.mixture_components, config.seed
+        state,
+        training.mean,
+        training.log_var,
+        labels,
+        pictures.attribute_names,
+        config.mixture_components,
+        config.seed,
     )
     face_model.save(model, opened)
     log = loop.read_log(opened, NAME)
     evaluation = {
-        **celeba_results.evaluate(config, inputs, state, model, chunks),
+        **celeba_results.evaluate(config, inputs, model, held_out.means()),
         "train_images_per_second": float(np.median([line["images_per_second"] for line in log])),
         "parameters": count_parameters(state.params),
     }
@@ -117,9 +144,7 @@ def conclude(config: CelebaConfig, inputs: Inputs, opened: runs.Run, state: Trai
     opened.write_json("metrics.json", metrics)
     with runs.disk_errors(opened.folder):
         paths = draw(opened.folder / "figures", config, inputs, model, log)
-        face_figures.draw_latents(
-            paths["latents"], *chunks.posteriors(state, inputs.images.pixels, inputs.test), evaluation["active_latents"]
-        )
+        face_figures.draw_latents(paths["latents"], held_out.mean, held_out.log_var, evaluation["active_latents"])
     opened.write_text("report.html", report.render_celeba(metrics, paths))
     for warning in warnings:
         output.print(Panel(warning, title="WARNING", style="bold red"))

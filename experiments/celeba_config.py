@@ -52,8 +52,9 @@ mse, 1 for gaussian."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """In which to compute; parameters, loss and optimiser are float32 either way."""
     placement: Literal["auto", "resident", "stream"] = "auto"
-    """Where the training pictures lie: resident (on the device, whole), stream (read from disk ahead of their use), \
-or auto (resident where they fit)."""
+    """Where the training pictures lie: resident (whole, on every device, so that every process reads all of them), \
+stream (read from disk ahead of their use, by each process only its share), or auto (resident where there is one \
+process and they fit)."""
     temperature: float = 1.0
     """Standard deviation of the latents that new faces are drawn from, in units of the prior's."""
     mixture_components: int = 10
@@ -68,6 +69,12 @@ or auto (resident where they fit)."""
     """Folder of the run, new or empty; by default runs/celeba/<time>."""
     resume: str | None = None
     """Continue a run: its folder, or nothing for the latest. Its options are those it was started with."""
+    coordinator: str | None = None
+    """With several processes that no launcher starts: HOST:PORT at which process 0 is reached, the same for all."""
+    num_processes: int | None = None
+    """With --coordinator: how many processes there are."""
+    process_id: int | None = None
+    """With --coordinator: which of them this is, from 0."""
 
     @property
     def used_weight(self) -> float:

@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import PartitionSpec
 from rich.console import Console
 
-from experiments import loop
+from experiments import loop, processes
 from experiments.celeba_config import CelebaConfig
 from experiments.command_line import UsageError
 from experiments.progress import WorkProgress
@@ -29,7 +29,7 @@ from vae_jax.data.pictures import find_pictures
 from vae_jax.data.splits import TEST, TRAIN, VALIDATION
 from vae_jax.networks import conv_vae
 from vae_jax.objectives import RECONSTRUCTIONS, Objective
-from vae_jax.parallel import AXIS, compile_parallel, data_mesh, replicate, replicated
+from vae_jax.parallel import AXIS, compile_parallel, data_mesh, divide, own_rows, replicate, replicated, sharded
 from vae_jax.training import (
     TrainState,
     active_latents,
@@ -47,7 +47,7 @@ NAME = "vae"  # of the model in logs and checkpoints
 # the host never waited for.
 STEPS_PER_CALL = (1, 50)
 RESIDENT_SHARE = 0.4  # of a device's memory that the pictures may take; the rest is for activations
-CHUNK = 64  # pictures at once outside training
+CHUNK = 64  # pictures at once on a device outside training, whatever the number of devices, so that all give the same
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,8 @@ def is_resident(config: CelebaConfig, inputs: Inputs) -> bool:
     """Whether the training pictures are to lie on the device."""
     if config.placement != "auto":
         return config.placement == "resident"
+    if processes.several():
+        return False  # so that each reads only its share
     needed = len(inputs.train) * inputs.images.pixels[0].nbytes
     return needed <= RESIDENT_SHARE * _device_memory()
 
@@ -141,7 +143,7 @@ def train(config: CelebaConfig, inputs: Inputs, run: Run, output: Console) -> Tr
     training = loop.Training(
         name=NAME,
         advance=make(config, inputs),
-        validate=lambda state: chunks.measure(state, inputs.images.pixels, inputs.validation),
+        validate=lambda state: chunks.encode(state, inputs.images.pixels, inputs.validation).means(),
         epochs=config.epochs,
         steps_per_epoch=len(inputs.train) // config.batch_size,
         steps_per_call=steps_per_call(),
@@ -183,6 +185,7 @@ def _streamed_steps(config: CelebaConfig, inputs: Inputs) -> Advance:
     compiled = compile_parallel(steps, mesh, (replicated, divided), (replicated, replicated), donate_argnums=0)
     order = jax.jit(epoch_order, static_argnums=2)
     key = jax.random.key(config.seed)  # the state's own, of which the first step takes the memory
+    columns = own_rows(mesh, config.batch_size)
     groups: Iterator[np.ndarray] | None = None
 
     def advance(state: TrainState, step: int, count: int):
@@ -195,33 +198,60 @@ def _streamed_steps(config: CelebaConfig, inputs: Inputs) -> Advance:
                 config.batch_size,
                 steps_per_call(),
                 step,
+                columns,
             )
-        return compiled(state, jax.device_put(next(groups), NamedSharding(mesh, divided)))
+        return compiled(state, divide(next(groups), mesh, axis=1))
 
     return advance
 
 
+class Encoded(NamedTuple):
+    """What a model makes of N pictures.
+
+    Attributes:
+      losses: `loss`, `reconstruction` and `kl` (nats) of each, shape (N,).
+      mean: of q(z|x), shape (N, L).
+      log_var: of q(z|x), shape (N, L).
+    """
+
+    losses: dict[str, np.ndarray]
+    mean: np.ndarray
+    log_var: np.ndarray
+
+    def means(self) -> dict[str, Any]:
+        """Mean loss, reconstruction and KL, and the number of active latents."""
+        return {
+            **{name: value.mean() for name, value in self.losses.items()},
+            "active_latents": active_latents(self.mean).sum(),  # pyright: ignore[reportArgumentType]
+        }
+
+
 class PictureChunks:
-    """Applies a model to many pictures, a chunk at a time, so that memory does not grow with their number."""
+    """Applies a model to many pictures, a chunk at a time, so that memory does not grow with their number.
+
+    A chunk is divided among the devices of all processes, which all do this together and all get the results.
+    """
 
     def __init__(self, like: TrainState):
-        self._evaluate = jax.jit(_evaluate_chunk)
+        self._mesh = data_mesh()
+        self._encode = compile_parallel(_encode_part, self._mesh, (replicated, sharded, sharded), replicated)
         self._latent_dim = like.vae.latent_dim
+        self._own = own_rows(self._mesh, CHUNK * self._mesh.size)
 
-    def measure(self, state: TrainState, pixels: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
-        """Mean loss, reconstruction and KL over pictures, with the same noise at every call, and active latents."""
-        terms, means, _ = self._run(state, pixels, rows)
-        return {**{name: value.mean() for name, value in terms.items()}, "active_latents": active_latents(means).sum()}
-
-    def posteriors(self, state: TrainState, pixels: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Means and log variances of q(z|x), each of shape (N, L)."""
-        _, means, log_vars = self._run(state, pixels, rows)
-        return means, log_vars
-
-    def _run(self, state: TrainState, pixels: np.ndarray, rows: np.ndarray):
+    def encode(self, state: TrainState, pixels: np.ndarray, rows: np.ndarray) -> Encoded:
+        """Encodes and reconstructs the pictures of some rows, with the same noise at every call."""
         noise = np.asarray(batch_noise(stream_key(state.key, "validation"), len(rows), (self._latent_dim,)))
-        # Rows, not pictures, are cut into chunks, so that only a chunk of the pictures is ever read from disk.
-        return in_chunks(lambda taken, drawn: self._evaluate(state, pixels[taken], drawn), rows, noise)
+
+        def one_chunk(taken: np.ndarray, drawn: np.ndarray):
+            # Rows, not pictures, are cut into chunks, so that a process only ever reads its part of a chunk.
+            parts = (divide(part, self._mesh) for part in (pixels[taken[self._own]], drawn[self._own]))
+            return self._encode(state, *parts)
+
+        return Encoded(*in_chunks(one_chunk, rows, noise, size=CHUNK * self._mesh.size))
+
+
+def _encode_part(state: TrainState, x: jax.Array, noise: jax.Array):
+    return jax.lax.all_gather(_evaluate_chunk(state, x, noise), AXIS, tiled=True)
 
 
 def _evaluate_chunk(state: TrainState, x: jax.Array, noise: jax.Array):
@@ -230,13 +260,13 @@ def _evaluate_chunk(state: TrainState, x: jax.Array, noise: jax.Array):
     return losses, posterior.mean, posterior.log_var
 
 
-def in_chunks(function: Callable[..., Any], *arrays: np.ndarray) -> Any:
-    """Applies a function to the rows of arrays, `CHUNK` at a time, and puts the results (a tree) together again."""
+def in_chunks(function: Callable[..., Any], *arrays: np.ndarray, size: int = CHUNK) -> Any:
+    """Applies a function to the rows of arrays, some at a time, and puts the results (a tree) together again."""
     found = []
-    for start in range(0, len(arrays[0]), CHUNK):
-        taken = [array[start : start + CHUNK] for array in arrays]
+    for start in range(0, len(arrays[0]), size):
+        taken = [array[start : start + size] for array in arrays]
         count = len(taken[0])
         # The last chunk is filled up with its first row, so that one program serves all.
-        filled = [np.concatenate([rows, np.repeat(rows[:1], CHUNK - count, axis=0)]) for rows in taken]
+        filled = [np.concatenate([rows, np.repeat(rows[:1], size - count, axis=0)]) for rows in taken]
         found.append(jax.tree.map(lambda leaf: leaf[:count], jax.device_get(function(*filled))))  # noqa: B023 (at once)
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)

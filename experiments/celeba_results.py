@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,10 +11,10 @@ import numpy as np
 
 from experiments import gallery
 from experiments.celeba_config import CelebaConfig
-from experiments.celeba_model import Inputs, PictureChunks
+from experiments.celeba_model import Inputs
 from experiments.face_model import FaceModel
 from vae_jax.image_measures import reconstruction_errors, sliced_wasserstein
-from vae_jax.training import TrainState, stream_key
+from vae_jax.training import stream_key
 
 # The protocol of the sliced Wasserstein distance; figures of different protocols don't compare.
 SWD_PICTURES, SWD_PATCHES, SWD_PROJECTIONS, SWD_SEED = 512, 128, 512, 0
@@ -21,16 +22,19 @@ MEMORISED = 1.5  # held-out RMSE over training RMSE above which the set is calle
 BLURRED = 0.9  # held-out RMSE over that of one mean picture above which reconstructions are called blurred to the mean
 
 
-def evaluate(
-    config: CelebaConfig, inputs: Inputs, state: TrainState, model: FaceModel, chunks: PictureChunks
-) -> dict[str, Any]:
+def evaluate(config: CelebaConfig, inputs: Inputs, model: FaceModel, measured: Mapping[str, Any]) -> dict[str, Any]:
     """Measures reconstructions of held-out pictures, and the distances between sets of pictures.
+
+    Args:
+      config: the options.
+      inputs: the pictures.
+      model: what to measure.
+      measured: means over the held-out pictures, see `Encoded.means`.
 
     Returns:
       The entry `evaluation` of `metrics.json`.
     """
     pixels = inputs.images.pixels
-    measured = chunks.measure(state, pixels, inputs.test)
     rng = np.random.default_rng(config.seed)
     count = min(SWD_PICTURES, len(inputs.test), len(inputs.train))
     held_out = pixels[np.sort(rng.choice(inputs.test, count, replace=False))]

@@ -74,10 +74,12 @@ def measure_weight(config: CelebaConfig, inputs: Inputs) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         state = train(config, inputs, runs.create("celeba-sweep", folder, config), console())
     chunks, pixels, rows = PictureChunks(state), inputs.images.pixels, inputs.validation
-    posteriors = chunks.posteriors(state, pixels, inputs.train)
+    encoded = chunks.encode(state, pixels, inputs.train)
     labels = np.zeros((len(inputs.train), 0), np.int8)
-    model = face_model.study_latents(state, *posteriors, labels, (), config.mixture_components, config.seed)
-    measured, errors = chunks.measure(state, pixels, rows), reconstruction_means(pixels[rows], model)
+    model = face_model.study_latents(
+        state, encoded.mean, encoded.log_var, labels, (), config.mixture_components, config.seed
+    )
+    measured, errors = chunks.encode(state, pixels, rows).means(), reconstruction_means(pixels[rows], model)
     key = stream_key(jax.random.key(config.seed), "evaluation")
     real = gallery.as_pictures(pixels[rows])
     sets = (

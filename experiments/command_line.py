@@ -89,18 +89,25 @@ def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> i
         finally:
             sys.stdout.flush()  # here, where a reader that has left can still be handled
         return 0
-    except SystemExit as end:  # --help
-        return end.code if isinstance(end.code, int) else 0
-    except UsageError as error:
+    except BaseException as error:
+        return report(error)
+
+
+def report(error: BaseException) -> int:
+    """Says in one line what ended a command, and returns its exit code; raises again what nobody foresaw."""
+    if isinstance(error, SystemExit):  # --help
+        return error.code if isinstance(error.code, int) else 0
+    if isinstance(error, UsageError):
         return _say(error, USAGE_ERROR)
-    except RunError as error:
+    if isinstance(error, RunError):
         return _say(error, FAILURE)
-    except Interrupted as end:
-        return 128 + end.signal_number
-    except BrokenPipeError:
+    if isinstance(error, Interrupted):
+        return 128 + error.signal_number
+    if isinstance(error, BrokenPipeError):
         # Whoever read our output has left; Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE
+    raise error
 
 
 def _say(error: Exception, code: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import platform
 import shlex
 import sys
@@ -16,7 +17,7 @@ import jax
 from rich.console import Console
 from rich.panel import Panel
 
-from experiments import runs
+from experiments import processes, runs
 from experiments.command_line import Interrupted, UsageError, parse
 
 INPUTS = "checkpoints/inputs.json"
@@ -34,7 +35,7 @@ class Experiment:
 
     Attributes:
       name: of the command and of its folder under `runs/`.
-      config_type: a frozen dataclass with the fields `run_dir` and `resume`.
+      config_type: a frozen dataclass with the fields `run_dir`, `resume` and those named in `processes.OPTIONS`.
       check: raises UsageError for a config that can't be used.
       prepare: from config to inputs, checked.
       describe: from inputs to a JSON object: what a model needs besides its parameters, and what tells whether the
@@ -55,30 +56,74 @@ class Experiment:
         return f"bash run.sh {self.name}"
 
     def start(self, arguments: Sequence[str]) -> tuple[Any, Any, runs.Run]:
-        """Reads the command line and the data, and makes the run folder, or opens the one to continue."""
+        """Reads the command line and the data, and makes the run folder, or opens the one to continue.
+
+        Where there are other processes, this one joins them.
+        """
         arguments = _fill_in_resume(arguments)
         config = parse(self.config_type, self.command, arguments)
         config = parse(self.config_type, self.command, arguments, default=self.preset(config))
+        processes.connect(config.coordinator, config.num_processes, config.process_id)
+        # How its processes find each other is no part of a run.
+        config = dataclasses.replace(config, **dict.fromkeys(processes.OPTIONS))
         if config.resume is None:
-            self.check(config)
-            inputs = self.prepare(config)
+            return self._begin(config)
+        return self._continue(config.resume, arguments)
+
+    def _begin(self, config: Any) -> tuple[Any, Any, runs.Run]:
+        """Makes a new run: process 0 the folder, when all have the same options and data."""
+
+        def same_options(told: str) -> None:
+            theirs = runs.as_config(self.config_type, json.loads(told))
+            self._refuse_other_options(config, theirs, "process 0 has")
+
+        processes.by_main(lambda: self.check(config), lambda _: json.dumps(dataclasses.asdict(config)), same_options)
+        inputs = self._inputs(config)
+
+        def create() -> runs.Run:
             opened = runs.create(self.name, config.run_dir, config)
             opened.write_json(INPUTS, self.describe(inputs))
-            return config, inputs, opened
-        opened = runs.reopen(self.name, config.resume)
+            return opened
+
+        return config, inputs, processes.by_main(create, _place, runs.follow)
+
+    def _continue(self, name: str, arguments: Sequence[str]) -> tuple[Any, Any, runs.Run]:
+        """Opens a run to continue, with the options and the data that it was started with."""
+
+        def reopen() -> runs.Run:
+            opened = runs.reopen(self.name, name)
+            saved = runs.read_config(opened, self.config_type)
+            asked = parse(self.config_type, self.command, arguments, default=saved)
+            self._refuse_other_options(asked, saved, "the run was started with", "start a new run to change it")
+            self.check(saved)
+            return opened
+
+        opened = processes.by_main(reopen, _place, runs.follow)
         saved = runs.read_config(opened, self.config_type)
-        asked = parse(self.config_type, self.command, arguments, default=saved)
-        for field in dataclasses.fields(self.config_type):
-            if field.name != "resume" and getattr(asked, field.name) != getattr(saved, field.name):
-                raise UsageError(
-                    f"--{field.name.replace('_', '-')} {getattr(asked, field.name)}: the run was started with "
-                    f"{getattr(saved, field.name)}; start a new run to change it"
-                )
-        self.check(saved)
-        inputs = self.prepare(saved)
+        inputs = self._inputs(saved)
         if opened.read_json(INPUTS) != self.describe(inputs):
             raise UsageError(f"{saved.data}: not the data that the run in {opened.folder} was started with")
         return saved, inputs, opened
+
+    def _inputs(self, config: Any) -> Any:
+        """Reads the data: first process 0, which downloads and prepares what the others then find."""
+
+        def same_data(told: str) -> Any:
+            inputs = self.prepare(config)
+            if json.loads(told) != self.describe(inputs):
+                raise UsageError(f"--data {config.data}: other data here than process 0 has")
+            return inputs
+
+        return processes.by_main(
+            lambda: self.prepare(config), lambda inputs: json.dumps(self.describe(inputs)), same_data
+        )
+
+    def _refuse_other_options(self, asked: Any, wanted: Any, owner: str, advice: str = "") -> None:
+        for field in dataclasses.fields(self.config_type):
+            value, expected = getattr(asked, field.name), getattr(wanted, field.name)
+            if field.name not in ("resume", *processes.OPTIONS) and value != expected:
+                option = f"--{field.name.replace('_', '-')}"
+                raise UsageError(f"{option} {value}: {owner} {expected}" + (f"; {advice}" if advice else ""))
 
     @contextmanager
     def resumable(self, opened: runs.Run) -> Iterator[None]:
@@ -86,7 +131,8 @@ class Experiment:
         try:
             yield
         except Interrupted:
-            print(f"stopped; continue with: {self.command} --resume {opened.folder}", file=sys.stderr)
+            if processes.is_main():
+                print(f"stopped; continue with: {self.command} --resume {opened.folder}", file=sys.stderr)
             raise
 
     def command_line(self, config: Any) -> str:
@@ -96,7 +142,7 @@ class Experiment:
         for field in dataclasses.fields(self.config_type):
             value = getattr(config, field.name)
             unnamed = value == getattr(defaults, field.name) and field.name != "preset"
-            if unnamed or field.name in ("run_dir", "resume"):
+            if unnamed or field.name in ("run_dir", "resume", *processes.OPTIONS):
                 continue
             words.append(f"--{field.name.replace('_', '-')}")
             if not isinstance(value, bool):
@@ -109,7 +155,8 @@ def announce(output: Console, lines: Sequence[str], opened: runs.Run, notices: S
     devices = jax.devices()
     for title, line in zip(["data", *[""] * len(lines)], lines, strict=False):
         output.print(f"{title:8}{line}", soft_wrap=True)
-    output.print(f"device  {len(devices)} x {devices[0].device_kind}")
+    among = f" in {jax.process_count()} processes" if processes.several() else ""
+    output.print(f"device  {len(devices)} x {devices[0].device_kind}{among}")
     output.print(f"run     {opened.folder}", soft_wrap=True)
     for notice in notices:
         output.print(Panel(notice, title="NOTICE", style="bold yellow"))
@@ -124,6 +171,10 @@ def describe_machine() -> dict:
         "devices": [device.device_kind for device in devices],
         "packages": {name: version(name) for name in PACKAGES},
     }
+
+
+def _place(opened: runs.Run) -> str:
+    return str(opened.folder.absolute())
 
 
 def _fill_in_resume(arguments: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
-from experiments import figures, loop, report, runs, stopping
+from experiments import figures, loop, processes, report, runs, stopping
 from experiments.baselines import score_baselines
 from experiments.command_line import run
 from experiments.experiment import Experiment, announce, describe_machine
@@ -25,19 +25,22 @@ from experiments.progress import console
 from experiments.startup import prepare_jax
 from vae_jax.data.scaling import constant_features
 from vae_jax.networks import count_parameters
+from vae_jax.parallel import on_one_device
 from vae_jax.training import TrainState, active_latents
 
 
 def main(arguments: Sequence[str]) -> None:
     """Runs the experiment from its command line."""
     output = console()
-    with stopping.immediate():
+    with stopping.immediate(), processes.together():
         config, inputs, opened = FRAUD.start(arguments)
         announce(output, describe_data(inputs), opened, notices(inputs))
         with FRAUD.resumable(opened):
             states = {recipe: train_recipe(recipe, config, inputs, opened, output) for recipe in config.recipes}
-            results = {recipe: evaluate(recipe, states[recipe], config, inputs, opened) for recipe in config.recipes}
-            conclude(config, inputs, opened, results, output)
+            outcomes = {recipe: apply(recipe, states[recipe], config, inputs) for recipe in config.recipes}
+            if processes.finish():
+                results = {recipe: evaluate(recipe, outcomes[recipe], config, inputs, opened) for recipe in outcomes}
+                conclude(config, inputs, opened, results, output)
 
 
 def _describe_inputs(inputs: Inputs) -> dict:
@@ -92,14 +95,36 @@ class Result:
     log: list[dict]
 
 
-def evaluate(recipe: Recipe, state: TrainState, config: FraudConfig, inputs: Inputs, opened: runs.Run) -> Result:
-    """Scores the held-out rows with every model of a recipe, and measures each model and their average."""
-    validation, test = inputs.split.validation, inputs.split.test
-    rows = np.concatenate([validation, test])
+@dataclass(frozen=True)
+class Applied:
+    """What the K trained models of a recipe say of the held-out rows: first those for validation, then for test.
+
+    Attributes:
+      state: the models.
+      log_probs: log reconstruction probabilities, higher = more normal, shape (K, N).
+      rows_per_second: at which rate they came, of all models.
+      latents: posterior means, shape (K, N, L).
+    """
+
+    state: TrainState
+    log_probs: np.ndarray
+    rows_per_second: float
+    latents: np.ndarray
+
+
+def apply(recipe: Recipe, state: TrainState, config: FraudConfig, inputs: Inputs) -> Applied:
+    """Scores the held-out rows with every model of a recipe, on all devices."""
+    rows = np.concatenate([inputs.split.validation, inputs.split.test])
     log_probs, rows_per_second = score_rows(recipe, state, config, inputs, rows)
-    latents = posterior_means(state, inputs.x[rows])
-    genuine = inputs.table.labels[rows] == 0
-    active = [int(active_latents(mean[genuine]).sum()) for mean in latents]
+    return Applied(on_one_device(state), log_probs, rows_per_second, posterior_means(state, inputs.x[rows]))
+
+
+def evaluate(recipe: Recipe, applied: Applied, config: FraudConfig, inputs: Inputs, opened: runs.Run) -> Result:
+    """Measures each model of a recipe and their average."""
+    validation, test = inputs.split.validation, inputs.split.test
+    genuine = inputs.table.labels[np.concatenate([validation, test])] == 0
+    active = [int(active_latents(mean[genuine]).sum()) for mean in applied.latents]
+    log_probs, state = applied.log_probs, applied.state
 
     averaged = _scored(log_probs.mean(0), inputs)
     models = [
@@ -115,12 +140,12 @@ def evaluate(recipe: Recipe, state: TrainState, config: FraudConfig, inputs: Inp
         "best_epoch": int(state.step[0]) // (len(inputs.split.train) // config.batch_size),
         "parameters": count_parameters(state.params) // config.num_models,
         "train_rows_per_second": float(np.median([line["rows_per_second"] for line in log])),
-        "score_rows_per_second": rows_per_second,
+        "score_rows_per_second": applied.rows_per_second,
         "models": models,
         "models_mean": _over_models(models, np.mean),
         "models_sd": _over_models(models, np.std),
     }
-    return Result(measures, averaged, latents[0, len(validation) :], log)
+    return Result(measures, averaged, applied.latents[0, len(validation) :], log)
 
 
 def _scored(scores: np.ndarray, inputs: Inputs) -> Scored:

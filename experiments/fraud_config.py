@@ -68,6 +68,12 @@ headline one."""
     """Folder of the run, new or empty; by default runs/fraud/<time>."""
     resume: str | None = None
     """Continue a run: its folder, or nothing for the latest. Its options are those it was started with."""
+    coordinator: str | None = None
+    """With several processes that no launcher starts: HOST:PORT at which process 0 is reached, the same for all."""
+    num_processes: int | None = None
+    """With --coordinator: how many processes there are."""
+    process_id: int | None = None
+    """With --coordinator: which of them this is, from 0."""
 
 
 def check(config: FraudConfig) -> None:

@@ -6,8 +6,8 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -18,7 +18,8 @@ from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttribut
 from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboardX.record_writer import RecordWriter
 
-from experiments.command_line import RunError
+from experiments import processes
+from experiments.command_line import Interrupted, RunError
 from experiments.progress import TrainingProgress
 from experiments.runs import Run, disk_errors
 from experiments.stopping import deferred
@@ -62,6 +63,8 @@ class Training:
 def train(run: Run, training: Training, state: TrainState, output: Any) -> TrainState:
     """Trains to the last epoch, from the latest checkpoint where there is one.
 
+    All processes of a run train and save alike; one of them writes the log.
+
     Args:
       run: the run's folder.
       training: what to do.
@@ -76,7 +79,7 @@ def train(run: Run, training: Training, state: TrainState, output: Any) -> Train
       RunError: if the loss is not finite, or the disk fails.
     """
     try:
-        with Checkpoints(run.path("checkpoints", training.name)) as checkpoints:
+        with Checkpoints(run.folder / "checkpoints" / training.name) as checkpoints:
             sums: dict[str, float] = {}
             if checkpoints.latest is not None:
                 state = checkpoints.restore(state, checkpoints.latest)
@@ -95,7 +98,7 @@ def train(run: Run, training: Training, state: TrainState, output: Any) -> Train
 def load_best(run: Run, name: str, like: TrainState) -> TrainState:
     """Reads the saved state with the lowest validation loss; raises RunError where there is none that fits."""
     try:
-        with Checkpoints(run.path("checkpoints", name)) as checkpoints:
+        with Checkpoints(run.folder / "checkpoints" / name) as checkpoints:
             if checkpoints.best is None:
                 raise RunError(f"{run.folder}: no checkpoint was saved in this run")
             return checkpoints.restore(like, checkpoints.best)
@@ -117,10 +120,10 @@ def _train(
         disk_errors(run.folder),
         deferred() as stop,
         TrainingProgress(training.name, first, last, training.steps_per_epoch, training.unit, output) as progress,
-        closing(_event_file(run, training.name, first // training.steps_per_epoch)) as events,
-        open(run.path(METRICS_LOG), "a", encoding="utf-8") as log,
+        _open_log(run, training.name, first // training.steps_per_epoch) as log,
     ):
         meter = _Meter(training, first, sums, checkpoints)
+        votes = processes.Votes()
         step, saved_at = first, time.monotonic()
         while step < last:
             count = min(training.steps_per_call, training.steps_per_epoch - step % training.steps_per_epoch)
@@ -133,23 +136,30 @@ def _train(
                 validation = training.validate(state)
                 record |= {f"validation_{name}": float(np.mean(value)) for name, value in validation.items()}
                 meter.start_epoch()
-                print(json.dumps(record), file=log, flush=True)
-                _write_event(events, record)
+                log(record)
                 progress.show(step, record)
                 if epoch % training.save_every == 0 or step == last:
                     checkpoints.save(step, state, record["validation_loss"])
                     saved_at = time.monotonic()
             else:
                 progress.show(step, meter.so_far())
-                if training.save_every_minutes and time.monotonic() - saved_at > 60 * training.save_every_minutes:
-                    checkpoints.save(step, state, math.inf, meter.wait())
-                    saved_at = time.monotonic()
-            if stop.signal_number is not None:
+            save_now = _is_due(training, saved_at)
+            if save_now:
+                saved_at = time.monotonic()
+            save_now, signal_number = votes.cast(save_now, stop.signal_number or 0, last=step == last)
+            if save_now or signal_number:
                 # Never the best, or a run that was stopped would choose among more epochs than one that was not.
                 checkpoints.save(step, state, math.inf, meter.wait())
+            if signal_number:
                 checkpoints.wait()
-                stop.raise_if_asked()
+                raise Interrupted(signal_number)
     return state
+
+
+def _is_due(training: Training, saved_at: float) -> bool:
+    """Whether it is time for a checkpoint within an epoch; one process's clock decides."""
+    minutes = training.save_every_minutes
+    return minutes is not None and processes.is_main() and time.monotonic() - saved_at > 60 * minutes
 
 
 class _Meter:
@@ -214,6 +224,21 @@ class _Meter:
         saved = self._checkpoints.latest
         kept = f"the checkpoint of step {saved:,} is kept" if saved else "no checkpoint was saved yet"
         raise RunError(f"{self._training.name}: the loss is not finite in epoch {epoch + 1}, step {within + 1}; {kept}")
+
+
+@contextmanager
+def _open_log(run: Run, name: str, first: int) -> Iterator[Callable[[dict], None]]:
+    """Opens `metrics.jsonl` and a TensorBoard file; yields what writes an epoch's record to both."""
+    if not run.writes:
+        yield lambda record: None
+        return
+    with closing(_event_file(run, name, first)) as events, open(run.path(METRICS_LOG), "a", encoding="utf-8") as log:
+
+        def write(record: dict) -> None:
+            print(json.dumps(record), file=log, flush=True)
+            _write_event(events, record)
+
+        yield write
 
 
 def _event_file(run: Run, name: str, first: int) -> RecordWriter:

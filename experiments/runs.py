@@ -21,14 +21,20 @@ LOCK = ".lock"
 
 
 class Run:
-    """An open run folder. While a process has it open, no other can."""
+    """An open run folder. While a run has it open, no other can; of a run's processes, only one writes.
 
-    def __init__(self, folder: Path, lock: IO[str]):
+    Attributes:
+      folder: where it is.
+      writes: whether this process writes.
+    """
+
+    def __init__(self, folder: Path, lock: IO[str] | None):
         self.folder = folder
+        self.writes = lock is not None
         self._lock = lock
 
     def path(self, *parts: str) -> Path:
-        """Returns the path of something in the folder, making the folders on the way."""
+        """Returns the path of something to write, making the folders on the way."""
         path = self.folder.joinpath(*parts)
         with disk_errors(self.folder):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +45,9 @@ class Run:
         self.write_text(name, json.dumps(record, indent=2, allow_nan=False) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
-        """Writes a text file, whole or not at all."""
+        """Writes a text file, whole or not at all; does nothing if others write."""
+        if not self.writes:
+            return
         path = self.path(name)
         partial = path.with_name(path.name + ".partial")
         with disk_errors(self.folder):
@@ -100,6 +108,23 @@ def reopen(experiment: str, name: str, option: str = "--resume") -> Run:
         return _open(folder.resolve())
 
 
+def follow(folder: str) -> Run:
+    """Opens, only to read, the run that another process has made or opened.
+
+    Args:
+      folder: its absolute path.
+
+    Returns:
+      The run.
+
+    Raises:
+      UsageError: if it is not to be seen from here.
+    """
+    if not _holds_run(Path(folder)):
+        raise UsageError(f"{folder}: not on this machine; --run-dir must be on a disk that all processes share")
+    return Run(Path(folder), None)
+
+
 def read_config(run: Run, config_type: type) -> Any:
     """Reads the config of a run back into its dataclass; refuses one with other fields by their names."""
     record = run.read_json(CONFIG)
@@ -108,6 +133,11 @@ def read_config(run: Run, config_type: type) -> Any:
     names = {field.name for field in dataclasses.fields(config_type)}
     if different := sorted(names ^ record.keys()):
         raise UsageError(f"{run.folder / CONFIG}: made by another version; differs in {', '.join(different)}")
+    return as_config(config_type, record)
+
+
+def as_config(config_type: type, record: dict) -> Any:
+    """Makes a config of what its fields are in JSON, which has no tuples."""
     return config_type(**{name: tuple(v) if isinstance(v, list) else v for name, v in record.items()})
 
 

@@ -18,11 +18,6 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal_number: int | None = None
 
-    def raise_if_asked(self) -> None:
-        """Raises Interrupted if a signal has come."""
-        if self.signal_number is not None:
-            raise Interrupted(self.signal_number)
-
 
 @contextmanager
 def immediate() -> Iterator[None]:

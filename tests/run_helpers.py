@@ -17,13 +17,14 @@ ROOT = Path(__file__).parent.parent
 # The runs of these tests compile the same few programs again and again.
 COMPILATION_CACHE = {
     "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache" / "jax"),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",  # a hundred small ones take seconds, too
 }
 
 
-def start(arguments: Sequence, folder: Path, experiment: str = "fraud") -> subprocess.Popen:
-    """Starts a run in a process of its own, whose working directory is `folder`."""
-    command = [sys.executable, "-m", f"experiments.{experiment}", *map(str, arguments)]
+def start(arguments: Sequence, folder: Path, experiment: str = "fraud", program: str | None = None) -> subprocess.Popen:
+    """Starts a run in a process of its own, whose working directory is `folder`, as a user does or by a program."""
+    how = ["-m", f"experiments.{experiment}"] if program is None else ["-c", program]
+    command = [sys.executable, *how, *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **COMPILATION_CACHE}
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -51,7 +52,11 @@ def final_arrays(folder: Path, model: str = "gaussian") -> dict[str, np.ndarray]
 
     steps = [int(path.name) for path in (folder / "checkpoints" / model).iterdir() if path.name.isdigit()]
     path = folder / "checkpoints" / model / str(max(steps)) / "state"
-    tree = ocp.StandardCheckpointer().restore(path.absolute())
+    with ocp.PyTreeCheckpointer() as reader:
+        saved = reader.metadata(path.absolute()).item_metadata.tree
+        # As NumPy arrays: the devices that they were saved from may not be here.
+        arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
+        tree = reader.restore(path.absolute(), restore_args=arrays)
     return {jax.tree_util.keystr(key): np.asarray(leaf) for key, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 

@@ -69,3 +69,10 @@ def test_one_batch_of_all_pictures(pixels):
     stream = stream_batches(pixels, ROWS, order, len(ROWS), PER_CALL, 1)
     np.testing.assert_array_equal(next(stream)[0, :, 0, 0, 0], ROWS[order(1)])
     np.testing.assert_array_equal(next(stream)[0, :, 0, 0, 0], ROWS[order(2)])
+
+
+def test_only_the_columns_asked_for_are_read(pixels):
+    columns = np.array([0, 2])
+    groups = list(itertools.islice(stream_batches(pixels, ROWS, order, BATCH, PER_CALL, 5, columns), 3))
+    batches = np.concatenate(groups)
+    np.testing.assert_array_equal(batches, pixels[sequence(3)[5 : 5 + len(batches), columns]])

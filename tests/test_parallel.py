@@ -5,13 +5,27 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from helpers import assert_close, assert_same, compilations, stack, tiny_data, tiny_state
 from jax.sharding import PartitionSpec
 
-from vae_jax.objectives import Objective, gaussian
-from vae_jax.parallel import AXIS, compile_parallel, data_mesh, replicate, replicated, sharded
-from vae_jax.training import batch_noise, stream_key, train_epoch, train_step
+from experiments import celeba_model
+from vae_jax.checkpoints import Checkpoints
+from vae_jax.networks import conv_vae
+from vae_jax.objectives import Objective, gaussian, mse
+from vae_jax.parallel import (
+    AXIS,
+    compile_parallel,
+    data_mesh,
+    divide,
+    on_one_device,
+    own_rows,
+    replicate,
+    replicated,
+    sharded,
+)
+from vae_jax.training import batch_noise, create_train_state, stream_key, train_epoch, train_step
 
 # 3 steps of 8 rows, 2 on each of four devices, and 2 rows that are left out.
 ROWS, BATCH, STEPS = 26, 8, 3
@@ -95,6 +109,13 @@ def test_train_step_agrees_under_jit_pmap_and_shard_map(state, data):
             assert_close(info, single_info, atol=TOLERANCE, rtol=TOLERANCE)
 
 
+@functools.cache
+def epoch_on(devices):
+    """An epoch, compiled over a mesh."""
+    epoch = functools.partial(train_epoch, batch_size=BATCH, axis_name=AXIS)
+    return compile_parallel(epoch, mesh_of(devices), (replicated, replicated), STATE_AND_INFO)
+
+
 @pytest.fixture(scope="module")
 def two_epochs(data):
     """Trains a state for two epochs on one device, without a mesh."""
@@ -109,13 +130,7 @@ def two_epochs(data):
 
 @pytest.mark.parametrize("devices", [1, 2, 4])
 def test_train_epoch_agrees_on_every_mesh_and_compiles_once(state, data, two_epochs, devices):
-    mesh = mesh_of(devices)
-    epoch = compile_parallel(
-        functools.partial(train_epoch, batch_size=BATCH, axis_name=AXIS),
-        mesh,
-        (replicated, replicated),
-        STATE_AND_INFO,
-    )
+    mesh, epoch = mesh_of(devices), epoch_on(devices)
     after, rows = replicate(state, mesh), replicate(data, mesh)
     after, _ = epoch(after, rows)
     compiled = compilations()
@@ -155,3 +170,54 @@ def test_vmapped_models_agree_on_the_mesh(state, data, two_epochs):
         expected, expected_info = two_epochs(model)
         one = jax.tree.map(lambda leaf, number=number: leaf[number], (jax.device_get(after.params), info))
         assert_close(one, (expected.params, expected_info), atol=TOLERANCE, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize(("saved_on", "resumed_on"), [(4, 1), (1, 4)])
+def test_a_run_continues_on_another_number_of_devices(state, data, two_epochs, tmp_path, saved_on, resumed_on):
+    saved, _ = epoch_on(saved_on)(replicate(state, mesh_of(saved_on)), replicate(data, mesh_of(saved_on)))
+    mesh = mesh_of(resumed_on)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(STEPS, saved, 1.0)
+        restored = checkpoints.restore(replicate(state, mesh), STEPS)
+    assert_same(jax.device_get(restored.params), jax.device_get(saved.params))
+    for leaf in jax.tree.leaves(restored):
+        assert leaf.sharding.device_set == set(mesh.devices.flat)
+    after, info = epoch_on(resumed_on)(restored, replicate(data, mesh))
+    expected, expected_info = two_epochs(state)
+    assert_close((after.params, info), (expected.params, expected_info), atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def test_on_one_device_takes_one_copy():
+    tree = on_one_device(replicate({"a": np.arange(6.0, dtype=np.float32), "key": jax.random.key(0)}, data_mesh()))
+    for leaf in tree.values():
+        assert leaf.sharding.device_set == {jax.devices()[0]}
+    np.testing.assert_array_equal(tree["a"], np.arange(6.0))
+    assert_same(tree["key"], jax.random.key(0))
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_divide_gives_each_device_its_rows(devices, axis):
+    mesh = mesh_of(devices)
+    np.testing.assert_array_equal(own_rows(mesh, 8), np.arange(8))  # one process has them all
+    x = np.arange(64).reshape(8, 8)
+    divided = divide(x, mesh, axis)
+    np.testing.assert_array_equal(divided, x)
+    for i, shard in enumerate(sorted(divided.addressable_shards, key=lambda shard: shard.device.id)):
+        np.testing.assert_array_equal(shard.data, np.split(x, devices, axis)[i])
+
+
+def test_what_a_model_makes_of_pictures_does_not_depend_on_the_number_of_devices(monkeypatch):
+    """Bit for bit: on each device the same program sees the same pictures."""
+    vae = conv_vae(16, latent_dim=2, filters=(4, 4))
+    shape = (16, 16, 3)
+    model = create_train_state(jax.random.key(0), vae, Objective(mse), optax.adam(1e-3), shape)
+    pixels = np.random.default_rng(0).integers(0, 256, (150, *shape), np.uint8)
+    rows = np.arange(2, 148)  # a chunk and a part of one on two devices, a part of one on four
+    found = []
+    for devices in (1, 2, 4):
+        monkeypatch.setattr(celeba_model, "data_mesh", lambda devices=devices: mesh_of(devices))
+        found.append(celeba_model.PictureChunks(model).encode(replicate(model, mesh_of(devices)), pixels, rows))
+    assert found[0].mean.shape == (146, 2)
+    for other in found[1:]:
+        assert_same(other, found[0])

@@ -322,3 +322,18 @@ def test_folder_that_cannot_be_made_is_told_in_one_line():
     (run.folder / "figures").write_text("not a folder")
     message = refusal(run.path, "figures", "curves.png", error_type=RunError)
     assert message.startswith(f"can't write in {run.folder}: ")
+
+
+def test_other_processes_follow_a_run_and_write_nothing():
+    made = runs.create("fraud", "run", Config())
+    followed = runs.follow(str(made.folder.absolute()))  # in spite of the lock
+    assert made.writes
+    assert not followed.writes
+    assert runs.read_config(followed, Config) == Config()
+    before = contents(made.folder)
+    followed.write_json("metrics.json", {})
+    assert contents(made.folder) == before
+
+
+def test_a_folder_that_other_processes_do_not_see_is_refused(folder):
+    assert "--run-dir must be on a disk that all processes share" in refusal(runs.follow, str(folder / "nowhere"))

@@ -56,8 +56,9 @@ class Checkpoints:
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        if not _other_process_is_gone(error):  # with which a save would be waited for in vain
+            self.close()
 
     @property
     def latest(self) -> int | None:
@@ -144,8 +145,15 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
+            if _other_process_is_gone(error):
+                raise
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise CheckpointError(f"can't {action} in {self.folder}: {reason[:300]}") from error
+
+
+def _other_process_is_gone(error: BaseException | None) -> bool:
+    """Whether an error may mean that one of several processes has ended, which is no fault of the disk."""
+    return isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1
 
 
 def _negative_loss(metrics: dict[str, float]) -> float:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+if TYPE_CHECKING:
+    from jaxtyping import Int, Shaped
 
 Tree = TypeVar("Tree")
 
@@ -56,10 +61,73 @@ def replicate(tree: Tree, mesh: Mesh) -> Tree:
     step, whose input is the first one's output, compiles once more.
 
     Args:
-      tree: arrays.
+      tree: arrays; with several processes, the same in all of them.
       mesh: the devices.
 
     Returns:
       The same arrays, on the mesh.
     """
-    return jax.device_put(tree, NamedSharding(mesh, replicated))
+    sharding = NamedSharding(mesh, replicated)
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+    return jax.tree.map(lambda leaf: _replicate_from_each_process(leaf, sharding), tree)
+
+
+def _replicate_from_each_process(leaf, sharding: NamedSharding) -> jax.Array:
+    # Not device_put, which takes no typed keys here, and sends every array to all processes to see that it is the same.
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = _replicate_from_each_process(jax.random.key_data(leaf), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    host = np.asarray(leaf)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
+def on_one_device(tree: Tree) -> Tree:
+    """Takes the copy on this process's first device, for work in which other devices and processes have no part.
+
+    Args:
+      tree: arrays that are whole on every device.
+
+    Returns:
+      The same arrays, each on one device.
+    """
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+
+
+def own_rows(mesh: Mesh, rows: int) -> Int[np.ndarray, " M"]:
+    """Tells which rows of a divided array this process has to provide.
+
+    Args:
+      mesh: the devices.
+      rows: length of the array's divided axis, a multiple of the number of devices.
+
+    Returns:
+      Their numbers, ascending; all of them where there is one process.
+    """
+    blocks = NamedSharding(mesh, sharded).addressable_devices_indices_map((rows,)).values()
+    return np.sort(np.concatenate([np.arange(rows)[block] for block in blocks if block is not None]))
+
+
+def divide(own: Shaped[np.ndarray, "..."], mesh: Mesh, axis: int = 0) -> jax.Array:
+    """Divides an array among the devices of all processes.
+
+    Args:
+      own: this process's part: of the divided axis, the rows that `own_rows` names.
+      mesh: the devices.
+      axis: which axis is divided.
+
+    Returns:
+      The whole array.
+    """
+    rows = own.shape[axis] * mesh.size // mesh.local_mesh.size
+    mine = own_rows(mesh, rows)
+
+    def block(index: tuple[slice, ...] | None) -> np.ndarray:
+        assert index is not None  # it is asked for this process's blocks alone
+        start, stop, _ = index[axis].indices(rows)
+        first = int(np.searchsorted(mine, start))
+        return own[(slice(None),) * axis + (slice(first, first + stop - start),)]
+
+    shape = (*own.shape[:axis], rows, *own.shape[axis + 1 :])
+    sharding = NamedSharding(mesh, PartitionSpec(*[None] * axis, AXIS))
+    return jax.make_array_from_callback(shape, sharding, block)

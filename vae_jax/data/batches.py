@@ -20,7 +20,7 @@ class _Groups:
     """A grain source: item i is a group of consecutive batches of an epoch."""
 
     pixels: UInt8[np.ndarray, "N H W C"]
-    batches: list[Int[np.ndarray, "steps B"]]
+    batches: list[Int[np.ndarray, "steps b"]]
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -36,7 +36,8 @@ def stream_batches(
     batch_size: int,
     steps_per_call: int,
     first_step: int,
-) -> Iterator[UInt8[np.ndarray, "steps B H W C"]]:
+    columns: Int[np.ndarray, " b"] | None = None,
+) -> Iterator[UInt8[np.ndarray, "steps b H W C"]]:
     """Yields the batches of one epoch after another, without end, from any step on.
 
     Args:
@@ -46,9 +47,10 @@ def stream_batches(
       batch_size: pictures in a batch.
       steps_per_call: batches in a group; the last group of an epoch may have fewer.
       first_step: at which step to begin; the first group begins there.
+      columns: which pictures of each batch to read, where other processes read the rest; all by default.
 
     Yields:
-      Groups of batches.
+      Groups of batches, each of which has its pictures of `columns` alone.
     """
     import grain
 
@@ -56,6 +58,7 @@ def stream_batches(
     epoch, done = divmod(first_step, per_epoch)
     while True:
         batches = rows[order(epoch)][: per_epoch * batch_size].reshape(per_epoch, batch_size)
+        batches = batches if columns is None else batches[:, columns]
         groups = [batches[start : start + steps_per_call] for start in range(done, per_epoch, steps_per_call)]
         dataset = grain.MapDataset.source(_Groups(pixels, groups)).to_iter_dataset(
             grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=AHEAD)
