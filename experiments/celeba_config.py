@@ -6,9 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import jax
-
 from experiments.command_line import UsageError
+from experiments.startup import devices_for
 
 Reconstruction = Literal["rmse", "mse", "gaussian"]
 
@@ -108,12 +107,13 @@ def check(config: CelebaConfig) -> None:
         "save_every_minutes",
     )
     rules = [(name, 0 < getattr(config, name) < math.inf, "more than 0") for name in positive]
+    devices = len(devices_for(config.batch_size))
     rules += [
         ("image_size", config.image_size > 0 and config.image_size % 16 == 0, "a multiple of 16"),
         ("limit", config.limit is None or config.limit >= 10, "10 or more"),
         ("weight", config.weight is None or 0 < config.weight < math.inf, "more than 0"),
         ("seed", 0 <= config.seed < 2**32, "between 0 and 2^32 - 1"),
-        ("batch_size", config.batch_size % jax.device_count() == 0, f"a multiple of the {jax.device_count()} devices"),
+        ("batch_size", config.batch_size % devices == 0, f"a multiple of the {devices} devices"),
     ]
     for name, fine, expected in rules:
         if not fine:

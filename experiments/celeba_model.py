@@ -13,14 +13,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 from rich.console import Console
 
 from experiments import loop, processes
 from experiments.celeba_config import CelebaConfig
+from experiments.chunks import in_chunks
 from experiments.command_line import UsageError
 from experiments.progress import WorkProgress
 from experiments.runs import Run
+from experiments.startup import devices_for
 from vae_jax.convolution import prefer_matrix_products
 from vae_jax.data.batches import stream_batches
 from vae_jax.data.errors import DataError
@@ -135,14 +137,20 @@ def steps_per_call() -> int:
     return STEPS_PER_CALL[0] if prefer_matrix_products() else STEPS_PER_CALL[1]
 
 
+def training_mesh(config: CelebaConfig) -> Mesh:
+    """The devices that a batch is divided among."""
+    return data_mesh(devices_for(config.batch_size))
+
+
 def train(config: CelebaConfig, inputs: Inputs, run: Run, output: Console) -> TrainState:
     """Trains the model, or continues it, and returns its best state."""
-    state = replicate(initial_state(config), data_mesh())
+    mesh = training_mesh(config)
+    state = replicate(initial_state(config), mesh)
     make = _resident_steps if is_resident(config, inputs) else _streamed_steps
-    chunks = PictureChunks(state)
+    chunks = PictureChunks(state, mesh)
     training = loop.Training(
         name=NAME,
-        advance=make(config, inputs),
+        advance=make(config, inputs, mesh),
         validate=lambda state: chunks.encode(state, inputs.images.pixels, inputs.validation).means(),
         epochs=config.epochs,
         steps_per_epoch=len(inputs.train) // config.batch_size,
@@ -158,9 +166,8 @@ def train(config: CelebaConfig, inputs: Inputs, run: Run, output: Console) -> Tr
 Advance = Callable[[TrainState, int, int], tuple[TrainState, dict[str, jax.Array]]]
 
 
-def _resident_steps(config: CelebaConfig, inputs: Inputs) -> Advance:
+def _resident_steps(config: CelebaConfig, inputs: Inputs, mesh: Mesh) -> Advance:
     """Steps over pictures that lie on every device, whole."""
-    mesh = data_mesh()
     pixels = replicate(inputs.images.pixels[inputs.train], mesh)
 
     def compiled(count: int):
@@ -177,9 +184,8 @@ def _resident_steps(config: CelebaConfig, inputs: Inputs) -> Advance:
     return advance
 
 
-def _streamed_steps(config: CelebaConfig, inputs: Inputs) -> Advance:
+def _streamed_steps(config: CelebaConfig, inputs: Inputs, mesh: Mesh) -> Advance:
     """The same steps over pictures that are read from disk ahead of their use."""
-    mesh = data_mesh()
     divided = PartitionSpec(None, AXIS)
     steps = partial(train_batches, axis_name=AXIS)
     compiled = compile_parallel(steps, mesh, (replicated, divided), (replicated, replicated), donate_argnums=0)
@@ -232,8 +238,8 @@ class PictureChunks:
     A chunk is divided among the devices of all processes, which all do this together and all get the results.
     """
 
-    def __init__(self, like: TrainState):
-        self._mesh = data_mesh()
+    def __init__(self, like: TrainState, mesh: Mesh):
+        self._mesh = mesh
         self._encode = compile_parallel(_encode_part, self._mesh, (replicated, sharded, sharded), replicated)
         self._latent_dim = like.vae.latent_dim
         self._own = own_rows(self._mesh, CHUNK * self._mesh.size)
@@ -258,15 +264,3 @@ def _evaluate_chunk(state: TrainState, x: jax.Array, noise: jax.Array):
     terms, posterior, _ = evaluate(state, x, noise)
     losses = {"loss": state.objective.loss(terms), "reconstruction": terms.reconstruction, "kl": terms.kl}
     return losses, posterior.mean, posterior.log_var
-
-
-def in_chunks(function: Callable[..., Any], *arrays: np.ndarray, size: int = CHUNK) -> Any:
-    """Applies a function to the rows of arrays, some at a time, and puts the results (a tree) together again."""
-    found = []
-    for start in range(0, len(arrays[0]), size):
-        taken = [array[start : start + size] for array in arrays]
-        count = len(taken[0])
-        # The last chunk is filled up with its first row, so that one program serves all.
-        filled = [np.concatenate([rows, np.repeat(rows[:1], size - count, axis=0)]) for rows in taken]
-        found.append(jax.tree.map(lambda leaf: leaf[:count], jax.device_get(function(*filled))))  # noqa: B023 (at once)
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)

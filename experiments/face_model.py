@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
-from experiments.celeba_model import in_chunks
+from experiments.celeba_model import CHUNK
+from experiments.chunks import in_chunks
 from experiments.command_line import UsageError
 from experiments.runs import Run, disk_errors
 from vae_jax.distributions import reparameterise
 from vae_jax.generation import LatentMixture, attribute_vectors, fit_mixture, most_active
 from vae_jax.networks import VAE, decode, encode
+from vae_jax.parallel import compile_parallel, data_mesh, replicate, replicated, sharded
 from vae_jax.training import TrainState, as_float
 
 LATENTS, ATTRIBUTE_NAMES = "model/latents.npz", "model/attributes.json"
@@ -42,20 +46,35 @@ class FaceModel:
     attribute_names: tuple[str, ...]
 
     @cached_property
+    def _mesh(self) -> Mesh:
+        return data_mesh(jax.local_devices())
+
+    @cached_property
+    def _everywhere(self) -> Any:
+        return replicate(self.params, self._mesh)
+
+    @cached_property
     def _encode(self):
-        return jax.jit(lambda params, x: encode(self.vae, params, as_float(x)).mean)
+        return self._compile(lambda params, x: encode(self.vae, params, as_float(x)).mean)
 
     @cached_property
     def _decode(self):
-        return jax.jit(lambda params, z: decode(self.vae, params, z).mean)
+        return self._compile(lambda params, z: decode(self.vae, params, z).mean)
+
+    def _compile(self, function: Callable) -> Callable:
+        """Divides the rows of a chunk among this process's devices."""
+        compiled = compile_parallel(function, self._mesh, (replicated, sharded), sharded)
+        return lambda rows: in_chunks(
+            lambda chunk: compiled(self._everywhere, chunk), rows, size=CHUNK * self._mesh.size
+        )
 
     def encode(self, x: np.ndarray) -> np.ndarray:
         """Posterior means of pictures, shape (N, L)."""
-        return in_chunks(lambda chunk: self._encode(self.params, chunk), x)
+        return self._encode(x)
 
     def decode(self, z: np.ndarray) -> np.ndarray:
         """Pictures of latents: float32 in [0, 1], shape (N, H, W, 3)."""
-        return in_chunks(lambda chunk: self._decode(self.params, chunk), np.asarray(z, np.float32))
+        return self._decode(np.asarray(z, np.float32))
 
 
 def study_latents(

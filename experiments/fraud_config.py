@@ -6,9 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import jax
-
 from experiments.command_line import UsageError
+from experiments.startup import devices_for
 from vae_jax import thresholds
 
 Recipe = Literal["report", "gaussian"]
@@ -89,6 +88,7 @@ def check(config: FraudConfig) -> None:
         "limit",
     )
     rules = [(name, 0 < getattr(config, name) < math.inf, "more than 0") for name in (*positive, "save_every")]
+    devices = len(devices_for(config.batch_size))
     rules += [
         ("hidden_dims", config.hidden_dims and min(config.hidden_dims) > 0, "one or more widths above 0"),
         ("input_noise", 0 <= config.input_noise < math.inf, "0 or more"),
@@ -96,7 +96,7 @@ def check(config: FraudConfig) -> None:
         ("false_alarm_rate", 0 < config.false_alarm_rate < 1, "between 0 and 1"),
         ("recipes", len(set(config.recipes)) == len(config.recipes) > 0, "one or two different recipes"),
         ("seed", 0 <= config.seed < 2**32, "between 0 and 2^32 - 1"),
-        ("batch_size", config.batch_size % jax.device_count() == 0, f"a multiple of the {jax.device_count()} devices"),
+        ("batch_size", config.batch_size % devices == 0, f"a multiple of the {devices} devices"),
     ]
     for name, fine, expected in rules:
         if not fine:

@@ -10,19 +10,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.console import Console
 
-from experiments import loop
+from experiments import loop, processes
+from experiments.chunks import in_chunks
 from experiments.command_line import UsageError
 from experiments.fraud_config import FraudConfig, Recipe
 from experiments.runs import Run
+from experiments.startup import cores_are_devices, devices_for
 from vae_jax.data.errors import DataError
 from vae_jax.data.scaling import Scaler
 from vae_jax.data.splits import Split, split_rows
 from vae_jax.data.transactions import Transactions, load_transactions
 from vae_jax.networks import dense_vae, encode
 from vae_jax.objectives import RECONSTRUCTIONS, Objective
-from vae_jax.parallel import AXIS, compile_parallel, data_mesh, replicate, replicated
+from vae_jax.parallel import AXIS, compile_parallel, data_mesh, replicate, replicated, sharded
 from vae_jax.scoring import measure_residual_sd, score_models
 from vae_jax.training import TrainState, create_train_state, stream_key, train_epoch, validate
 
@@ -30,6 +33,7 @@ from vae_jax.training import TrainState, create_train_state, stream_key, train_e
 EXTREME = 0.999
 # Bound on the gaussian recipe's posterior means, in standard deviations of the prior.
 MEAN_BOUND = 4.0
+SCORED_AT_ONCE = 16_384  # rows
 
 
 @dataclass(frozen=True)
@@ -115,14 +119,15 @@ def initial_state(recipe: Recipe, config: FraudConfig, inputs: Inputs) -> TrainS
 
 def train_recipe(recipe: Recipe, config: FraudConfig, inputs: Inputs, run: Run, output: Console) -> TrainState:
     """Trains a recipe, or continues it, and returns its best state."""
-    mesh = data_mesh()
+    mesh, models = _layout(config)
     train_rows = replicate(inputs.x[inputs.split.train], mesh)
     validation_rows = replicate(inputs.x[inputs.genuine_validation], mesh)
+    axis_name = AXIS if models == replicated else None
 
     def epoch(state, rows):
-        return jax.vmap(lambda state: train_epoch(state, rows, config.batch_size, AXIS))(state)
+        return jax.vmap(lambda state: train_epoch(state, rows, config.batch_size, axis_name))(state)
 
-    compiled_epoch = compile_parallel(epoch, mesh, (replicated, replicated), (replicated, replicated), donate_argnums=0)
+    compiled_epoch = compile_parallel(epoch, mesh, (models, replicated), (models, models), donate_argnums=0)
     compiled_validate = jax.jit(jax.vmap(validate, in_axes=(0, None)))
     steps = len(inputs.split.train) // config.batch_size
     training = loop.Training(
@@ -135,7 +140,22 @@ def train_recipe(recipe: Recipe, config: FraudConfig, inputs: Inputs, run: Run, 
         examples_per_step=config.batch_size * config.num_models,
         save_every=config.save_every,
     )
-    return loop.train(run, training, replicate(initial_state(recipe, config, inputs), mesh), output)
+    initial = initial_state(recipe, config, inputs)
+    placed = replicate(initial, mesh) if models == replicated else jax.device_put(initial, NamedSharding(mesh, models))
+    return replicate(loop.train(run, training, placed, output), data_mesh())
+
+
+def _layout(config: FraudConfig) -> tuple[Mesh, PartitionSpec]:
+    """The devices to train on, and how K models lie on them.
+
+    Models that are divided among the devices need nothing from each other. Only where their number does not divide are
+    they on every device, which then has a part of each batch.
+    """
+    if cores_are_devices():
+        return data_mesh(devices_for(config.num_models)), sharded
+    if not processes.several() and config.num_models % jax.device_count() == 0:
+        return data_mesh(), sharded
+    return data_mesh(), replicated
 
 
 def score_rows(
@@ -152,12 +172,18 @@ def score_rows(
             return measure_residual_sd(state.vae, params, jnp.asarray(x[genuine]), jnp.asarray(genuine), key)
 
         residual_sd = replicate(jax.jit(jax.vmap(measure_sd))(state.params), mesh)
-    arguments = replicate((state.params, x[rows], rows, key), mesh)
+    params, key = replicate((state.params, key), mesh)
+    size = min(SCORED_AT_ONCE, len(rows))
+    chunk = replicate((x[rows[:size]], rows[:size]), mesh)
     # Compiled beforehand, so that the time is that of scoring.
-    compiled = score_models.lower(state.vae, *arguments, mesh, config.num_samples, residual_sd).compile()
+    compiled = score_models.lower(state.vae, params, *chunk, key, mesh, config.num_samples, residual_sd).compile()
+
+    def score(numbers: np.ndarray) -> jax.Array:
+        chunk = replicate((x[numbers], numbers), mesh)
+        return compiled(params, *chunk, key, residual_sd).log_reconstruction_prob.T
+
     started = time.perf_counter()
-    scores = compiled(*arguments, residual_sd)
-    log_probs = np.asarray(scores.log_reconstruction_prob, np.float64)
+    log_probs = in_chunks(score, rows, size=size).T.astype(np.float64)
     return log_probs, len(rows) * config.num_models / (time.perf_counter() - started)
 
 

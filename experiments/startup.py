@@ -31,8 +31,16 @@ def prepare_jax() -> None:
 
 
 def cores_are_devices() -> bool:
-    """Whether JAX's devices are this processor's cores, because nobody named a number of devices."""
-    return _cores_are_devices
+    """Whether JAX's devices are this processor's cores, because nobody named a number of devices or processes."""
+    return _cores_are_devices and jax.process_count() == 1
+
+
+def devices_for(count: int) -> list[jax.Device]:
+    """The devices to divide a number of things among evenly: of cores as many as fit, of other devices all."""
+    devices = jax.devices()
+    if cores_are_devices():
+        return devices[: max(n for n in range(1, len(devices) + 1) if count % n == 0)]
+    return devices
 
 
 def keep_compiled_programs() -> None:
