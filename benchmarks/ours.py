@@ -10,19 +10,18 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
-from rich.console import Console
 
 from benchmarks.peers.serve import serve, task
 from experiments import celeba_model, fraud_recipes, gallery, loop
 from experiments.celeba_config import CelebaConfig
 from experiments.face_model import FaceModel
 from experiments.fraud_config import FraudConfig
+from experiments.startup import prepare_jax
 from vae_jax.data.image_cache import Images, prepare_images
 from vae_jax.data.pictures import find_pictures
 from vae_jax.generation import LatentMixture
@@ -36,12 +35,6 @@ INVENTED = 256  # pictures in a unit of generating: four of the experiment's chu
 
 # A side's work, how much one unit of it is, and how many parameters its model has.
 Side = tuple[Callable[[int], None], float, int | None]
-
-
-def caught(train: Callable, *arguments) -> tuple[loop.Training, TrainState]:
-    """The compiled steps of an experiment, taken at the door of its training loop, and the state they start from."""
-    with mock.patch.object(loop, "train", lambda run, training, state, output: (training, state)):
-        return train(*arguments, None, Console())
 
 
 class Model:
@@ -66,7 +59,7 @@ def train_fraud(todo: dict) -> Side:
     """Epochs of a recipe's training; with `runs`, of as many runs one after the other."""
     config = FraudConfig(data=todo["data"], batch_size=todo["batch"], num_models=todo["models"])
     inputs = fraud_recipes.prepare(config)
-    training, state = caught(fraud_recipes.train_recipe, todo["recipe"], config, inputs)
+    training, state = fraud_recipes.training(todo["recipe"], config, inputs)
     parameters = count_parameters(state.params) // config.num_models
     models = [Model(training, jax.tree.map(jnp.copy, state)) for _ in range(todo["runs"])]
 
@@ -88,7 +81,8 @@ def score_fraud(todo: dict) -> Side:
 
     def work(times: int) -> None:
         for _ in range(times):
-            jax.device_get(score_models(state.vae, *arguments, mesh, todo["samples"], residual_sd))
+            scores = score_models(state.vae, *arguments, mesh, todo["samples"], residual_sd)
+            jax.device_get(scores.log_reconstruction_prob)
 
     return work, len(rows), count_parameters(state.params)
 
@@ -100,7 +94,7 @@ def train_celeba(todo: dict) -> Side:
     rows = np.arange(len(pixels))
     images = Images(pixels, {}, rows, None)  # pyright: ignore[reportArgumentType] (training asks for no list)
     inputs = celeba_model.Inputs(images, rows, rows[:1], rows[:1])
-    training, state = caught(celeba_model.train, config, inputs)
+    training, state = celeba_model.training(config, inputs)
     unit = min(training.steps_per_call, training.steps_per_epoch)
     parameters, model = count_parameters(state.params), Model(training, state)
     return lambda count: model.train(count * unit), unit * config.batch_size, parameters
@@ -193,6 +187,7 @@ SIDES: dict[str, Callable[[dict], Side]] = {
 
 def main() -> None:
     """Serves the side that the command line describes."""
+    prepare_jax()
     todo = task(lambda: jax.default_backend() == "gpu")
     work, amount, parameters = SIDES[todo["what"]](todo)
     units = todo.get("warm_up", 2)

@@ -144,11 +144,16 @@ def training_mesh(config: CelebaConfig) -> Mesh:
 
 def train(config: CelebaConfig, inputs: Inputs, run: Run, output: Console) -> TrainState:
     """Trains the model, or continues it, and returns its best state."""
+    return loop.train(run, *training(config, inputs), output)
+
+
+def training(config: CelebaConfig, inputs: Inputs) -> tuple[loop.Training, TrainState]:
+    """Compiles the training, and builds the state that it starts from."""
     mesh = training_mesh(config)
     state = replicate(initial_state(config), mesh)
     make = _resident_steps if is_resident(config, inputs) else _streamed_steps
     chunks = PictureChunks(state, mesh)
-    training = loop.Training(
+    compiled = loop.Training(
         name=NAME,
         advance=make(config, inputs, mesh),
         validate=lambda state: chunks.encode(state, inputs.images.pixels, inputs.validation).means(),
@@ -160,7 +165,7 @@ def train(config: CelebaConfig, inputs: Inputs, run: Run, output: Console) -> Tr
         save_every_minutes=config.save_every_minutes,
         unit="images",
     )
-    return loop.train(run, training, state, output)
+    return compiled, state
 
 
 Advance = Callable[[TrainState, int, int], tuple[TrainState, dict[str, jax.Array]]]

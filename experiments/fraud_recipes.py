@@ -118,7 +118,12 @@ def initial_state(recipe: Recipe, config: FraudConfig, inputs: Inputs) -> TrainS
 
 
 def train_recipe(recipe: Recipe, config: FraudConfig, inputs: Inputs, run: Run, output: Console) -> TrainState:
-    """Trains a recipe, or continues it, and returns its best state."""
+    """Trains a recipe, or continues it, and returns its best state, whole on every device."""
+    return replicate(loop.train(run, *training(recipe, config, inputs), output), data_mesh())
+
+
+def training(recipe: Recipe, config: FraudConfig, inputs: Inputs) -> tuple[loop.Training, TrainState]:
+    """Compiles a recipe's training, and builds the state that it starts from."""
     mesh, models = _layout(config)
     train_rows = replicate(inputs.x[inputs.split.train], mesh)
     validation_rows = replicate(inputs.x[inputs.genuine_validation], mesh)
@@ -130,7 +135,7 @@ def train_recipe(recipe: Recipe, config: FraudConfig, inputs: Inputs, run: Run, 
     compiled_epoch = compile_parallel(epoch, mesh, (models, replicated), (models, models), donate_argnums=0)
     compiled_validate = jax.jit(jax.vmap(validate, in_axes=(0, None)))
     steps = len(inputs.split.train) // config.batch_size
-    training = loop.Training(
+    compiled = loop.Training(
         name=recipe,
         advance=lambda state, step, count: compiled_epoch(state, train_rows),
         validate=lambda state: compiled_validate(state, validation_rows),
@@ -142,7 +147,7 @@ def train_recipe(recipe: Recipe, config: FraudConfig, inputs: Inputs, run: Run, 
     )
     initial = initial_state(recipe, config, inputs)
     placed = replicate(initial, mesh) if models == replicated else jax.device_put(initial, NamedSharding(mesh, models))
-    return replicate(loop.train(run, training, placed, output), data_mesh())
+    return compiled, placed
 
 
 def _layout(config: FraudConfig) -> tuple[Mesh, PartitionSpec]:
