@@ -21,13 +21,13 @@ from experiments import celeba_model, fraud_recipes, gallery, loop
 from experiments.celeba_config import CelebaConfig
 from experiments.face_model import FaceModel
 from experiments.fraud_config import FraudConfig
+from experiments.fraud_recipes import log_reconstruction_probs
 from experiments.startup import prepare_jax
 from vae_jax.data.image_cache import Images, prepare_images
 from vae_jax.data.pictures import find_pictures
 from vae_jax.generation import LatentMixture
 from vae_jax.networks import count_parameters
 from vae_jax.parallel import data_mesh, replicate
-from vae_jax.scoring import score_models
 from vae_jax.training import TrainState
 
 IMAGE_SIZE = 128
@@ -81,8 +81,7 @@ def score_fraud(todo: dict) -> Side:
 
     def work(times: int) -> None:
         for _ in range(times):
-            scores = score_models(state.vae, *arguments, mesh, todo["samples"], residual_sd)
-            jax.device_get(scores.log_reconstruction_prob)
+            jax.device_get(log_reconstruction_probs(state.vae, *arguments, mesh, todo["samples"], residual_sd))
 
     return work, len(rows), count_parameters(state.params)
 
@@ -187,8 +186,8 @@ SIDES: dict[str, Callable[[dict], Side]] = {
 
 def main() -> None:
     """Serves the side that the command line describes."""
-    prepare_jax()
     todo = task(lambda: jax.default_backend() == "gpu")
+    prepare_jax(large_arrays=todo["what"] in (train_celeba.__name__, generate.__name__))
     work, amount, parameters = SIDES[todo["what"]](todo)
     units = todo.get("warm_up", 2)
     work(units)

@@ -199,5 +199,5 @@ def result_table(metrics: dict) -> Table:
 
 
 if __name__ == "__main__":
-    prepare_jax()
+    prepare_jax(large_arrays=True)
     sys.exit(run(main, sys.argv[1:]))

@@ -98,5 +98,5 @@ def measure_weight(config: CelebaConfig, inputs: Inputs) -> list[str]:
 
 
 if __name__ == "__main__":
-    prepare_jax()
+    prepare_jax(large_arrays=True)
     sys.exit(run(main, sys.argv[1:]))

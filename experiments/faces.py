@@ -215,5 +215,5 @@ ACTIONS: dict[str, tuple[type, Callable[[Any, Read, FaceModel], tuple[Sheet, np.
 
 
 if __name__ == "__main__":
-    prepare_jax()
+    prepare_jax(large_arrays=True)
     sys.exit(run(main, sys.argv[1:]))

@@ -22,12 +22,17 @@ TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8
 _cores_are_devices = False
 
 
-def prepare_jax() -> None:
-    """Call once, before the first use of a device."""
+def prepare_jax(large_arrays: bool = False) -> None:
+    """Call once, before the first use of a device.
+
+    Args:
+      large_arrays: whether the work is on arrays of megabytes, as with pictures.
+    """
     keep_compiled_programs()
     if not any(map(find_spec, ACCELERATORS)):
-        keep_memory()
         use_cores_as_devices()
+        if large_arrays:
+            keep_memory()
 
 
 def cores_are_devices() -> bool:
@@ -66,7 +71,8 @@ def keep_memory() -> None:
     """Lets glibc keep what is freed.
 
     XLA asks for the memory of a step's intermediate arrays anew at each step, hundreds of megabytes for faces, and
-    getting it from the system page by page takes as long as the computation.
+    getting it from the system page by page takes as long as the computation. Only for large arrays: for small ones the
+    cores would wait for each other at the one arena.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc alone has it
     if mallopt is not None:
