@@ -14,7 +14,7 @@ from vae_jax.networks import VAE, Gaussian, Observation, dense_vae
 from vae_jax.parallel import data_mesh
 from vae_jax.scoring import (
     MIN_RESIDUAL_SD,
-    PROCESSOR_NUMBERS,
+    ROWS_DRAWN,
     measure_residual_sd,
     reconstruction_probability,
     score_models,
@@ -23,9 +23,8 @@ from vae_jax.scoring import (
 
 SAMPLES = 64
 KEY = jax.random.key(11)
-# More than one chunk, and a remainder.
-ROW_CHUNK = PROCESSOR_NUMBERS // (SAMPLES * FEATURES)
-ROWS = ROW_CHUNK + 45
+# More than one block of two chunks, and a remainder.
+ROWS = ROWS_DRAWN + 45
 
 
 class LinearEncoder(nn.Module):
@@ -215,8 +214,8 @@ def take(scores, rows):
 
 def test_a_row_alone_scores_as_it_does_among_all(learned, rows, whole):
     x, row_numbers = rows
-    # In the first chunk, at its edges, and in the remainder.
-    for row in (0, 1, 100, ROW_CHUNK - 1, ROW_CHUNK, ROWS - 1):
+    # In the first block, at its edges, and in the remainder.
+    for row in (0, 1, 100, ROWS_DRAWN - 1, ROWS_DRAWN, ROWS - 1):
         alone = compiled(learned.vae, learned.params, x[row : row + 1], row_numbers[row : row + 1])
         assert_same(alone, take(whole, [row]))
 

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 # How many decoded numbers (rows x samples x features) are in work at once. On a processor few enough for its cache, and
 # for the C library to keep their memory: from half a megabyte an array on, it may give the memory back after each use,
 # and taking it anew costs several times the work itself. Elsewhere enough to keep the device busy.
-PROCESSOR_NUMBERS, ACCELERATOR_NUMBERS = 2**16, 2**24
+PROCESSOR_NUMBERS, ACCELERATOR_NUMBERS = 2**15, 2**24
+ROWS_DRAWN = 256  # rows, about, whose latents are drawn at once
 # Smallest standard deviation of a residual, in units of the standardised feature. A feature that is constant in
 # training has residual 0, and any other value would then have density 0 and decide the score alone.
 MIN_RESIDUAL_SD = 1e-3
@@ -78,22 +79,24 @@ def score_row(
     Raises:
       ValueError: if neither the decoder nor `residual_sd` gives a variance.
     """
-    scores = _score_chunk(vae, params, x[None], key[None], num_samples, residual_sd)
-    return jax.tree.map(lambda array: array[0], scores)
+    z = _draw_latents(vae, params, x[None], key[None], num_samples)
+    return jax.tree.map(lambda array: array[0], _score_latents(vae, params, x[None], z, residual_sd))
 
 
-def _score_chunk(
-    vae: VAE,
-    params: Any,
-    x: Float[Array, "R D"],
-    keys: PRNGKeyArray,
-    num_samples: int,
-    residual_sd: Float[Array, " D"] | None,
-) -> Scores:
-    """Scores R rows at once, each with its own key."""
+def _draw_latents(
+    vae: VAE, params: Any, x: Float[Array, "R D"], keys: PRNGKeyArray, num_samples: int
+) -> Float[Array, "R L S"]:
+    """Draws S latents for each of R rows, each row with its own key."""
     posterior = encode(vae, params, x)
     noise = jax.vmap(lambda key: jax.random.normal(key, (vae.latent_dim, num_samples)))(keys)
-    z = reparameterise(noise, posterior.mean[..., None], posterior.log_var[..., None])  # (R, L, S)
+    return reparameterise(noise, posterior.mean[..., None], posterior.log_var[..., None])
+
+
+def _score_latents(
+    vae: VAE, params: Any, x: Float[Array, "R D"], z: Float[Array, "R L S"], residual_sd: Float[Array, " D"] | None
+) -> Scores:
+    """Scores R rows at once by their latents."""
+    num_samples = z.shape[-1]
     observation = decode(vae, params, z.swapaxes(1, 2).reshape(-1, vae.latent_dim))
 
     def features_first(array: Array) -> Array:
@@ -144,23 +147,26 @@ def reconstruction_probability(
       The `Scores` of the rows, higher = more normal.
     """
 
-    def score(chunk: tuple[Array, Array]) -> Scores:
-        x, numbers = chunk
+    decoded_at_once = PROCESSOR_NUMBERS if jax.default_backend() == "cpu" else ACCELERATOR_NUMBERS
+    size = max(1, decoded_at_once // (num_samples * x.shape[1]))
+
+    def score(block: tuple[Array, Array]) -> Scores:
+        x, numbers = block
         keys = jax.vmap(partial(jax.random.fold_in, key))(numbers)
-        return _score_chunk(vae, params, x, keys, num_samples, residual_sd)
+        z = _draw_latents(vae, params, x, keys, num_samples)
+        return _by_chunk(lambda chunk: _score_latents(vae, params, *chunk, residual_sd), (x, z), size)
 
-    return _by_chunk(score, (x, row_numbers), numbers_per_row=num_samples * x.shape[1])
+    # A chunk has too few latents to draw them fast.
+    return _by_chunk(score, (x, row_numbers), size * max(1, ROWS_DRAWN // size))
 
 
-def _by_chunk(function: Callable[[Any], Any], rows: Any, numbers_per_row: int) -> Any:
+def _by_chunk(function: Callable[[Any], Any], rows: Any, chunk: int) -> Any:
     """Applies a function to the rows of a tree of arrays, a chunk of them at a time.
 
     The last chunk is filled up, so that all are of one shape: in a product of another shape a row's sums may be taken
     in another order.
     """
     count = jax.tree.leaves(rows)[0].shape[0]
-    numbers = PROCESSOR_NUMBERS if jax.default_backend() == "cpu" else ACCELERATOR_NUMBERS
-    chunk = max(1, numbers // numbers_per_row)
 
     def cut(array: Array) -> Array:
         filled = jnp.pad(array, [(0, -count % chunk)] + [(0, 0)] * (array.ndim - 1))
@@ -241,5 +247,5 @@ def measure_residual_sd(
         noise = jax.vmap(lambda key: jax.random.normal(key, (vae.latent_dim,)))(keys)
         return x - decode(vae, params, reparameterise(noise, posterior.mean, posterior.log_var)).mean
 
-    residuals = _by_chunk(residual, (x, row_numbers), numbers_per_row=x.shape[1])
+    residuals = _by_chunk(residual, (x, row_numbers), ROWS_DRAWN)
     return jnp.maximum(jnp.sqrt(jnp.square(residuals).mean(0)), MIN_RESIDUAL_SD)
