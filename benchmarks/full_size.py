@@ -25,10 +25,16 @@ from benchmarks.stand_in import FULL_ROWS, write_stand_in
 from experiments import fraud
 from experiments.command_line import UsageError, parse, run
 from experiments.progress import console
+from experiments.startup import prepare_jax
 
 REPORT_HOURS = 7.5  # that the report's run took
 # The experiment's stages, by the name of the function that is one.
-STAGES = {"train_recipe": "train", "evaluate": "score and measure", "conclude": "baselines, figures and page"}
+STAGES = {
+    "train_recipe": "train",
+    "apply": "score",
+    "evaluate": "measure",
+    "conclude": "baselines, figures and page",
+}
 
 
 @dataclass(frozen=True)
@@ -96,4 +102,5 @@ def stage_table(config: FullSizeConfig, stages: dict[str, float]) -> Table:
 
 
 if __name__ == "__main__":
+    prepare_jax()
     sys.exit(run(main, sys.argv[1:]))

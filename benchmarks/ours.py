@@ -21,13 +21,11 @@ from experiments import celeba_model, fraud_recipes, gallery, loop
 from experiments.celeba_config import CelebaConfig
 from experiments.face_model import FaceModel
 from experiments.fraud_config import FraudConfig
-from experiments.fraud_recipes import log_reconstruction_probs
 from experiments.startup import prepare_jax
 from vae_jax.data.image_cache import Images, prepare_images
 from vae_jax.data.pictures import find_pictures
 from vae_jax.generation import LatentMixture
 from vae_jax.networks import count_parameters
-from vae_jax.parallel import data_mesh, replicate
 from vae_jax.training import TrainState
 
 IMAGE_SIZE = 128
@@ -73,15 +71,14 @@ def train_fraud(todo: dict) -> Side:
 
 def score_fraud(todo: dict) -> Side:
     """Passes over the rows by the experiment's scorer."""
-    config = FraudConfig(data=todo["data"])
-    state = fraud_recipes.initial_state(todo["recipe"], config, fraud_recipes.prepare(config))
-    rows, mesh = np.load(todo["rows"]), data_mesh()
-    residual_sd = jnp.ones((1, rows.shape[1])) if todo["recipe"] == "report" else None
-    arguments = replicate((state.params, rows, np.arange(len(rows)), jax.random.key(0)), mesh)
+    config = FraudConfig(data=todo["data"], num_samples=todo["samples"])
+    inputs = fraud_recipes.prepare(config)
+    state = fraud_recipes.initial_state(todo["recipe"], config, inputs)
+    score, rows = fraud_recipes.scorer(todo["recipe"], state, config, inputs), np.load(todo["rows"])
 
     def work(times: int) -> None:
         for _ in range(times):
-            jax.device_get(log_reconstruction_probs(state.vae, *arguments, mesh, todo["samples"], residual_sd))
+            score(rows, np.arange(len(rows)))
 
     return work, len(rows), count_parameters(state.params)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -181,32 +182,42 @@ def log_reconstruction_probs(
     return scores.log_reconstruction_prob
 
 
-def score_rows(
-    recipe: Recipe, state: TrainState, config: FraudConfig, inputs: Inputs, rows: np.ndarray
-) -> tuple[np.ndarray, float]:
-    """Returns the log reconstruction probabilities of rows by each model, shape (K, N), and rows/s of all models."""
-    x, mesh = inputs.x, data_mesh()
+def scorer(
+    recipe: Recipe, state: TrainState, config: FraudConfig, inputs: Inputs
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Gets ready to score: a function from N standardised rows and their numbers to scores of shape (K, N)."""
+    mesh = data_mesh()
     key = stream_key(jax.random.key(config.seed), "score")
     residual_sd = None
     if recipe == "report":
         genuine = inputs.genuine_validation
+        x = jnp.asarray(inputs.x[genuine])
 
         def measure_sd(params):
-            return measure_residual_sd(state.vae, params, jnp.asarray(x[genuine]), jnp.asarray(genuine), key)
+            return measure_residual_sd(state.vae, params, x, jnp.asarray(genuine), key)
 
         residual_sd = replicate(jax.jit(jax.vmap(measure_sd))(state.params), mesh)
     params, key = replicate((state.params, key), mesh)
-    size = min(SCORED_AT_ONCE, len(rows))
-    chunk = replicate((x[rows[:size]], rows[:size]), mesh)
-    # Compiled beforehand, so that the time is that of scoring.
-    compiled = log_reconstruction_probs.lower(state.vae, params, *chunk, key, mesh, config.num_samples, residual_sd)
-    compiled = compiled.compile()
 
-    def score(numbers: np.ndarray) -> jax.Array:
-        return compiled(params, *replicate((x[numbers], numbers), mesh), key, residual_sd).T
+    def score_chunk(x: np.ndarray, row_numbers: np.ndarray) -> jax.Array:
+        chunk = replicate((x, row_numbers), mesh)
+        scores = log_reconstruction_probs(state.vae, params, *chunk, key, mesh, config.num_samples, residual_sd)
+        return scores.T
 
+    def score(x: np.ndarray, row_numbers: np.ndarray) -> np.ndarray:
+        return in_chunks(score_chunk, x, row_numbers, size=min(SCORED_AT_ONCE, len(x))).T
+
+    return score
+
+
+def score_rows(
+    recipe: Recipe, state: TrainState, config: FraudConfig, inputs: Inputs, rows: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Returns the log reconstruction probabilities of rows by each model, shape (K, N), and rows/s of all models."""
+    score = scorer(recipe, state, config, inputs)
+    score(inputs.x[rows], rows)  # compiles, so that the time is that of scoring
     started = time.perf_counter()
-    log_probs = in_chunks(score, rows, size=size).T.astype(np.float64)
+    log_probs = score(inputs.x[rows], rows).astype(np.float64)
     return log_probs, len(rows) * config.num_models / (time.perf_counter() - started)
 
 

@@ -122,7 +122,10 @@ def test_the_report_page_needs_nothing_else(finished: Path) -> None:
     assert "https://" not in page
 
 
-def test_one_device_gives_the_result_of_four(finished: Path, small_csv: Path, tmp_path: Path) -> None:
+def test_one_device_gives_the_result_of_four(
+    finished: Path, small_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
     arguments = ["--data", small_csv, "--epochs", "8", "--save-every", "2", "--num-models", "2", *SMALL]
     process = start([*arguments, "--run-dir", tmp_path / "run"], tmp_path)
     output, errors = process.communicate(timeout=300)

@@ -154,7 +154,7 @@ def reconstruction_probability(
         x, numbers = block
         keys = jax.vmap(partial(jax.random.fold_in, key))(numbers)
         z = _draw_latents(vae, params, x, keys, num_samples)
-        return _by_chunk(lambda chunk: _score_latents(vae, params, *chunk, residual_sd), (x, z), size)
+        return _by_chunk(lambda part: _score_latents(vae, params, part[0], part[1], residual_sd), (x, z), size)
 
     # A chunk has too few latents to draw them fast.
     return _by_chunk(score, (x, row_numbers), size * max(1, ROWS_DRAWN // size))

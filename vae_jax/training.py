@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from jax.flatten_util import ravel_pytree
 
 from vae_jax.networks import VAE, Gaussian, Observation
 from vae_jax.objectives import Objective, Terms
@@ -217,7 +218,9 @@ def _train_step(state: TrainState, batch: Array, noise: Noise, axis_name: str | 
 
     grads, info = jax.grad(mean_loss, has_aux=True)(state.params)
     if axis_name is not None:
-        grads, info = jax.lax.pmean((grads, info), axis_name)
+        # As one array: devices wait for each other at every collective, and a network has dozens of small arrays.
+        flat, unravel = ravel_pytree((grads, info))
+        grads, info = unravel(jax.lax.pmean(flat, axis_name))
     updates, opt_state = state.optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state), info
