@@ -139,7 +139,11 @@ fi
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 case "$command" in
   bench) exec "$python" -m benchmarks.bench "$@" ;;
-  test) cd "$root" && exec "$python" -m pytest "$@" ;;
+  test)
+    cd "$root"
+    # A file's tests stay in one process, because they share what they have trained.
+    exec "$python" -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile "$@"
+    ;;
   check)
     cd "$root"
     "$python" -m ruff check .

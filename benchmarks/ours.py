@@ -21,7 +21,7 @@ from experiments import celeba_model, fraud_recipes, gallery, loop
 from experiments.celeba_config import CelebaConfig
 from experiments.face_model import FaceModel
 from experiments.fraud_config import FraudConfig
-from experiments.startup import prepare_jax
+from experiments.startup import prepare_jax, use_cores
 from vae_jax.data.image_cache import Images, prepare_images
 from vae_jax.data.pictures import find_pictures
 from vae_jax.generation import LatentMixture
@@ -185,6 +185,9 @@ def main() -> None:
     """Serves the side that the command line describes."""
     todo = task(lambda: jax.default_backend() == "gpu")
     prepare_jax(large_arrays=todo["what"] in (train_celeba.__name__, generate.__name__))
+    if todo["what"] not in (multiply.__name__, copy.__name__):  # limits are those of XLA's own threads
+        # Scoring is served on all cores, as it is where there are several models.
+        use_cores(todo["models"] if todo["what"] == train_fraud.__name__ else todo.get("batch", os.cpu_count()))
     work, amount, parameters = SIDES[todo["what"]](todo)
     units = todo.get("warm_up", 2)
     work(units)

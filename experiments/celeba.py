@@ -27,7 +27,7 @@ from experiments import (
     stopping,
 )
 from experiments.celeba_config import CelebaConfig, check, preset
-from experiments.celeba_model import NAME, Encoded, Inputs, PictureChunks, is_resident, prepare, train, training_mesh
+from experiments.celeba_model import NAME, Encoded, Inputs, PictureChunks, is_resident, prepare, train
 from experiments.command_line import run
 from experiments.experiment import Experiment, announce, describe_machine
 from experiments.face_model import FaceModel
@@ -47,6 +47,7 @@ CELEBA = Experiment(
     check=check,
     prepare=lambda config: prepare(config, console()),
     describe=Inputs.describe,
+    divided=lambda config: config.batch_size,
     preset=preset,
 )
 
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str]) -> None:
         announce(output, describe_data(config, inputs), opened, notices(inputs))
         with CELEBA.resumable(opened):
             state = train(config, inputs, opened, output)
-            chunks, pixels = PictureChunks(state, training_mesh(config)), inputs.images.pixels
+            chunks, pixels = PictureChunks(state), inputs.images.pixels
             training, held_out = (chunks.encode(state, pixels, rows) for rows in (inputs.train, inputs.test))
             if processes.finish():
                 conclude(config, inputs, opened, on_one_device(state), training, held_out, output)

@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import jax
+
 from experiments.command_line import UsageError
-from experiments.startup import devices_for
 
 Reconstruction = Literal["rmse", "mse", "gaussian"]
 
@@ -107,7 +108,7 @@ def check(config: CelebaConfig) -> None:
         "save_every_minutes",
     )
     rules = [(name, 0 < getattr(config, name) < math.inf, "more than 0") for name in positive]
-    devices = len(devices_for(config.batch_size))
+    devices = jax.device_count()
     rules += [
         ("image_size", config.image_size > 0 and config.image_size % 16 == 0, "a multiple of 16"),
         ("limit", config.limit is None or config.limit >= 10, "10 or more"),

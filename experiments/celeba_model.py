@@ -22,7 +22,6 @@ from experiments.chunks import in_chunks
 from experiments.command_line import UsageError
 from experiments.progress import WorkProgress
 from experiments.runs import Run
-from experiments.startup import devices_for
 from vae_jax.convolution import prefer_matrix_products
 from vae_jax.data.batches import stream_batches
 from vae_jax.data.errors import DataError
@@ -127,19 +126,17 @@ def is_resident(config: CelebaConfig, inputs: Inputs) -> bool:
     return needed <= RESIDENT_SHARE * _device_memory()
 
 
-def _device_memory() -> int:
+def _device_memory() -> float:
+    """Bytes that each device has for itself; a processor's devices share one memory."""
     statistics = jax.devices()[0].memory_stats() or {}
-    return statistics.get("bytes_limit", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    if "bytes_limit" in statistics:
+        return statistics["bytes_limit"]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / jax.local_device_count()
 
 
 def steps_per_call() -> int:
     """How many steps are compiled into one call."""
     return STEPS_PER_CALL[0] if prefer_matrix_products() else STEPS_PER_CALL[1]
-
-
-def training_mesh(config: CelebaConfig) -> Mesh:
-    """The devices that a batch is divided among."""
-    return data_mesh(devices_for(config.batch_size))
 
 
 def train(config: CelebaConfig, inputs: Inputs, run: Run, output: Console) -> TrainState:
@@ -149,10 +146,10 @@ def train(config: CelebaConfig, inputs: Inputs, run: Run, output: Console) -> Tr
 
 def training(config: CelebaConfig, inputs: Inputs) -> tuple[loop.Training, TrainState]:
     """Compiles the training, and builds the state that it starts from."""
-    mesh = training_mesh(config)
+    mesh = data_mesh()
     state = replicate(initial_state(config), mesh)
     make = _resident_steps if is_resident(config, inputs) else _streamed_steps
-    chunks = PictureChunks(state, mesh)
+    chunks = PictureChunks(state)
     compiled = loop.Training(
         name=NAME,
         advance=make(config, inputs, mesh),
@@ -243,8 +240,8 @@ class PictureChunks:
     A chunk is divided among the devices of all processes, which all do this together and all get the results.
     """
 
-    def __init__(self, like: TrainState, mesh: Mesh):
-        self._mesh = mesh
+    def __init__(self, like: TrainState, mesh: Mesh | None = None):
+        self._mesh = mesh or data_mesh()
         self._encode = compile_parallel(_encode_part, self._mesh, (replicated, sharded, sharded), replicated)
         self._latent_dim = like.vae.latent_dim
         self._own = own_rows(self._mesh, CHUNK * self._mesh.size)

@@ -14,11 +14,11 @@ from rich.table import Table
 
 from experiments import face_model, gallery, runs, stopping
 from experiments.celeba_config import CelebaConfig, Reconstruction, check
-from experiments.celeba_model import Inputs, PictureChunks, prepare, train, training_mesh
+from experiments.celeba_model import Inputs, PictureChunks, prepare, train
 from experiments.celeba_results import reconstruction_means
 from experiments.command_line import UsageError, parse, run
 from experiments.progress import console
-from experiments.startup import prepare_jax
+from experiments.startup import prepare_jax, use_cores
 from vae_jax.image_measures import sliced_wasserstein
 from vae_jax.training import stream_key
 
@@ -62,6 +62,7 @@ def main(arguments: Sequence[str]) -> None:
         for weight in config.weights:
             options = {name: value for name, value in dataclasses.asdict(config).items() if name != "weights"}
             celeba = CelebaConfig(**options, weight=weight, save_every=config.epochs)
+            use_cores(config.batch_size)
             check(celeba)
             inputs = inputs or prepare(celeba, output)
             table.add_row(f"{weight:g}", *measure_weight(celeba, inputs))
@@ -73,7 +74,7 @@ def measure_weight(config: CelebaConfig, inputs: Inputs) -> list[str]:
     """Trains a model and returns the cells of its row."""
     with tempfile.TemporaryDirectory() as folder:
         state = train(config, inputs, runs.create("celeba-sweep", folder, config), console())
-    chunks, pixels, rows = PictureChunks(state, training_mesh(config)), inputs.images.pixels, inputs.validation
+    chunks, pixels, rows = PictureChunks(state), inputs.images.pixels, inputs.validation
     encoded = chunks.encode(state, pixels, inputs.train)
     labels = np.zeros((len(inputs.train), 0), np.int8)
     model = face_model.study_latents(

@@ -19,6 +19,7 @@ from rich.panel import Panel
 
 from experiments import processes, runs
 from experiments.command_line import Interrupted, UsageError, parse
+from experiments.startup import use_cores
 
 INPUTS = "checkpoints/inputs.json"
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "pandas", "scikit-learn")
@@ -40,6 +41,7 @@ class Experiment:
       prepare: from config to inputs, checked.
       describe: from inputs to a JSON object: what a model needs besides its parameters, and what tells whether the
         data are still the same.
+      divided: from a config to the number of things that are divided among a processor's cores.
       preset: from a config to the defaults of the options that it does not name.
     """
 
@@ -48,6 +50,7 @@ class Experiment:
     check: Callable[[Any], None]
     prepare: Callable[[Any], Any]
     describe: Callable[[Any], dict]
+    divided: Callable[[Any], int]
     preset: Callable[[Any], Any] = no_preset
 
     @property
@@ -77,6 +80,7 @@ class Experiment:
             theirs = runs.as_config(self.config_type, json.loads(told))
             self._refuse_other_options(config, theirs, "process 0 has")
 
+        use_cores(self.divided(config))
         processes.by_main(lambda: self.check(config), lambda _: json.dumps(dataclasses.asdict(config)), same_options)
         inputs = self._inputs(config)
 
@@ -95,6 +99,7 @@ class Experiment:
             saved = runs.read_config(opened, self.config_type)
             asked = parse(self.config_type, self.command, arguments, default=saved)
             self._refuse_other_options(asked, saved, "the run was started with", "start a new run to change it")
+            use_cores(self.divided(saved))
             self.check(saved)
             return opened
 

@@ -21,7 +21,7 @@ from experiments.experiment import INPUTS
 from experiments.face_model import FaceModel
 from experiments.gallery import Sheet
 from experiments.progress import console
-from experiments.startup import prepare_jax
+from experiments.startup import prepare_jax, use_cores
 from vae_jax.data.decoding import PictureError, decode
 from vae_jax.data.errors import DataError
 from vae_jax.data.pictures import SUFFIXES, read_path
@@ -113,6 +113,7 @@ def main(arguments: Sequence[str]) -> None:
     if getattr(config, "count", 1) < 1:
         raise UsageError(f"--count {config.count}: expected 1 or more")
     with stopping.immediate():
+        use_cores(celeba_model.CHUNK)
         opened = runs.reopen(CELEBA.name, config.model, option="--model")
         trained = runs.read_config(opened, CelebaConfig)
         state = loop.load_best(opened, celeba_model.NAME, celeba_model.initial_state(trained))

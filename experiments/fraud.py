@@ -47,7 +47,7 @@ def _describe_inputs(inputs: Inputs) -> dict:
     return {"fingerprint": inputs.fingerprint(), **inputs.scaler.to_json()}
 
 
-FRAUD = Experiment("fraud", FraudConfig, check, prepare, _describe_inputs)
+FRAUD = Experiment("fraud", FraudConfig, check, prepare, _describe_inputs, divided=lambda config: config.num_models)
 
 
 def describe_data(inputs: Inputs) -> list[str]:

@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import jax
+
 from experiments.command_line import UsageError
-from experiments.startup import devices_for
 from vae_jax import thresholds
 
 Recipe = Literal["report", "gaussian"]
@@ -88,7 +89,7 @@ def check(config: FraudConfig) -> None:
         "limit",
     )
     rules = [(name, 0 < getattr(config, name) < math.inf, "more than 0") for name in (*positive, "save_every")]
-    devices = len(devices_for(config.batch_size))
+    devices = jax.device_count()
     rules += [
         ("hidden_dims", config.hidden_dims and min(config.hidden_dims) > 0, "one or more widths above 0"),
         ("input_noise", 0 <= config.input_noise < math.inf, "0 or more"),

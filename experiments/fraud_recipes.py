@@ -21,7 +21,6 @@ from experiments.chunks import in_chunks
 from experiments.command_line import UsageError
 from experiments.fraud_config import FraudConfig, Recipe
 from experiments.runs import Run
-from experiments.startup import cores_are_devices, devices_for
 from vae_jax.data.errors import DataError
 from vae_jax.data.scaling import Scaler
 from vae_jax.data.splits import Split, split_rows
@@ -133,7 +132,7 @@ def training(recipe: Recipe, config: FraudConfig, inputs: Inputs) -> tuple[loop.
     axis_name = AXIS if models == replicated else None
 
     def epoch(state, rows):
-        return jax.vmap(lambda state: train_epoch(state, rows, config.batch_size, axis_name))(state)
+        return _each_model(lambda state: train_epoch(state, rows, config.batch_size, axis_name), state)
 
     compiled_epoch = compile_parallel(epoch, mesh, (models, replicated), (models, models), donate_argnums=0)
     compiled_validate = jax.jit(jax.vmap(validate, in_axes=(0, None)))
@@ -153,14 +152,21 @@ def training(recipe: Recipe, config: FraudConfig, inputs: Inputs) -> tuple[loop.
     return compiled, placed
 
 
+def _each_model(function: Callable, state: TrainState) -> Any:
+    """Applies a function to each of the models that lie on a device."""
+    if state.step.shape[0] > 1:
+        return jax.vmap(function)(state)
+    # A processor is a third slower at products that have an axis for models, even if it is of length 1.
+    result = function(jax.tree.map(lambda array: array[0], state))
+    return jax.tree.map(lambda array: array[None], result)
+
+
 def _layout(config: FraudConfig) -> tuple[Mesh, PartitionSpec]:
     """The devices to train on, and how K models lie on them.
 
     Models that are divided among the devices need nothing from each other. Only where their number does not divide are
     they on every device, which then has a part of each batch.
     """
-    if cores_are_devices():
-        return data_mesh(devices_for(config.num_models)), sharded
     if not processes.several() and config.num_models % jax.device_count() == 0:
         return data_mesh(), sharded
     return data_mesh(), replicated

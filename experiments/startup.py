@@ -19,8 +19,6 @@ ACCELERATORS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm7_plugin", "l
 # Parameters of glibc's mallopt, from its malloc.h.
 TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8
 
-_cores_are_devices = False
-
 
 def prepare_jax(large_arrays: bool = False) -> None:
     """Call once, before the first use of a device.
@@ -29,23 +27,8 @@ def prepare_jax(large_arrays: bool = False) -> None:
       large_arrays: whether the work is on arrays of megabytes, as with pictures.
     """
     keep_compiled_programs()
-    if not any(map(find_spec, ACCELERATORS)):
-        use_cores_as_devices()
-        if large_arrays:
-            keep_memory()
-
-
-def cores_are_devices() -> bool:
-    """Whether JAX's devices are this processor's cores, because nobody named a number of devices or processes."""
-    return _cores_are_devices and jax.process_count() == 1
-
-
-def devices_for(count: int) -> list[jax.Device]:
-    """The devices to divide a number of things among evenly: of cores as many as fit, of other devices all."""
-    devices = jax.devices()
-    if cores_are_devices():
-        return devices[: max(n for n in range(1, len(devices) + 1) if count % n == 0)]
-    return devices
+    if large_arrays and not _accelerated():
+        keep_memory()
 
 
 def keep_compiled_programs() -> None:
@@ -81,18 +64,27 @@ def keep_memory() -> None:
         mallopt(ARENA_MAX, 1)  # other arenas than the first can't grow large enough
 
 
-def use_cores_as_devices() -> None:
-    """Makes a device of each core, with one thread.
+def use_cores(count: int) -> None:
+    """Makes devices of this processor's cores, as many as divide a number of things evenly.
 
-    XLA's own threads hand over to each other in steps so small that two cores often take longer than one.
+    XLA's own threads hand over to each other in steps so small that two cores take longer than one, so each device gets
+    one thread; and no device is made that has nothing to do, because its thread would be asked to help the others.
+    Does nothing where there is an accelerator, where somebody has said how many devices to make, or where there are
+    several processes. Call before the first use of a device.
+
+    Args:
+      count: of the models, or of the examples in a batch.
     """
-    global _cores_are_devices
-    if "JAX_NUM_CPU_DEVICES" in os.environ:
+    named = jax.config.jax_num_cpu_devices != -1  # pyright: ignore[reportAttributeAccessIssue]
+    if named or _accelerated() or jax.distributed.is_initialized():
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    jax.config.update("jax_num_cpu_devices", cores or 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jax.config.update("jax_num_cpu_devices", max(n for n in range(1, cores + 1) if count % n == 0))
     os.environ.setdefault("NPROC", "1")  # read by XLA: threads to divide an operation among
-    _cores_are_devices = True
+
+
+def _accelerated() -> bool:
+    return any(map(find_spec, ACCELERATORS))
 
 
 def _processor() -> str:

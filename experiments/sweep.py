@@ -17,7 +17,7 @@ from experiments.fraud_config import FraudConfig, check
 from experiments.fraud_recipes import Inputs, posterior_means, prepare, score_rows, train_recipe
 from experiments.loop import read_log
 from experiments.progress import console
-from experiments.startup import prepare_jax
+from experiments.startup import prepare_jax, use_cores
 from vae_jax.training import active_latents
 
 COMMAND = "bash run.sh sweep"
@@ -59,6 +59,7 @@ def main(arguments: Sequence[str]) -> None:
                 seed=config.seed,
                 recipes=("report",),
             )
+            use_cores(config.num_models)
             check(fraud)
             inputs = inputs or prepare(fraud)
             table.add_row(f"{weight:g}", *measure_weight(fraud, inputs))

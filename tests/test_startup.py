@@ -11,66 +11,65 @@ import pytest
 from helpers import assert_close
 from jax.sharding import PartitionSpec
 
-from experiments import fraud_recipes, startup
+from experiments import fraud_recipes
 from experiments.fraud_config import FraudConfig
-from experiments.startup import devices_for
 from vae_jax.parallel import AXIS, data_mesh, replicated, sharded
 
 ROOT = Path(__file__).parent.parent
 SHOW = """
 import os
 import jax
-from experiments.startup import cores_are_devices, prepare_jax
+from experiments.startup import prepare_jax, use_cores
 prepare_jax(large_arrays=True)
-print(len(jax.devices()), cores_are_devices(), jax.config.jax_compilation_cache_dir)
+use_cores(int(os.environ["COUNT"]))
+print(len(jax.devices()), os.environ.get("NPROC"), jax.config.jax_compilation_cache_dir)
 """
 
 
-def started(home: Path, **environment: str) -> tuple[int, bool, str]:
-    """Devices, whether they are cores, and the cache's folder, in a process that has just started."""
+def started(home: Path, count: int, **environment: str) -> tuple[int, str, str]:
+    """Devices for so many things, threads of each, and the cache's folder, in a process that has just started."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
-    environment = {**inherited, "PYTHONPATH": str(ROOT), "HOME": str(home), "JAX_PLATFORMS": "cpu", **environment}
+    environment = {
+        "PYTHONPATH": str(ROOT),
+        "HOME": str(home),
+        "COUNT": str(count),
+        "JAX_PLATFORMS": "cpu",
+        **environment,
+    }
     output = subprocess.run(
-        [sys.executable, "-c", SHOW], env=environment, capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", SHOW],
+        env=inherited | fixed | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     ).stdout
-    devices, cores, folder = output.split()
-    return int(devices), cores == "True", folder
+    devices, threads, folder = output.split()
+    return int(devices), threads, folder
 
 
-def test_every_core_is_a_device_and_programs_are_kept_in_the_home(tmp_path: Path) -> None:
-    devices, cores, folder = started(tmp_path)
-    assert devices == len(os.sched_getaffinity(0))
-    assert cores
+def test_cores_become_devices_and_programs_are_kept_in_the_home(tmp_path: Path) -> None:
+    cores = len(os.sched_getaffinity(0))
+    devices, threads, folder = started(tmp_path, 8 * cores)
+    assert devices == cores
+    assert threads == "1"
     assert Path(folder).parent == tmp_path / ".cache" / "vae_jax" / "compiled"
     assert Path(folder).is_dir()
 
 
+def test_one_thing_takes_one_core(tmp_path: Path) -> None:
+    assert started(tmp_path, 1)[0] == 1
+
+
 def test_what_the_environment_names_is_left_alone(tmp_path: Path) -> None:
     named = {"JAX_NUM_CPU_DEVICES": "3", "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "mine")}
-    assert started(tmp_path, **named) == (3, False, str(tmp_path / "mine"))
+    assert started(tmp_path, 8, **named) == (3, "None", str(tmp_path / "mine"))
     assert not (tmp_path / ".cache").exists()
 
 
 def test_a_home_that_can_not_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / ".cache").write_text("a file where a folder is needed")
-    _, cores, folder = started(tmp_path)
-    assert cores
-    assert folder == "None"
-
-
-@pytest.fixture
-def cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The four devices of the tests, taken for cores that nobody asked for."""
-    monkeypatch.setattr(startup, "_cores_are_devices", True)
-
-
-@pytest.mark.parametrize(("count", "expected"), [(1, 1), (6, 3), (7, 1), (8, 4)])
-def test_of_cores_as_many_as_divide_evenly(cores: None, count: int, expected: int) -> None:
-    assert devices_for(count) == jax.devices()[:expected]
-
-
-def test_of_devices_that_were_asked_for_all() -> None:
-    assert devices_for(7) == jax.devices()
+    assert started(tmp_path, 1) == (1, "1", "None")
 
 
 def layout(num_models: int) -> tuple[int, PartitionSpec]:
@@ -81,11 +80,6 @@ def layout(num_models: int) -> tuple[int, PartitionSpec]:
 def test_models_are_divided_where_their_number_allows_else_batches() -> None:
     assert layout(8) == (4, sharded)
     assert layout(1) == (4, replicated)
-
-
-def test_on_cores_a_batch_is_never_divided(cores: None) -> None:
-    assert layout(8) == (4, sharded)
-    assert layout(1) == (1, sharded)
 
 
 def test_models_divided_among_devices_are_those_of_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
