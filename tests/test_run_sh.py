@@ -104,7 +104,9 @@ def test_python_may_be_a_relative_path(project, tools, command):
 def test_python_may_be_a_name_in_path(project, tools):
     script(tools / "mypython", PYTHON_THAT_ECHOES)
     done = bash(project / "run.sh", "test", "-q", VAE_JAX_PYTHON="mypython", PATH=f"{tools}:{os.environ['PATH']}")
-    assert done.stdout.splitlines() == ["-m", "pytest", "-q"]
+    words = done.stdout.splitlines()
+    assert words[:2] == ["-m", "pytest"]
+    assert words[-1] == "-q"
 
 
 def test_experiments_run_where_the_user_is_and_tests_in_the_project(project, tools):

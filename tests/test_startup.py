@@ -38,7 +38,7 @@ def started(home: Path, count: int, **environment: str) -> tuple[int, str, str]:
     }
     output = subprocess.run(
         [sys.executable, "-c", SHOW],
-        env=inherited | fixed | environment,
+        env=inherited | environment,
         capture_output=True,
         text=True,
         check=True,
