@@ -177,41 +177,38 @@ def log_reconstruction_probs(
     vae: VAE,
     params: Any,
     x: jax.Array,
-    row_numbers: jax.Array,
     key: jax.Array,
     mesh: Mesh,
     num_samples: int,
     residual_sd: jax.Array | None,
 ) -> jax.Array:
     """The scores of `score_models` that the experiment uses, shape (K, N); what it does not use is not computed."""
-    scores = score_models(vae, params, x, row_numbers, key, mesh, num_samples, residual_sd)
+    scores = score_models(vae, params, x, key, mesh, num_samples, residual_sd)
     return scores.log_reconstruction_prob
 
 
 def scorer(
     recipe: Recipe, state: TrainState, config: FraudConfig, inputs: Inputs
-) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """Gets ready to score: a function from N standardised rows and their numbers to scores of shape (K, N)."""
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Gets ready to score: a function from N standardised rows to scores of shape (K, N)."""
     mesh = data_mesh()
     key = stream_key(jax.random.key(config.seed), "score")
     residual_sd = None
     if recipe == "report":
-        genuine = inputs.genuine_validation
-        x = jnp.asarray(inputs.x[genuine])
+        x = jnp.asarray(inputs.x[inputs.genuine_validation])
 
         def measure_sd(params):
-            return measure_residual_sd(state.vae, params, x, jnp.asarray(genuine), key)
+            return measure_residual_sd(state.vae, params, x, key)
 
         residual_sd = replicate(jax.jit(jax.vmap(measure_sd))(state.params), mesh)
     params, key = replicate((state.params, key), mesh)
 
-    def score_chunk(x: np.ndarray, row_numbers: np.ndarray) -> jax.Array:
-        chunk = replicate((x, row_numbers), mesh)
-        scores = log_reconstruction_probs(state.vae, params, *chunk, key, mesh, config.num_samples, residual_sd)
-        return scores.T
+    def score_chunk(x: np.ndarray) -> jax.Array:
+        x = replicate(x, mesh)
+        return log_reconstruction_probs(state.vae, params, x, key, mesh, config.num_samples, residual_sd).T
 
-    def score(x: np.ndarray, row_numbers: np.ndarray) -> np.ndarray:
-        return in_chunks(score_chunk, x, row_numbers, size=min(SCORED_AT_ONCE, len(x))).T
+    def score(x: np.ndarray) -> np.ndarray:
+        return in_chunks(score_chunk, x, size=min(SCORED_AT_ONCE, len(x))).T
 
     return score
 
@@ -221,10 +218,9 @@ def score_rows(
 ) -> tuple[np.ndarray, float]:
     """Returns the log reconstruction probabilities of rows by each model, shape (K, N), and rows/s of all models."""
     score = scorer(recipe, state, config, inputs)
-    first = rows[:SCORED_AT_ONCE]
-    score(inputs.x[first], first)  # compiles, so that the time is that of scoring
+    score(inputs.x[rows[:SCORED_AT_ONCE]])  # compiles, so that the time is that of scoring
     started = time.perf_counter()
-    log_probs = score(inputs.x[rows], rows).astype(np.float64)
+    log_probs = score(inputs.x[rows]).astype(np.float64)
     return log_probs, len(rows) * config.num_models / (time.perf_counter() - started)
 
 

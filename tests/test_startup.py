@@ -26,7 +26,7 @@ print(len(jax.devices()), os.environ.get("NPROC"), jax.config.jax_compilation_ca
 """
 
 
-def started(home: Path, count: int, **environment: str) -> tuple[int, str, str]:
+def started(home: Path, count: int, program: str = SHOW, **environment: str) -> tuple[int, str, str]:
     """Devices for so many things, threads of each, and the cache's folder, in a process that has just started."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
     environment = {
@@ -36,15 +36,16 @@ def started(home: Path, count: int, **environment: str) -> tuple[int, str, str]:
         "JAX_PLATFORMS": "cpu",
         **environment,
     }
-    output = subprocess.run(
-        [sys.executable, "-c", SHOW],
+    done = subprocess.run(
+        [sys.executable, "-c", program],
         env=inherited | environment,
         capture_output=True,
         text=True,
         check=True,
         timeout=120,
-    ).stdout
-    devices, threads, folder = output.split()
+    )
+    assert done.stderr == ""
+    devices, threads, folder = done.stdout.split()
     return int(devices), threads, folder
 
 
@@ -70,6 +71,16 @@ def test_what_the_environment_names_is_left_alone(tmp_path: Path) -> None:
 def test_a_home_that_can_not_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / ".cache").write_text("a file where a folder is needed")
     assert started(tmp_path, 1) == (1, "1", "None")
+
+
+def test_programs_that_were_cut_off_are_compiled_again_in_silence(tmp_path: Path) -> None:
+    compiling = f"{SHOW}\njax.jit(lambda x: x + 1)(1.0)"
+    first = started(tmp_path, 1, compiling)
+    kept = [path for path in Path(first[2]).iterdir() if path.stat().st_size]
+    assert kept
+    for path in kept:
+        os.truncate(path, path.stat().st_size // 2)
+    assert started(tmp_path, 1, compiling) == first
 
 
 def layout(num_models: int) -> tuple[int, PartitionSpec]:
