@@ -13,6 +13,8 @@ from jax.sharding import PartitionSpec
 
 from experiments import fraud_recipes
 from experiments.fraud_config import FraudConfig
+from vae_jax import recipes
+from vae_jax.detector import VAEDetector
 from vae_jax.parallel import AXIS, data_mesh, replicated, sharded
 
 ROOT = Path(__file__).parent.parent
@@ -84,7 +86,7 @@ def test_programs_that_were_cut_off_are_compiled_again_in_silence(tmp_path: Path
 
 
 def layout(num_models: int) -> tuple[int, PartitionSpec]:
-    mesh, models = fraud_recipes._layout(FraudConfig(num_models=num_models))
+    mesh, models = recipes.model_layout(VAEDetector(num_models=num_models))
     return mesh.shape[AXIS], models
 
 
@@ -104,7 +106,7 @@ def test_models_divided_among_devices_are_those_of_one_device(monkeypatch: pytes
     divided, info = epoch()
     assert {shard.data.shape[0] for shard in divided.step.addressable_shards} == {1}
     one_device = data_mesh(jax.devices()[:1])
-    monkeypatch.setattr(fraud_recipes, "_layout", lambda config: (one_device, sharded))
+    monkeypatch.setattr(recipes, "model_layout", lambda settings: (one_device, sharded))
     expected, expected_info = epoch()
     # The same program for one model and for four: sums in another order.
     assert_close(divided.params, expected.params, atol=1e-5)
