@@ -50,8 +50,8 @@ def fraud_words(metrics: dict, scored: Mapping[str, Scored]) -> dict[str, Words]
             "Test rows in the latent plane. Frauds need not lie apart here: what gives them away is that they are "
             "reconstructed badly. The axes leave out the outermost 0.4 % of the rows.",
             [
-                "Scatter plot: a dot for each test row at the posterior means of the two latents that vary most, "
-                "genuine rows in blue, frauds in orange and larger."
+                "Scatter plot: a dot for each test row, placed by its posterior mean, genuine rows in blue, frauds in "
+                "orange and larger."
             ],
         )
     words["training"] = Words(

@@ -41,7 +41,7 @@ HISTOGRAM_LINEAR = 10.0  # nats below the top within which the histogram's axis 
 
 
 @contextmanager
-def chart(path: Path, width: float, height: float, rows: int = 1, columns: int = 1) -> Iterator[list[Axes]]:
+def chart(path: Path, width: float, height: float, rows: int = 1, columns: int = 1) -> Iterator[list[Any]]:
     """Gives the axes of a figure's panels to draw on, then saves the figure twice.
 
     Args:
@@ -52,12 +52,13 @@ def chart(path: Path, width: float, height: float, rows: int = 1, columns: int =
       columns: of panels. Each has a frame of its own, so that a page can take the figure apart.
 
     Yields:
-      The axes of each panel, row by row.
+      The axes of each panel, row by row; of any type, because matplotlib takes more than it declares.
     """
     with plt.rc_context(STYLE):
         figure = plt.figure(figsize=(width, height))
         yield [panel.subplots() for panel in figure.subfigures(rows, columns, squeeze=False, wspace=0.05).flat]
         figure.savefig(path)
+        figure.set_layout_engine("none")  # it is laid out by now
         figure.savefig(path.with_suffix(".svg"), metadata=NO_METADATA, transparent=True)
         plt.close(figure)
 
@@ -169,7 +170,8 @@ def draw_curves(path: Path, scorers: Mapping[str, Any], recipes: Collection[str]
 def draw_training(path: Path, logs: Mapping[str, list[dict]]) -> None:
     """Losses and KL against epochs, a row of panels for each recipe."""
     with chart(path, 8.25, 2.5 * len(logs), rows=len(logs), columns=3) as panels:
-        for (recipe, log), (loss, reconstruction, kl) in zip(logs.items(), np.reshape(panels, (-1, 3)), strict=True):
+        for row, (recipe, log) in enumerate(logs.items()):
+            loss, reconstruction, kl = panels[3 * row : 3 * row + 3]
             epochs = [line["epoch"] for line in log]
             for axes, name in ((loss, "loss"), (reconstruction, "reconstruction"), (kl, "kl")):
                 axes.plot(epochs, [line[name] for line in log], color=GENUINE, label="training")
