@@ -48,7 +48,7 @@ class Checkpoints:
       >>> import optax
       >>> import vae_jax
       >>> from vae_jax.checkpoints import Checkpoints
-      >>> vae = vae_jax.dense_vae(feature_dim=3)
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,))
       >>> state = vae_jax.create_train_state(jax.random.key(0), vae, vae_jax.Objective(), optax.adam(1e-3), (3,))
       >>> with tempfile.TemporaryDirectory() as folder, Checkpoints(folder) as checkpoints:
       ...     checkpoints.save(step=0, state=state, validation_loss=1.5)

@@ -39,7 +39,7 @@ def sample_prior(
       >>> import jax
       >>> import jax.numpy as jnp
       >>> import vae_jax
-      >>> vae = vae_jax.dense_vae(feature_dim=3, latent_dim=2)
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,), latent_dim=2)
       >>> params = vae.init(jax.random.key(0), jnp.zeros((1, 3)), jnp.zeros((1, 2)))
       >>> vae_jax.generation.sample_prior(vae, params, jax.random.key(1), num_samples=5).shape
       (5, 3)
@@ -66,7 +66,7 @@ def reconstruct(
       >>> import jax
       >>> import jax.numpy as jnp
       >>> import vae_jax
-      >>> vae = vae_jax.dense_vae(feature_dim=3, latent_dim=2)
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,), latent_dim=2)
       >>> params = vae.init(jax.random.key(0), jnp.zeros((1, 3)), jnp.zeros((1, 2)))
       >>> vae_jax.generation.reconstruct(vae, params, jnp.ones((5, 3))).shape
       (5, 3)

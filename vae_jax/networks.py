@@ -201,9 +201,8 @@ class ConvEncoder(nn.Module):
       >>> import jax.numpy as jnp
       >>> import vae_jax
       >>> encoder = vae_jax.ConvEncoder(filters=(4, 8), latent_dim=5)
-      >>> x = jnp.zeros((2, 16, 16, 3))
-      >>> params = jax.jit(encoder.init)(jax.random.key(0), x)
-      >>> encoder.apply(params, x).mean.shape
+      >>> posterior, params = jax.jit(encoder.init_with_output)(jax.random.key(0), jnp.zeros((2, 16, 16, 3)))
+      >>> posterior.mean.shape
       (2, 5)
     """
 
@@ -244,9 +243,8 @@ class ConvDecoder(nn.Module):
       >>> import jax.numpy as jnp
       >>> import vae_jax
       >>> decoder = vae_jax.ConvDecoder(filters=(4,), image_size=16, base_channels=8)
-      >>> z = jnp.zeros((2, 5))
-      >>> params = jax.jit(decoder.init)(jax.random.key(0), z)
-      >>> decoder.apply(params, z).mean.shape
+      >>> observation, params = jax.jit(decoder.init_with_output)(jax.random.key(0), jnp.zeros((2, 5)))
+      >>> observation.mean.shape
       (2, 16, 16, 3)
     """
 
@@ -278,8 +276,8 @@ class VAE(nn.Module):
     """A variational autoencoder made of any encoder and any decoder.
 
     Attributes:
-      encoder: maps a batch of x to a `Gaussian` over z, and has the attribute `latent_dim`.
-      decoder: maps a batch of z to an `Observation` over x.
+      encoder: maps a batch of x to a [`Gaussian`][] over z, and has the attribute `latent_dim`.
+      decoder: maps a batch of z to an [`Observation`][] over x.
 
     References:
       Kingma & Welling 2013, https://arxiv.org/abs/1312.6114.
@@ -344,7 +342,7 @@ def encode(vae: VAE, params: Any, x: Float[Array, "B *event"]) -> Gaussian:
       >>> import jax
       >>> import jax.numpy as jnp
       >>> import vae_jax
-      >>> vae = vae_jax.dense_vae(feature_dim=3, latent_dim=2)
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,), latent_dim=2)
       >>> x = jnp.ones((5, 3))
       >>> params = vae.init(jax.random.key(0), x, jnp.zeros((5, 2)))
       >>> mean, log_var = vae_jax.encode(vae, params, x)
@@ -369,7 +367,7 @@ def decode(vae: VAE, params: Any, z: Float[Array, "B L"]) -> Observation:
       >>> import jax
       >>> import jax.numpy as jnp
       >>> import vae_jax
-      >>> vae = vae_jax.dense_vae(feature_dim=3, latent_dim=2)
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,), latent_dim=2)
       >>> z = jnp.zeros((5, 2))
       >>> params = vae.init(jax.random.key(0), jnp.ones((5, 3)), z)
       >>> vae_jax.decode(vae, params, z).mean.shape
@@ -394,7 +392,7 @@ def dense_vae(
       latent_dim: number of latent dimensions L, at least 1.
       learned_variance: whether the decoder gives a log variance beside the mean.
       largest_sd: upper bound on each feature's standard deviation, D numbers above 0.05; 20 for all if None.
-      mean_bound: largest absolute value of a posterior mean, see `DenseEncoder`.
+      mean_bound: largest absolute value of a posterior mean, see [`DenseEncoder`][].
 
     Returns:
       The module; `vae.init(key, x, noise)` gives its parameters.
@@ -446,11 +444,9 @@ def conv_vae(
       >>> import jax.numpy as jnp
       >>> import vae_jax
       >>> vae = vae_jax.conv_vae(image_size=16, filters=(4, 8), latent_dim=5)
-      >>> pictures, noise = jnp.zeros((2, 16, 16, 3)), jnp.zeros((2, 5))
-      >>> params = jax.jit(vae.init)(jax.random.key(0), pictures, noise)
-      >>> posterior, observation = vae.apply(params, pictures, noise)
-      >>> observation.mean.shape
-      (2, 16, 16, 3)
+      >>> params = jax.jit(vae.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), jnp.zeros((1, 5)))
+      >>> vae_jax.count_parameters(params)
+      2869
     """
     filters = tuple(filters)
     if image_size % 2 ** len(filters) or image_size <= 0:

@@ -79,7 +79,7 @@ def rmse(x: Float[Array, "B *event"], observation: Observation) -> Float[Array, 
       observation: the decoder's output; only its mean is used.
 
     Returns:
-      The square root of `mse`. Where the error is exactly zero, so is the gradient (one of its subgradients).
+      The square root of [`mse`][]. Where the error is exactly zero, so is the gradient (one of its subgradients).
 
     Examples:
       >>> import jax.numpy as jnp

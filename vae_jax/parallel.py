@@ -52,7 +52,7 @@ def compile_parallel(
     Args:
       function: what one device does; it may use collectives over the axis "data".
       mesh: the devices.
-      in_specs: a `PartitionSpec` for each argument (or tree of arguments): `sharded` or `replicated`.
+      in_specs: a `PartitionSpec` for each argument (or tree of arguments): [`sharded`][] or [`replicated`][].
       out_specs: the same for the outputs.
       donate_argnums: arguments whose memory the outputs may take over.
 
@@ -72,7 +72,7 @@ def compile_parallel(
       >>> step = vae_jax.compile_parallel(
       ...     partial(vae_jax.train_step, axis_name="data"), mesh, (replicated, sharded, replicated), replicated
       ... )
-      >>> vae = vae_jax.dense_vae(feature_dim=3)
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,))
       >>> state = vae_jax.create_train_state(jax.random.key(0), vae, vae_jax.Objective(), optax.adam(1e-3), (3,))
       >>> batch = jnp.ones((8 * mesh.size, 3))
       >>> state, info = step(vae_jax.replicate(state, mesh), batch, jax.random.key(1))

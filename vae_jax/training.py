@@ -48,7 +48,7 @@ class TrainState(struct.PyTreeNode):
       >>> import jax
       >>> import optax
       >>> import vae_jax
-      >>> vae = vae_jax.dense_vae(feature_dim=3)
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,))
       >>> state = vae_jax.create_train_state(jax.random.key(0), vae, vae_jax.Objective(), optax.adam(1e-3), (3,))
       >>> int(state.step), int(state.replace(step=state.step + 1).step)
       (0, 1)
@@ -110,7 +110,7 @@ def create_train_state(
       >>> import jax
       >>> import optax
       >>> import vae_jax
-      >>> vae = vae_jax.dense_vae(feature_dim=3, learned_variance=True)
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,), learned_variance=True)
       >>> objective = vae_jax.Objective(vae_jax.gaussian)
       >>> state = vae_jax.create_train_state(jax.random.key(0), vae, objective, optax.nadam(1e-3), event_shape=(3,))
       >>> int(state.step)
@@ -157,7 +157,7 @@ def evaluate(
       >>> import jax.numpy as jnp
       >>> import optax
       >>> import vae_jax
-      >>> vae = vae_jax.dense_vae(feature_dim=3, latent_dim=2)
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,), latent_dim=2)
       >>> state = vae_jax.create_train_state(jax.random.key(0), vae, vae_jax.Objective(), optax.adam(1e-3), (3,))
       >>> terms, posterior, observation = vae_jax.evaluate(state, jnp.ones((5, 3)), noise=jnp.zeros((5, 2)))
       >>> terms.kl.shape, posterior.mean.shape, observation.mean.shape
@@ -246,7 +246,7 @@ def train_step(
       >>> import jax.numpy as jnp
       >>> import optax
       >>> import vae_jax
-      >>> vae = vae_jax.dense_vae(feature_dim=3)
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,))
       >>> state = vae_jax.create_train_state(jax.random.key(0), vae, vae_jax.Objective(), optax.adam(1e-3), (3,))
       >>> step = jax.jit(vae_jax.train_step)
       >>> for i in range(2):
@@ -320,7 +320,7 @@ def train_epoch(
       >>> import jax.numpy as jnp
       >>> import optax
       >>> import vae_jax
-      >>> vae = vae_jax.dense_vae(feature_dim=3)
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,))
       >>> state = vae_jax.create_train_state(jax.random.key(0), vae, vae_jax.Objective(), optax.adam(1e-3), (3,))
       >>> train_epoch = jax.jit(vae_jax.train_epoch, static_argnames="batch_size")
       >>> state, info = train_epoch(state, jnp.ones((100, 3)), batch_size=32)
@@ -333,14 +333,14 @@ def train_epoch(
 def train_steps(
     state: TrainState, data: Float[Array, "N *event"], batch_size: int, num_steps: int, axis_name: str | None = None
 ) -> tuple[TrainState, dict[str, Float[Array, " steps"]]]:
-    """Takes a part of an epoch as one scan: the same steps, with the same result, as `train_epoch` would take there.
+    """Takes a part of an epoch as one scan: the same steps, with the same result, as [`train_epoch`][] would take.
 
     Args:
       state: a state with at least `num_steps` steps of its epoch left.
-      data: as for `train_epoch`.
-      batch_size: as for `train_epoch`.
+      data: as for [`train_epoch`][].
+      batch_size: as for [`train_epoch`][].
       num_steps: how many steps.
-      axis_name: as for `train_epoch`.
+      axis_name: as for [`train_epoch`][].
 
     Returns:
       The state after the steps, and the info of each.
@@ -350,7 +350,7 @@ def train_steps(
       >>> import jax.numpy as jnp
       >>> import optax
       >>> import vae_jax
-      >>> vae = vae_jax.dense_vae(feature_dim=3)
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,))
       >>> state = vae_jax.create_train_state(jax.random.key(0), vae, vae_jax.Objective(), optax.adam(1e-3), (3,))
       >>> train_steps = jax.jit(vae_jax.train_steps, static_argnames=("batch_size", "num_steps"))
       >>> state, info = train_steps(state, jnp.ones((100, 3)), batch_size=32, num_steps=2)
@@ -372,7 +372,7 @@ def train_batches(
 ) -> tuple[TrainState, dict[str, Float[Array, " steps"]]]:
     """Takes a step for each of the given batches, as one scan: for data that do not fit on the device.
 
-    Given the rows of `epoch_order` in turn, the result is that of `train_steps`.
+    Given the rows of [`epoch_order`][] in turn, the result is that of [`train_steps`][].
 
     Args:
       state: the state before the steps.
@@ -387,7 +387,7 @@ def train_batches(
       >>> import jax.numpy as jnp
       >>> import optax
       >>> import vae_jax
-      >>> vae = vae_jax.dense_vae(feature_dim=3)
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,))
       >>> state = vae_jax.create_train_state(jax.random.key(0), vae, vae_jax.Objective(), optax.adam(1e-3), (3,))
       >>> state, info = jax.jit(vae_jax.train_batches)(state, jnp.ones((2, 32, 3)))
       >>> int(state.step), info["loss"].shape
@@ -442,9 +442,9 @@ def validate(state: TrainState, data: Float[Array, "N *event"]) -> dict[str, Arr
       >>> import jax.numpy as jnp
       >>> import optax
       >>> import vae_jax
-      >>> vae = vae_jax.dense_vae(feature_dim=3)
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,))
       >>> state = vae_jax.create_train_state(jax.random.key(0), vae, vae_jax.Objective(), optax.adam(1e-3), (3,))
-      >>> measured = vae_jax.validate(state, jnp.ones((10, 3)))
+      >>> measured = jax.jit(vae_jax.validate)(state, jnp.ones((10, 3)))
       >>> sorted(measured)
       ['active_latents', 'kl', 'loss', 'reconstruction']
       >>> int(measured["active_latents"])  # equal rows have equal latents

@@ -79,7 +79,7 @@ def prepare_images(
     Args:
       pictures: the list.
       size: height and width.
-      crop: `none` or `center`, see `decoding.decode`.
+      crop: `none` or `center`, see [`decode`][vae_jax.data.decoding.decode].
       cache: folder of prepared sets.
       report: called with the numbers of pictures done and in all, now and then.
       workers: number of threads; as many as there are cores by default.
