@@ -17,6 +17,7 @@ usage: bash run.sh COMMAND [options]
   bench         measure speed beside PyTorch's and Keras's, and the machine's    (bench --help lists its options)
   test          run the tests; further words go to pytest
   check         lint, check formatting and types
+  docs          build the documentation's site, site/index.html                  (docs serve shows it as you write)
   help          this text
 
 The first call makes an environment in .venv and installs what is needed; later calls start at once. The peers of bench
@@ -110,7 +111,7 @@ install() {
 command="${1:-help}"
 shift || true
 case "$command" in
-  celeba | faces | fraud | sweep | celeba-sweep | bench | test | check) ;;
+  celeba | faces | fraud | sweep | celeba-sweep | bench | test | check | docs) ;;
   help | -h | --help)
     usage
     exit
@@ -129,6 +130,7 @@ else
   python="$venv/bin/python"
   install "$venv" "$root/requirements.txt"
   [ "$command" != check ] || install "$venv" "$root/requirements-dev.txt"
+  [ "$command" != docs ] || install "$venv" "$root/requirements-docs.txt"
 fi
 
 if [ "$command" = bench ] && [ -z "${VAE_JAX_BENCH_PYTHON:-}" ]; then
@@ -149,6 +151,11 @@ case "$command" in
     "$python" -m ruff check .
     "$python" -m ruff format --check .
     "$python" -m pyright --pythonpath "$(command -v "$python")"
+    ;;
+  docs)
+    cd "$root"
+    # mkdocs.yml makes it strict. The variable keeps the theme's news of its successor out of the build's words.
+    NO_MKDOCS_2_WARNING=1 exec "$python" -m mkdocs "${@:-build}"
     ;;
   *) exec "$python" -m "experiments.${command//-/_}" "$@" ;;
 esac
