@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from experiments.command_line import UsageError
-from experiments.table_text import CsvParser, JsonParser, check_columns, csv_parser, read_pieces, read_rows
+from experiments.table_text import JsonParser, check_columns, csv_parser, open_text, read_pieces, read_rows
 from experiments.tables import PIPE, Block, BrokenRow, Columns, Format, OnBroken, describe_number, make_block
 from vae_jax.data.transactions import LARGEST_CELL
 
@@ -92,14 +92,14 @@ def open_table(source: Source, file_format: Format, columns: Columns, on_broken:
     if file_format == "parquet":
         return _open_parquet(source, columns, on_broken)
     types = {name: pa.float64() if name in columns.features else pa.string() for name in columns.kept}
-    if file_format == "jsonl":
-        parser = JsonParser(columns)
-        pieces = read_pieces(source.name, source.file, parser.last_row_end)
-        return Table(types, read_rows(pieces, 1, parser, columns, on_broken))
-    pieces = read_pieces(source.name, source.file, CsvParser.last_row_end)
-    header, _, rows = next(pieces, b"").partition(b"\n")
-    parser = csv_parser(source.name, header, columns)
-    return Table(types, read_rows(chain([rows], pieces), 2, parser, columns, on_broken))
+    text, first = open_text(source.name, source.file)
+    if file_format == "csv":
+        header, _, first = first.partition(b"\n")
+        parser, line = csv_parser(source.name, header, columns), 2
+    else:
+        parser, line = JsonParser(columns), 1
+    pieces = chain([first], read_pieces(source.name, text, parser.last_row_end))
+    return Table(types, read_rows(pieces, line, parser, columns, on_broken))
 
 
 def _open_parquet(source: Source, columns: Columns, on_broken: OnBroken) -> Table:

@@ -13,8 +13,8 @@ import json
 import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from io import BufferedReader
-from itertools import chain
 from typing import IO, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -30,7 +30,10 @@ PIECE = 4 << 20  # bytes that are read and parsed at once
 LONGEST_ROW = 8 << 20  # bytes in which a row must end, so that memory is bounded
 SEARCHED = 64 << 10  # bytes that are read line by line to find a broken row
 GZIP = b"\x1f\x8b"
+NOT_CLOSED = "a quote is not closed"
 QUOTE, LINE_END = ord('"'), ord("\n")
+
+Bytes = IO[bytes] | gzip.GzipFile
 
 
 class Record(NamedTuple):
@@ -52,8 +55,7 @@ class Record(NamedTuple):
 class Parser(Protocol):
     """What differs between the formats."""
 
-    @staticmethod
-    def last_row_end(text: bytes) -> int:
+    def last_row_end(self, text: bytes) -> int:
         """Returns where the last whole row ends; 0 if there is none."""
         ...
 
@@ -79,17 +81,25 @@ class CsvParser:
         # No word stands for a missing number: whatever is not a number must be refused.
         self._convert = arrow_csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=[])
 
-    @staticmethod
-    def last_row_end(text: bytes) -> int:
+    def last_row_end(self, text: bytes) -> int:
         """A row ends at a line end that is not within quotes."""
         end = text.rfind(b"\n") + 1
-        if text.count(b'"', 0, end) % 2 == 0:
+        if text.find(b'"', 0, end) < 0:
             return end
-        characters = np.frombuffer(text, np.uint8)
+        characters = np.frombuffer(text, np.uint8, end)
         # A count that wraps around at 256 is as odd or even as it would be.
         outside = np.cumsum(characters == QUOTE, dtype=np.uint8) % 2 == 0
         ends = np.flatnonzero((characters == LINE_END) & outside)
-        return int(ends[-1]) + 1 if len(ends) else 0
+        found = int(ends[-1]) + 1 if len(ends) else 0
+        return found if found and self._well_quoted(text[:found]) else self._search_row_end(text[:end])
+
+    def _search_row_end(self, text: bytes) -> int:
+        """Where quotes are in wrong places, their number says nothing."""
+        characters = text.decode("latin-1")  # one for each byte
+        for record in self.records(characters):
+            if record.problem == NOT_CLOSED:
+                return sum(len(line) + 1 for line in characters.split("\n")[: record.line])
+        return len(text)
 
     def parse(self, text: bytes) -> pa.Table:
         """Arrow takes quotes in wrong places as it can, which is refused here."""
@@ -113,29 +123,29 @@ class CsvParser:
         return len(quotes) % 2 == 0 and bool(np.isin(opening, beside).all() and np.isin(closing, beside).all())
 
     def records(self, text: str) -> Iterator[Record]:
-        """After a row whose quotes are wrong, which may have taken in others, it goes on with the next line."""
+        """After a quote in a wrong place, which may have taken in other rows, it goes on with the next line."""
         csv.field_size_limit(2 * LONGEST_ROW)  # no cell is longer
         lines = text.split("\n")
         start = 0
         while start < len(lines):
-            reader = csv.reader(
-                (f"{lines[i]}\n" for i in range(start, len(lines))), delimiter=self._separator, strict=True
-            )
-            first = start
             try:
-                for cells in reader:
-                    start, begun = first + reader.line_num, start
+                for end, cells in self._read(lines, start):
                     if cells:  # a blank line is no row
-                        yield self._record(begun, "\n".join(lines[begun:start]), cells)
+                        yield Record(start, "\n".join(lines[start:end]), dict(zip(self._names, cells, strict=True)))
+                    start = end
             except csv.Error as error:
-                problem = "a quote is not closed" if "end of data" in str(error) else str(error)
+                problem = NOT_CLOSED if "end of data" in str(error) else str(error)
                 yield Record(start, lines[start], {}, problem)
                 start += 1
 
-    def _record(self, line: int, text: str, cells: list[str]) -> Record:
-        if len(cells) != len(self._names):
-            return Record(line, text, {}, f"{len(cells)} cells, expected {len(self._names)}")
-        return Record(line, text, dict(zip(self._names, cells, strict=True)))
+    def _read(self, lines: list[str], start: int) -> Iterator[tuple[int, list[str]]]:
+        """Yields where each row ends, and its cells; raises csv.Error for a row that can't be right."""
+        following = (f"{lines[i]}\n" for i in range(start, len(lines)))
+        reader = csv.reader(following, delimiter=self._separator, strict=True)
+        for cells in reader:
+            if cells and len(cells) != len(self._names):
+                raise csv.Error(f"{len(cells)} cells, expected {len(self._names)}")
+            yield start + reader.line_num, cells
 
     def number(self, cell: str) -> float:
         """As Arrow reads it, which knows neither the digits of other scripts nor 1_000."""
@@ -151,8 +161,7 @@ class JsonParser:
         types = {name: pa.float64() for name in columns.features} | {name: pa.string() for name in columns.copied}
         self._options = arrow_json.ParseOptions(explicit_schema=pa.schema(types), unexpected_field_behavior="ignore")
 
-    @staticmethod
-    def last_row_end(text: bytes) -> int:
+    def last_row_end(self, text: bytes) -> int:
         """A line end is no part of a JSON text."""
         return text.rfind(b"\n") + 1
 
@@ -224,24 +233,42 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def read_pieces(name: str, file: IO[bytes], row_end: Callable[[bytes], int]) -> Iterator[bytes]:
-    """Cuts a text into pieces of whole rows.
+def open_text(name: str, file: IO[bytes]) -> tuple[Bytes, bytes]:
+    """Begins to read a text.
 
     Args:
       name: the file's, for messages.
       file: its bytes; gzip is recognised by content.
-      row_end: returns where the last whole row in a text ends; 0 if there is none.
+
+    Returns:
+      The text as it goes on, and its first line, or lines, without a byte order mark.
+    """
+    buffered = file if isinstance(file, BufferedReader) else BufferedReader(file)  # pyright: ignore[reportArgumentType]
+    text = gzip.GzipFile(fileobj=buffered) if buffered.peek(2)[:2] == GZIP else buffered
+    with _one_line_errors(name):
+        return text, _unix(text.readline(LONGEST_ROW).removeprefix(codecs.BOM_UTF8))
+
+
+def read_pieces(name: str, text: Bytes, row_end: Callable[[bytes], int]) -> Iterator[bytes]:
+    """Cuts a text into pieces of whole rows.
+
+    Args:
+      name: the file's, for messages.
+      text: what is left of it.
+      row_end: returns where the last whole row of its argument ends; 0 if there is none.
 
     Yields:
-      The pieces in order, without a byte order mark, their line ends as on Unix.
+      The pieces in order, their line ends as on Unix.
 
     Raises:
       UsageError: if the gzip is damaged, or the text has no rows.
     """
-    buffered = file if isinstance(file, BufferedReader) else BufferedReader(file)  # pyright: ignore[reportArgumentType]
-    text = gzip.GzipFile(fileobj=buffered) if buffered.peek(2)[:2] == GZIP else buffered
     rest = b""
-    for new in chain([_read(name, text).removeprefix(codecs.BOM_UTF8)], iter(lambda: _read(name, text), b"")):
+    while True:
+        with _one_line_errors(name):
+            new = text.read(PIECE)
+        if not new:
+            break
         rest += new
         end = row_end(rest)
         if not end and len(rest) > LONGEST_ROW:
@@ -255,9 +282,10 @@ def read_pieces(name: str, file: IO[bytes], row_end: Callable[[bytes], int]) -> 
         yield _unix(rest)
 
 
-def _read(name: str, text: IO[bytes] | gzip.GzipFile) -> bytes:
+@contextmanager
+def _one_line_errors(name: str) -> Iterator[None]:
     try:
-        return text.read(PIECE)
+        yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UsageError(f"{name}: damaged or truncated gzip ({error})") from None
     except OSError as error:
