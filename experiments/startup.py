@@ -9,6 +9,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,10 +36,12 @@ def keep_compiled_programs() -> None:
     """Turns on JAX's compilation cache, in a folder for this kind of processor.
 
     Does nothing where the environment says what to do (JAX_COMPILATION_CACHE_DIR, JAX_ENABLE_COMPILATION_CACHE), or
-    where the folder can't be written.
+    where the folder can't be written. A program that was not kept whole, because a process was killed or a disk was
+    full, is compiled again, which is no news for a user.
     """
     if {"JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE"} & os.environ.keys():
         return
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     folder = COMPILED.expanduser() / _processor()
     try:
         folder.mkdir(parents=True, exist_ok=True)

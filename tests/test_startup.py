@@ -13,6 +13,8 @@ from jax.sharding import PartitionSpec
 
 from experiments import fraud_recipes
 from experiments.fraud_config import FraudConfig
+from vae_jax import recipes
+from vae_jax.detector import VAEDetector
 from vae_jax.parallel import AXIS, data_mesh, replicated, sharded
 
 ROOT = Path(__file__).parent.parent
@@ -26,7 +28,7 @@ print(len(jax.devices()), os.environ.get("NPROC"), jax.config.jax_compilation_ca
 """
 
 
-def started(home: Path, count: int, **environment: str) -> tuple[int, str, str]:
+def started(home: Path, count: int, program: str = SHOW, **environment: str) -> tuple[int, str, str]:
     """Devices for so many things, threads of each, and the cache's folder, in a process that has just started."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
     environment = {
@@ -36,15 +38,16 @@ def started(home: Path, count: int, **environment: str) -> tuple[int, str, str]:
         "JAX_PLATFORMS": "cpu",
         **environment,
     }
-    output = subprocess.run(
-        [sys.executable, "-c", SHOW],
+    done = subprocess.run(
+        [sys.executable, "-c", program],
         env=inherited | environment,
         capture_output=True,
         text=True,
         check=True,
         timeout=120,
-    ).stdout
-    devices, threads, folder = output.split()
+    )
+    assert done.stderr == ""
+    devices, threads, folder = done.stdout.split()
     return int(devices), threads, folder
 
 
@@ -72,8 +75,18 @@ def test_a_home_that_can_not_be_written_is_no_error(tmp_path: Path) -> None:
     assert started(tmp_path, 1) == (1, "1", "None")
 
 
+def test_programs_that_were_cut_off_are_compiled_again_in_silence(tmp_path: Path) -> None:
+    compiling = f"{SHOW}\njax.jit(lambda x: x + 1)(1.0)"
+    first = started(tmp_path, 1, compiling)
+    kept = [path for path in Path(first[2]).iterdir() if path.stat().st_size]
+    assert kept
+    for path in kept:
+        os.truncate(path, path.stat().st_size // 2)
+    assert started(tmp_path, 1, compiling) == first
+
+
 def layout(num_models: int) -> tuple[int, PartitionSpec]:
-    mesh, models = fraud_recipes._layout(FraudConfig(num_models=num_models))
+    mesh, models = recipes.model_layout(VAEDetector(num_models=num_models))
     return mesh.shape[AXIS], models
 
 
@@ -93,7 +106,7 @@ def test_models_divided_among_devices_are_those_of_one_device(monkeypatch: pytes
     divided, info = epoch()
     assert {shard.data.shape[0] for shard in divided.step.addressable_shards} == {1}
     one_device = data_mesh(jax.devices()[:1])
-    monkeypatch.setattr(fraud_recipes, "_layout", lambda config: (one_device, sharded))
+    monkeypatch.setattr(recipes, "model_layout", lambda settings: (one_device, sharded))
     expected, expected_info = epoch()
     # The same program for one model and for four: sums in another order.
     assert_close(divided.params, expected.params, atol=1e-5)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # e^-10 to e^10 around a prior of variance 1.
 POSTERIOR_LOG_VAR = (-10.0, 10.0)
 # The observation's bounds are in units of standardised data: a standard deviation between 0.05 and 20 times that of
-# the feature. The upper one is only a default; see `DenseDecoder.largest_sd`.
+# the feature. The upper one is only a default; see `bound_sd`.
 OBSERVATION_LOG_VAR = (-6.0, 6.0)
 # And in units of pixels in [0, 1]: a standard deviation between 1/150, about what rounding to 256 levels and JPEG leave
 # uncertain, and 1, the whole range.
@@ -118,14 +118,13 @@ class DenseDecoder(nn.Module):
       hidden_dims: widths of the hidden layers, from the latent to the output.
       feature_dim: number of features D.
       learned_variance: True gives a mean and a log variance for each feature; False a mean alone.
-      largest_sd: upper bound on each feature's standard deviation. With the features' own extremes as bounds, the
-        decoder can excuse an outlier in a feature that has such outliers, but not in one that has none.
+      bounded: whether each feature's standard deviation has an upper bound of its own, see `bound_sd`.
     """
 
     hidden_dims: Sequence[int]
     feature_dim: int
     learned_variance: bool = False
-    largest_sd: Sequence[float] | None = None
+    bounded: bool = False
 
     @nn.compact
     def __call__(self, z: Float[Array, "*batch L"]) -> Observation:
@@ -139,8 +138,10 @@ class DenseDecoder(nn.Module):
             return Observation(mean, None)
         log_var = Dense(self.feature_dim, name="log_var")(z)
         low, high = OBSERVATION_LOG_VAR
-        if self.largest_sd is not None:
-            high = jnp.broadcast_to(2 * jnp.log(jnp.array(self.largest_sd))[:, None], log_var.shape)
+        if self.bounded:
+            # A variable of its own, not an attribute: models with other bounds are the same compiled program.
+            bound = self.variable("bounds", "log_var", jnp.full, (self.feature_dim,), high)
+            high = jax.lax.stop_gradient(bound.value)[:, None]
         return Observation(mean, features_last(soft_clip(log_var, low, high), batch_shape))
 
 
@@ -290,7 +291,7 @@ def dense_vae(
     hidden_dims: Sequence[int] = (20, 10, 8),
     latent_dim: int = 2,
     learned_variance: bool = False,
-    largest_sd: Sequence[float] | None = None,
+    bounded: bool = False,
     mean_bound: float | None = None,
 ) -> VAE:
     """The report's VAE for tables: a dense encoder and its mirror image as decoder.
@@ -300,7 +301,7 @@ def dense_vae(
       hidden_dims: widths of the encoder's hidden layers; the decoder has them reversed.
       latent_dim: number of latent dimensions L, at least 1.
       learned_variance: whether the decoder gives a log variance beside the mean.
-      largest_sd: upper bound on each feature's standard deviation, D numbers above 0.05; 20 for all if None.
+      bounded: whether each feature's standard deviation has an upper bound of its own, see `bound_sd`.
       mean_bound: largest absolute value of a posterior mean, see `DenseEncoder`.
 
     Returns:
@@ -309,10 +310,25 @@ def dense_vae(
     hidden_dims = tuple(hidden_dims)
     return VAE(
         encoder=DenseEncoder(hidden_dims, latent_dim, mean_bound),
-        decoder=DenseDecoder(
-            hidden_dims[::-1], feature_dim, learned_variance, None if largest_sd is None else tuple(largest_sd)
-        ),
+        decoder=DenseDecoder(hidden_dims[::-1], feature_dim, learned_variance, bounded),
     )
+
+
+def bound_sd(params: Any, largest_sd: Float[Array, " D"]) -> Any:
+    """Sets the upper bounds on the standard deviations that a `bounded` dense decoder gives.
+
+    With the features' own extremes as bounds, the decoder can excuse an outlier in a feature that has such outliers,
+    but not in one that has none. The bounds are kept beside the parameters, in the collection `bounds`; training does
+    not change them.
+
+    Args:
+      params: the parameters of a VAE whose decoder is `bounded`.
+      largest_sd: a bound for each feature, float, above 0.05.
+
+    Returns:
+      The parameters with these bounds.
+    """
+    return {**params, "bounds": {"decoder": {"log_var": 2 * jnp.log(jnp.asarray(largest_sd, jnp.float32))}}}
 
 
 def conv_vae(
@@ -357,12 +373,13 @@ def conv_vae(
 
 
 def count_parameters(params: Any) -> int:
-    """Counts the numbers in a tree of parameters.
+    """Counts the numbers that training changes.
 
     Args:
-      params: a tree of arrays.
+      params: a VAE's parameters, or any tree of arrays.
 
     Returns:
-      The sum of the arrays' sizes.
+      The sum of the arrays' sizes, without the bounds of a dense decoder.
     """
-    return sum(jnp.size(leaf) for leaf in jax.tree.leaves(params))
+    trained = {name: part for name, part in params.items() if name != "bounds"}
+    return sum(jnp.size(leaf) for leaf in jax.tree.leaves(trained))

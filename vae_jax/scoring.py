@@ -24,18 +24,18 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from vae_jax.distributions import log_prob_per_dimension, reparameterise
-from vae_jax.networks import VAE, decode, encode
+from vae_jax.distributions import log_prob_per_dimension, reparameterise, sample
+from vae_jax.networks import VAE, Gaussian, decode, encode
 from vae_jax.parallel import AXIS, replicated, sharded
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Int, PRNGKeyArray
+    from jaxtyping import Array, Float, PRNGKeyArray
 
 # How many decoded numbers (rows x samples x features) are in work at once. On a processor few enough for its cache, and
 # for the C library to keep their memory: from half a megabyte an array on, it may give the memory back after each use,
 # and taking it anew costs several times the work itself. Elsewhere enough to keep the device busy.
 PROCESSOR_NUMBERS, ACCELERATOR_NUMBERS = 2**15, 2**24
-ROWS_DRAWN = 256  # rows, about, whose latents are drawn at once
+ROWS_ENCODED = 256  # rows, about, that are encoded at once: a chunk has too few of them to do it fast
 # Smallest standard deviation of a residual, in units of the standardised feature. A feature that is constant in
 # training has residual 0, and any other value would then have density 0 and decide the score alone.
 MIN_RESIDUAL_SD = 1e-3
@@ -69,7 +69,7 @@ def score_row(
       vae: the module.
       params: its parameters.
       x: the row, float.
-      key: the row's key, consumed.
+      key: of the latent noise, consumed.
       num_samples: number of latent samples S.
       residual_sd: standard deviation of each feature, for a decoder that gives a mean alone.
 
@@ -79,41 +79,44 @@ def score_row(
     Raises:
       ValueError: if neither the decoder nor `residual_sd` gives a variance.
     """
-    z = _draw_latents(vae, params, x[None], key[None], num_samples)
-    return jax.tree.map(lambda array: array[0], _score_latents(vae, params, x[None], z, residual_sd))
+    noise = _latent_noise(vae, key, num_samples)
+    scores = _score_encoded(vae, params, x[None], encode(vae, params, x[None]), noise, residual_sd)
+    return jax.tree.map(lambda array: array[0], scores)
 
 
-def _draw_latents(
-    vae: VAE, params: Any, x: Float[Array, "R D"], keys: PRNGKeyArray, num_samples: int
-) -> Float[Array, "R L S"]:
-    """Draws S latents for each of R rows, each row with its own key."""
-    posterior = encode(vae, params, x)
-    noise = jax.vmap(lambda key: jax.random.normal(key, (vae.latent_dim, num_samples)))(keys)
-    return reparameterise(noise, posterior.mean[..., None], posterior.log_var[..., None])
+def _latent_noise(vae: VAE, key: PRNGKeyArray, num_samples: int) -> Float[Array, "S L"]:
+    return jax.random.normal(key, (num_samples, vae.latent_dim))
 
 
-def _score_latents(
-    vae: VAE, params: Any, x: Float[Array, "R D"], z: Float[Array, "R L S"], residual_sd: Float[Array, " D"] | None
+def _score_encoded(
+    vae: VAE,
+    params: Any,
+    x: Float[Array, "R D"],
+    posterior: Gaussian,
+    noise: Float[Array, "S L"],
+    residual_sd: Float[Array, " D"] | None,
 ) -> Scores:
-    """Scores R rows at once by their latents."""
-    num_samples = z.shape[-1]
-    observation = decode(vae, params, z.swapaxes(1, 2).reshape(-1, vae.latent_dim))
+    """Scores R rows at once by their posteriors."""
+    num_samples = noise.shape[0]
+    z = reparameterise(noise[None], posterior.mean[:, None], posterior.log_var[:, None])
+    observation = decode(vae, params, z.reshape(-1, vae.latent_dim))
 
     def features_first(array: Array) -> Array:
         """From (R * S, D) to (D, R, S), as the decoder computes it and the sums below are fastest; see `dense`."""
         return array.T.reshape(-1, x.shape[0], num_samples)
 
     if residual_sd is not None:
-        log_var = jnp.broadcast_to(2 * jnp.log(residual_sd)[:, None, None], (x.shape[1], x.shape[0], num_samples))
+        log_var = 2 * jnp.log(residual_sd)[:, None, None]
     elif observation.log_var is not None:
         log_var = features_first(observation.log_var)
     else:
         raise ValueError("this decoder gives a mean alone, so scoring needs residual_sd")
-    per_feature = log_prob_per_dimension(x.T[..., None], features_first(observation.mean), log_var)
-    contributions = per_feature.mean(-1).T
+    # Halved after the sums: one pass less over all numbers.
+    twice = -2 * log_prob_per_dimension(x.T[..., None], features_first(observation.mean), log_var)
+    contributions = twice.mean(-1).T / -2
     return Scores(
         # logsumexp, because the densities themselves underflow float32 for any unusual row.
-        log_reconstruction_prob=jax.nn.logsumexp(per_feature.sum(0), axis=-1) - math.log(num_samples),
+        log_reconstruction_prob=jax.nn.logsumexp(twice.sum(0) / -2, axis=-1) - math.log(num_samples),
         mean_log_prob=contributions.sum(-1),
         contributions=contributions,
     )
@@ -123,22 +126,20 @@ def reconstruction_probability(
     vae: VAE,
     params: Any,
     x: Float[Array, "N D"],
-    row_numbers: Int[Array, " N"],
     key: PRNGKeyArray,
     num_samples: int = 100,
     residual_sd: Float[Array, " D"] | None = None,
 ) -> Scores:
     """Scores many rows, a chunk at a time so that memory does not grow with S * N.
 
-    The random numbers of a row depend on `key` and its row number alone: a score does not change with the order of
-    the rows, with which others are scored, or with the devices.
+    All rows share one draw of the latent noise: a score is a function of the model, the key and the row alone. It does
+    not change with the order of the rows, with which others are scored, or with the devices.
 
     Args:
       vae: the module.
       params: its parameters.
       x: rows, float.
-      row_numbers: the number of each row in its source, integer.
-      key: the run's scoring key.
+      key: of the latent noise.
       num_samples: number of latent samples S.
       residual_sd: standard deviation of each feature, for a decoder that gives a mean alone; see
         `measure_residual_sd`.
@@ -146,18 +147,17 @@ def reconstruction_probability(
     Returns:
       The `Scores` of the rows, higher = more normal.
     """
-
+    noise = _latent_noise(vae, key, num_samples)
     decoded_at_once = PROCESSOR_NUMBERS if jax.default_backend() == "cpu" else ACCELERATOR_NUMBERS
     size = max(1, decoded_at_once // (num_samples * x.shape[1]))
 
-    def score(block: tuple[Array, Array]) -> Scores:
-        x, numbers = block
-        keys = jax.vmap(partial(jax.random.fold_in, key))(numbers)
-        z = _draw_latents(vae, params, x, keys, num_samples)
-        return _by_chunk(lambda part: _score_latents(vae, params, part[0], part[1], residual_sd), (x, z), size)
+    def score(block: Array) -> Scores:
+        def score_part(part: tuple[Array, Gaussian]) -> Scores:
+            return _score_encoded(vae, params, part[0], part[1], noise, residual_sd)
 
-    # A chunk has too few latents to draw them fast.
-    return _by_chunk(score, (x, row_numbers), size * max(1, ROWS_DRAWN // size))
+        return _by_chunk(score_part, (block, encode(vae, params, block)), size)
+
+    return _by_chunk(score, x, size * max(1, ROWS_ENCODED // size))
 
 
 def _by_chunk(function: Callable[[Any], Any], rows: Any, chunk: int) -> Any:
@@ -181,7 +181,6 @@ def score_models(
     vae: VAE,
     params: Any,
     x: Float[Array, "N D"],
-    row_numbers: Int[Array, " N"],
     key: PRNGKeyArray,
     mesh: Mesh,
     num_samples: int = 100,
@@ -193,8 +192,7 @@ def score_models(
       vae: the module.
       params: the parameters of K models, stacked along a first axis.
       x: rows, float.
-      row_numbers: the number of each row in its source, integer.
-      key: the run's scoring key; the models share their random numbers.
+      key: of the latent noise, which the models share.
       mesh: the devices.
       num_samples: number of latent samples S.
       residual_sd: standard deviation of each model's features, for decoders that give a mean alone.
@@ -203,10 +201,10 @@ def score_models(
       `Scores` with a first axis of K models, higher = more normal.
     """
 
-    def score_shard(params, x, row_numbers, key, residual_sd):
+    def score_shard(params, x, key, residual_sd):
         def one_model(model):
             params, residual_sd = model
-            return reconstruction_probability(vae, params, x, row_numbers, key, num_samples, residual_sd)
+            return reconstruction_probability(vae, params, x, key, num_samples, residual_sd)
 
         # One model after another: together they would only take more memory. Every device gets all scores, so that
         # every process can read them.
@@ -217,35 +215,25 @@ def score_models(
     scores = jax.shard_map(
         score_shard,
         mesh=mesh,
-        in_specs=(replicated, sharded, sharded, replicated, replicated),
+        in_specs=(replicated, sharded, replicated, replicated),
         out_specs=replicated,
         check_vma=False,
-    )(params, jnp.pad(x, ((0, padding), (0, 0))), jnp.pad(row_numbers, (0, padding)), key, residual_sd)
+    )(params, jnp.pad(x, ((0, padding), (0, 0))), key, residual_sd)
     return jax.tree.map(lambda array: array[:, :rows], scores)
 
 
-def measure_residual_sd(
-    vae: VAE, params: Any, x: Float[Array, "N D"], row_numbers: Int[Array, " N"], key: PRNGKeyArray
-) -> Float[Array, " D"]:
+def measure_residual_sd(vae: VAE, params: Any, x: Float[Array, "N D"], key: PRNGKeyArray) -> Float[Array, " D"]:
     """Measures the standard deviation that a decoder without one leaves, for each feature.
 
     Args:
       vae: the module.
       params: its parameters.
       x: genuine held-out rows, float.
-      row_numbers: the number of each row in its source, integer.
-      key: a key; one latent is drawn for each row, as in scoring.
+      key: a key; one latent is drawn for each row.
 
     Returns:
       The root of the mean squared residual of each feature, at least 0.001.
     """
-
-    def residual(chunk: tuple[Array, Array]) -> Array:
-        x, numbers = chunk
-        posterior = encode(vae, params, x)
-        keys = jax.vmap(partial(jax.random.fold_in, key))(numbers)
-        noise = jax.vmap(lambda key: jax.random.normal(key, (vae.latent_dim,)))(keys)
-        return x - decode(vae, params, reparameterise(noise, posterior.mean, posterior.log_var)).mean
-
-    residuals = _by_chunk(residual, (x, row_numbers), ROWS_DRAWN)
+    posterior = encode(vae, params, x)
+    residuals = x - decode(vae, params, sample(key, *posterior)).mean
     return jnp.maximum(jnp.sqrt(jnp.square(residuals).mean(0)), MIN_RESIDUAL_SD)
