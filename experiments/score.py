@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from experiments import stopping
@@ -22,9 +22,8 @@ from experiments.startup import prepare_jax, use_cores
 from experiments.table_reader import Source, Table, open_source, open_table
 from experiments.table_writer import Write, open_writer
 from experiments.tables import PIPE, Block, BrokenRow, Columns, Format, format_of, join
-
-if TYPE_CHECKING:
-    from vae_jax.detector import VAEDetector
+from vae_jax.detector import VAEDetector
+from vae_jax.model_folder import ModelError
 
 COMMAND = "bash run.sh score"
 CHUNK = 16_384  # rows that are scored at once
@@ -57,8 +56,8 @@ class ScoreConfig:
     model: str | None = None
     """Folder of the saved model. Required."""
     input: str = PIPE
-    """The table: .csv (commas or semicolons), .jsonl or .ndjson, plain or gzip, or .parquet; - for a pipe. It has the \
-model's features in any order; other columns are ignored."""
+    """The table: .csv (commas, semicolons or tabs), .jsonl or .ndjson, plain or gzip, or .parquet; - for a pipe. It \
+has the model's features in any order; other columns are ignored."""
     output: str = PIPE
     """Where the scores go: .csv, .csv.gz, .jsonl, .jsonl.gz or .parquet; - for a pipe. A file appears when it is \
 whole."""
@@ -83,7 +82,7 @@ def main(arguments: Sequence[str]) -> None:
     started = time.monotonic()
     with stopping.immediate(), open_source(config.input) as source, ExitStack() as stack:
         detector = load(str(config.model))
-        columns = Columns(tuple(map(str, detector.feature_names_in_)), config.keep)
+        columns = Columns(tuple(detector.feature_names_in_), config.keep)
         if not 0 <= config.explain <= len(columns.features):
             raise UsageError(f"--explain {config.explain}: expected 0 to {len(columns.features)}, the model's features")
         rejects = Rejects(source.name, config.rejects, stack)
@@ -155,13 +154,14 @@ def check_kept(config: ScoreConfig) -> None:
 
 def load(folder: str) -> VAEDetector:
     """Loads the model, on as many cores as there are."""
-    from vae_jax.detector import ModelError, VAEDetector
-
     use_cores(CHUNK)
     try:
-        return VAEDetector.load(folder)
+        detector = VAEDetector.load(folder)
     except ModelError as error:
         raise UsageError(f"--model {folder}: {str(error).removeprefix(f'{folder}: ')}") from error
+    if not hasattr(detector, "feature_names_in_"):
+        raise UsageError(f"--model {folder}: its features have no names to find columns by; fit it on a data frame")
+    return detector
 
 
 class Rejects:
@@ -217,12 +217,13 @@ def score(detector: VAEDetector, block: Block, strongest: int, nested: bool) -> 
     Returns:
       The columns that the scores take.
     """
-    scores = detector.score_samples(block.features)
+    rows = pd.DataFrame(block.features, columns=detector.feature_names_in_)
+    scores = detector.score_samples(rows)
     decisions = np.where(scores < detector.offset_, ANOMALY, NORMAL).tolist()
     results: dict[str, list] = {SCORE: nine_digits(scores), DECISION: decisions}
     if not strongest:
         return results
-    shares = detector.explain(block.features).to_numpy()
+    shares = detector.explain(rows).to_numpy()
     order = np.argsort(-shares, axis=1, kind="stable")[:, :strongest]
     names = detector.feature_names_in_[order].astype(object)
     values = np.take_along_axis(shares, order, axis=1)

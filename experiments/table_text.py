@@ -210,7 +210,7 @@ def csv_parser(name: str, header: bytes, columns: Columns) -> CsvParser:
     """
     try:
         text = header.decode("utf-8")
-        separator = ";" if text.count(";") > text.count(",") else ","
+        separator = max(",;\t", key=text.count)
         names = [cell.strip() for cell in next(csv.reader([text], delimiter=separator, strict=True), [])]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{name}: the first line is not a header of a CSV in UTF-8 ({error})") from None
