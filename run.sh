@@ -12,6 +12,7 @@ usage: bash run.sh COMMAND [options]
   celeba        train on faces; reconstruct, invent, measure, draw and report   (celeba --help lists its options)
   faces         make pictures with a trained face model: sample, reconstruct, interpolate, traverse, edit
   fraud         train on card transactions, find the frauds, draw and report    (fraud --help lists its options)
+  score         score rows of your own by a model that fraud has saved          (score --help lists its options)
   sweep         measure weights of the reconstruction term in fraud's report recipe
   celeba-sweep  measure weights of the reconstruction term in celeba
   bench         measure speed beside PyTorch's and Keras's, and the machine's    (bench --help lists its options)
@@ -46,7 +47,7 @@ jax_extra() {
 # Prints which of the packages that everything needs an existing interpreter lacks.
 find_missing='
 from importlib.util import find_spec
-needed = """jax flax optax orbax numpy pandas sklearn matplotlib PIL grain dm_pix
+needed = """jax flax optax orbax numpy pandas pyarrow sklearn matplotlib PIL grain dm_pix
             tyro rich jinja2 tensorboardX""".split()
 print(", ".join(name for name in needed if not find_spec(name)))
 '
@@ -111,7 +112,7 @@ install() {
 command="${1:-help}"
 shift || true
 case "$command" in
-  celeba | faces | fraud | sweep | celeba-sweep | bench | test | check | docs) ;;
+  celeba | faces | fraud | score | sweep | celeba-sweep | bench | test | check | docs) ;;
   help | -h | --help)
     usage
     exit

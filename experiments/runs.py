@@ -148,6 +148,8 @@ def disk_errors(folder: Path, error_type: type[Exception] = RunError) -> Iterato
     """Turns a full disk, missing rights and the like into one line that names the folder."""
     try:
         yield
+    except BrokenPipeError:  # no fault of the disk: a reader that has left
+        raise
     except OSError as error:
         raise error_type(f"can't write in {folder}: {error.strerror or error}") from error
 

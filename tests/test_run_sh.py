@@ -60,6 +60,7 @@ def test_help(project, arguments):
     assert done.stdout.startswith("usage: bash run.sh COMMAND")
     for word in (
         "fraud",
+        "score",
         "sweep",
         "bench",
         "test",
