@@ -73,8 +73,9 @@ def score_fraud(todo: dict) -> Side:
     """Passes over the rows by the experiment's scorer."""
     config = FraudConfig(data=todo["data"], num_samples=todo["samples"])
     inputs = fraud_recipes.prepare(config)
-    state = fraud_recipes.initial_state(todo["recipe"], config, inputs)
-    score, rows = fraud_recipes.scorer(todo["recipe"], state, config, inputs), np.load(todo["rows"])
+    _, state = fraud_recipes.training(todo["recipe"], config, inputs)
+    detector, rows = fraud_recipes.fitted(todo["recipe"], state, config, inputs), np.load(todo["rows"])
+    score = detector.scorer("log_reconstruction_prob")
 
     def work(times: int) -> None:
         for _ in range(times):

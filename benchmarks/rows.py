@@ -21,6 +21,7 @@ from benchmarks.sides import Command, Race, Side, median, race
 from experiments import fraud_recipes
 from experiments.fraud_config import FraudConfig
 from experiments.fraud_recipes import Inputs
+from vae_jax import recipes
 from vae_jax.data.drawn_faces import draw_face
 
 ROOT = Path(__file__).parent.parent
@@ -155,10 +156,10 @@ def keras_ways(bench: Bench) -> tuple[bool, ...]:
 def fraud_model(bench: Bench, recipe: str) -> dict:
     """What a peer needs to build a recipe's model: everything that the experiment's own state was built with."""
     config, inputs = FraudConfig(data=bench.fraud_data), bench.fraud_inputs
-    state = fraud_recipes.initial_state(recipe, config, inputs)  # pyright: ignore[reportArgumentType]
-    learned = recipe == "gaussian"
+    train = inputs.x[inputs.split.train]
+    state = recipes.initial_state(fraud_recipes.detector(recipe, config), train)  # pyright: ignore[reportArgumentType]
     return {
-        "largest_sd": list(state.vae.decoder.largest_sd) if learned else None,
+        "largest_sd": recipes.largest_sd(train).tolist() if recipe == "gaussian" else None,
         "mean_bound": state.vae.encoder.mean_bound,
         "weight": state.objective.weight,
         "input_noise": state.objective.input_noise,

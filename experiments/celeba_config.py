@@ -69,6 +69,9 @@ process and they fit)."""
     """Folder of the run, new or empty; by default runs/celeba/<time>."""
     resume: str | None = None
     """Continue a run: its folder, or nothing for the latest. Its options are those it was started with."""
+    logger: str | None = None
+    """MODULE:FUNCTION that is called with the options and returns what is called with each epoch's record, to log \
+elsewhere too; the docs show Weights & Biases and MLflow."""
     coordinator: str | None = None
     """With several processes that no launcher starts: HOST:PORT at which process 0 is reached, the same for all."""
     num_processes: int | None = None

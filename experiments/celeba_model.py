@@ -18,10 +18,10 @@ from rich.console import Console
 
 from experiments import loop, processes
 from experiments.celeba_config import CelebaConfig
-from experiments.chunks import in_chunks
 from experiments.command_line import UsageError
 from experiments.progress import WorkProgress
 from experiments.runs import Run
+from vae_jax.chunks import in_chunks
 from vae_jax.convolution import prefer_matrix_products
 from vae_jax.data.batches import stream_batches
 from vae_jax.data.errors import DataError

@@ -17,9 +17,10 @@ import jax
 from rich.console import Console
 from rich.panel import Panel
 
-from experiments import processes, runs
+from experiments import loggers, processes, runs
 from experiments.command_line import Interrupted, UsageError, parse
 from experiments.startup import use_cores
+from vae_jax.version import __version__
 
 INPUTS = "checkpoints/inputs.json"
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "pandas", "scikit-learn")
@@ -36,7 +37,7 @@ class Experiment:
 
     Attributes:
       name: of the command and of its folder under `runs/`.
-      config_type: a frozen dataclass with the fields `run_dir`, `resume` and those named in `processes.OPTIONS`.
+      config_type: a frozen dataclass with the fields `run_dir`, `resume`, `logger` and those in `processes.OPTIONS`.
       check: raises UsageError for a config that can't be used.
       prepare: from config to inputs, checked.
       describe: from inputs to a JSON object: what a model needs besides its parameters, and what tells whether the
@@ -69,9 +70,15 @@ class Experiment:
         processes.connect(config.coordinator, config.num_processes, config.process_id)
         # How its processes find each other is no part of a run.
         config = dataclasses.replace(config, **dict.fromkeys(processes.OPTIONS))
+        logger = loggers.find(config.logger)
         if config.resume is None:
-            return self._begin(config)
-        return self._continue(config.resume, arguments)
+            config, inputs, opened = self._begin(config)
+        else:
+            config, inputs, opened = self._continue(config.resume, arguments)
+            logger = loggers.find(config.logger)
+        if logger is not None and opened.writes:
+            opened.callback = logger(dataclasses.asdict(config) | {"run": str(opened.folder)})
+        return config, inputs, opened
 
     def _begin(self, config: Any) -> tuple[Any, Any, runs.Run]:
         """Makes a new run: process 0 the folder, when all have the same options and data."""
@@ -174,7 +181,7 @@ def describe_machine() -> dict:
         "platform": platform.platform(),
         "python": platform.python_version(),
         "devices": [device.device_kind for device in devices],
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {"vae_jax": __version__, **{name: version(name) for name in PACKAGES}},
     }
 
 

@@ -13,9 +13,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from experiments.celeba_model import CHUNK
-from experiments.chunks import in_chunks
 from experiments.command_line import UsageError
 from experiments.runs import Run, disk_errors
+from vae_jax.chunks import in_chunks
 from vae_jax.distributions import reparameterise
 from vae_jax.generation import LatentMixture, attribute_vectors, fit_mixture, most_active
 from vae_jax.networks import VAE, decode, encode

@@ -16,16 +16,18 @@ from rich.table import Table
 
 from experiments import figures, loop, processes, report, runs, stopping
 from experiments.baselines import score_baselines
-from experiments.command_line import run
+from experiments.command_line import RunError, run
 from experiments.experiment import Experiment, announce, describe_machine
 from experiments.fraud_config import FraudConfig, Recipe, check
-from experiments.fraud_recipes import Inputs, posterior_means, prepare, score_rows, train_recipe
+from experiments.fraud_recipes import Inputs, fitted, prepare, score_rows, train_recipe
 from experiments.measures import Scored, bootstrap_interval, measure
 from experiments.progress import console
 from experiments.startup import prepare_jax
 from vae_jax.data.scaling import constant_features
+from vae_jax.detector import VAEDetector
+from vae_jax.model_folder import ModelError
 from vae_jax.networks import count_parameters
-from vae_jax.parallel import on_one_device
+from vae_jax.recipes import posterior_means
 from vae_jax.training import TrainState, active_latents
 
 
@@ -83,12 +85,14 @@ class Result:
     """A trained recipe and what it makes of the held-out rows.
 
     Attributes:
+      detector: its models.
       measures: its entry in `metrics.json`.
       scored: the averaged scores, higher = more normal.
       latents: the first model's posterior means of the test rows, shape (N, L).
       log: the lines of its training log.
     """
 
+    detector: VAEDetector
     measures: dict
     scored: Scored
     latents: np.ndarray
@@ -100,13 +104,13 @@ class Applied:
     """What the K trained models of a recipe say of the held-out rows: first those for validation, then for test.
 
     Attributes:
-      state: the models.
+      detector: the models.
       log_probs: log reconstruction probabilities, higher = more normal, shape (K, N).
       rows_per_second: at which rate they came, of all models.
       latents: posterior means, shape (K, N, L).
     """
 
-    state: TrainState
+    detector: VAEDetector
     log_probs: np.ndarray
     rows_per_second: float
     latents: np.ndarray
@@ -114,9 +118,10 @@ class Applied:
 
 def apply(recipe: Recipe, state: TrainState, config: FraudConfig, inputs: Inputs) -> Applied:
     """Scores the held-out rows with every model of a recipe, on all devices."""
-    rows = np.concatenate([inputs.split.validation, inputs.split.test])
-    log_probs, rows_per_second = score_rows(recipe, state, config, inputs, rows)
-    return Applied(on_one_device(state), log_probs, rows_per_second, posterior_means(state, inputs.x[rows]))
+    x = inputs.x[np.concatenate([inputs.split.validation, inputs.split.test])]
+    detector = fitted(recipe, state, config, inputs)
+    log_probs, rows_per_second = score_rows(detector, x)
+    return Applied(detector, log_probs, rows_per_second, posterior_means(detector.vae_, detector.params_, x))
 
 
 def evaluate(recipe: Recipe, applied: Applied, config: FraudConfig, inputs: Inputs, opened: runs.Run) -> Result:
@@ -124,7 +129,7 @@ def evaluate(recipe: Recipe, applied: Applied, config: FraudConfig, inputs: Inpu
     validation, test = inputs.split.validation, inputs.split.test
     genuine = inputs.table.labels[np.concatenate([validation, test])] == 0
     active = [int(active_latents(mean[genuine]).sum()) for mean in applied.latents]
-    log_probs, state = applied.log_probs, applied.state
+    log_probs, detector = applied.log_probs, applied.detector
 
     averaged = _scored(log_probs.mean(0), inputs)
     models = [
@@ -137,15 +142,15 @@ def evaluate(recipe: Recipe, applied: Applied, config: FraudConfig, inputs: Inpu
         "average_precision_interval": bootstrap_interval(averaged.test, averaged.test_labels, config.seed),
         "active_latents": min(active),
         "collapsed": min(active) == 0,
-        "best_epoch": int(state.step[0]) // (len(inputs.split.train) // config.batch_size),
-        "parameters": count_parameters(state.params) // config.num_models,
+        "best_epoch": int(detector.state_["step"][0]) // (len(inputs.split.train) // config.batch_size),
+        "parameters": count_parameters(detector.params_) // config.num_models,
         "train_rows_per_second": float(np.median([line["rows_per_second"] for line in log])),
         "score_rows_per_second": applied.rows_per_second,
         "models": models,
         "models_mean": _over_models(models, np.mean),
         "models_sd": _over_models(models, np.std),
     }
-    return Result(measures, averaged, applied.latents[0, len(validation) :], log)
+    return Result(detector, measures, averaged, applied.latents[0, len(validation) :], log)
 
 
 def _scored(scores: np.ndarray, inputs: Inputs) -> Scored:
@@ -204,15 +209,43 @@ def conclude(
     }
     opened.write_json("metrics.json", metrics)
     opened.write_text("scores.csv", scores_csv(inputs, results))
+    save_models(opened, metrics, results)
     scorers = {recipe: result.scored for recipe, result in results.items()}
     scorers |= {name: scored for name, (_, scored) in found_baselines.items()}
     with runs.disk_errors(opened.folder):
         pictures = figures.draw_fraud(opened.folder / "figures", results, scorers, metrics)
-    opened.write_text("report.html", report.render_fraud(metrics, pictures))
+    opened.write_text("report.html", report.render_fraud(metrics, pictures, scorers))
     for notice in metrics["notices"][len(notices(inputs)) :]:
         output.print(Panel(notice, title="WARNING", style="bold red"))
     output.print(result_table(metrics))
     output.print(f"report  {opened.folder / 'report.html'}", soft_wrap=True)
+
+
+def save_models(opened: runs.Run, metrics: dict, results: Mapping[str, Result]) -> None:
+    """Saves each recipe's detector: in `model` the one to deploy, that is `gaussian` where it was trained."""
+    preferred = "gaussian" if "gaussian" in results else next(iter(results))
+    for recipe, result in results.items():
+        folder = opened.path("model" if recipe == preferred else f"model_{recipe}")
+        try:
+            result.detector.save(folder, card_measures(metrics, recipe))
+        except ModelError as error:
+            raise RunError(str(error)) from error
+
+
+def card_measures(metrics: dict, recipe: str) -> dict[str, str]:
+    """What the model card says of the run."""
+    data, measures = metrics["data"], metrics["recipes"][recipe]
+    found = {
+        "trained on": f"{data['train']:,} genuine rows of {data['source']}"
+        + (" (SIMULATED: no use on real transactions)" if data["synthetic"] else ""),
+        "test rows": f"{data['test']:,}, of which {data['test_frauds']:,} frauds",
+        "false alarms among them": f"{measures['false_positives']:,}",
+        "misses": f"{measures['false_negatives']:,}",
+    }
+    for name in ("average_precision", "roc_auc", "precision", "recall"):
+        if measures[name] is not None:
+            found[name.replace("_", " ")] = f"{measures[name]:.3f}"
+    return found
 
 
 def collapse_notice(recipe: str) -> str:

@@ -23,6 +23,11 @@ class FraudConfig:
     """Where the transactions come from: auto, kaggle, synthetic, or a CSV file (plain, gzip or zip). auto takes the \
 first of $VAE_JAX_DATA/creditcard/creditcard.csv, data/creditcard/creditcard.csv, a download from Kaggle, and, \
 without a network, the built-in simulated set."""
+    label: str | None = None
+    """With --data FILE of other columns than the ULB set's: the column that is 1 for frauds and 0 for genuine rows; \
+without it all rows count as genuine. Every other column is a feature and must hold numbers."""
+    drop: tuple[str, ...] = ()
+    """With --data FILE of other columns: columns to leave out."""
     keep_time: bool = False
     """Keep the column Time (seconds) as a feature; the report drops it."""
     limit: float = 10.0
@@ -68,6 +73,9 @@ headline one."""
     """Folder of the run, new or empty; by default runs/fraud/<time>."""
     resume: str | None = None
     """Continue a run: its folder, or nothing for the latest. Its options are those it was started with."""
+    logger: str | None = None
+    """MODULE:FUNCTION that is called with the options and returns what is called with each epoch's record, to log \
+elsewhere too; the docs show Weights & Biases and MLflow."""
     coordinator: str | None = None
     """With several processes that no launcher starts: HOST:PORT at which process 0 is reached, the same for all."""
     num_processes: int | None = None

@@ -237,6 +237,7 @@ def _open_log(run: Run, name: str, first: int) -> Iterator[Callable[[dict], None
         def write(record: dict) -> None:
             print(json.dumps(record), file=log, flush=True)
             _write_event(events, record)
+            run.callback(record)
 
         yield write
 

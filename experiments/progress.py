@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 LINES = 20  # plain lines over a whole run, at most
+SECONDS = 10.0  # between plain lines where nobody knows how long the run will be
 PLAIN_WIDTH = 120  # columns, where no terminal says its own
 
 
@@ -92,7 +93,7 @@ class WorkProgress:
 
     def __init__(self, title: str, unit: str, output: Console):
         self._title, self._unit, self._output = title, unit, output
-        self._started = time.monotonic()
+        self._started = self._said = time.monotonic()
         self._first: int | None = None
         self._printed = 0
         columns = [TextColumn("{task.description}"), BarColumn(None), TaskProgressColumn(), TimeRemainingColumn()]
@@ -106,16 +107,22 @@ class WorkProgress:
     ) -> None:
         self._bar.stop()
 
-    def show(self, done: int, total: int) -> None:
-        """Shows that so many are done."""
+    def show(self, done: int, total: int | None) -> None:
+        """Shows that so many are done, of a total that may be unknown."""
+        now = time.monotonic()
         if self._first is None:
             self._first = done
             self._bar.start()
             self._task = self._bar.add_task(self._title, total=total, completed=done)
-        rate = (done - self._first) / max(time.monotonic() - self._started, 1e-9)
-        text = f"{self._title}  {done:,}/{total:,}  {rate:,.0f} {self._unit}/s"
+        rate = (done - self._first) / max(now - self._started, 1e-9)
+        of_total = "" if total is None else f"/{total:,}"
+        text = f"{self._title}  {done:,}{of_total}  {rate:,.0f} {self._unit}/s"
         if self._output.is_terminal:
-            self._bar.update(self._task, completed=done, description=text)
+            self._bar.update(self._task, completed=done, total=total, description=text)
+        elif total is None:
+            if now - self._said >= SECONDS:
+                self._said = now
+                self._output.print(text, soft_wrap=True)
         elif done == total or done - self._printed >= total / LINES:
             self._printed = done
             left = _clock((total - done) / rate) if rate else "?"

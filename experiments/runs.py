@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -26,10 +26,12 @@ class Run:
     Attributes:
       folder: where it is.
       writes: whether this process writes.
+      callback: what else the record of each epoch goes to.
     """
 
     def __init__(self, folder: Path, lock: IO[str] | None):
         self.folder = folder
+        self.callback: Callable[[dict], object] = lambda record: None
         self.writes = lock is not None
         self._lock = lock
 
@@ -146,6 +148,8 @@ def disk_errors(folder: Path, error_type: type[Exception] = RunError) -> Iterato
     """Turns a full disk, missing rights and the like into one line that names the folder."""
     try:
         yield
+    except BrokenPipeError:  # no fault of the disk: a reader that has left
+        raise
     except OSError as error:
         raise error_type(f"can't write in {folder}: {error.strerror or error}") from error
 

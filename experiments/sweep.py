@@ -14,10 +14,11 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from experiments import runs, stopping
 from experiments.command_line import UsageError, parse, run
 from experiments.fraud_config import FraudConfig, check
-from experiments.fraud_recipes import Inputs, posterior_means, prepare, score_rows, train_recipe
+from experiments.fraud_recipes import Inputs, fitted, prepare, score_rows, train_recipe
 from experiments.loop import read_log
 from experiments.progress import console
 from experiments.startup import prepare_jax, use_cores
+from vae_jax.recipes import posterior_means
 from vae_jax.training import active_latents
 
 COMMAND = "bash run.sh sweep"
@@ -75,8 +76,9 @@ def measure_weight(config: FraudConfig, inputs: Inputs) -> list[str]:
         log = read_log(opened, "report")[-1]
     rows = inputs.split.validation
     fraud = inputs.table.labels[rows]
-    scores, _ = score_rows("report", state, config, inputs, rows)
-    active = [int(active_latents(mean[fraud == 0]).sum()) for mean in posterior_means(state, inputs.x[rows])]
+    scores, _ = score_rows(fitted("report", state, config, inputs), inputs.x[rows])
+    means = posterior_means(state.vae, state.params, inputs.x[rows])
+    active = [int(active_latents(of_model[fraud == 0]).sum()) for of_model in means]
     return [
         f"{log['validation_reconstruction']:.3f}",
         f"{log['validation_kl']:.2f}",

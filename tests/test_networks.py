@@ -12,6 +12,7 @@ from vae_jax.distributions import reparameterise
 from vae_jax.networks import (
     OBSERVATION_LOG_VAR,
     POSTERIOR_LOG_VAR,
+    bound_sd,
     count_parameters,
     decode,
     dense_vae,
@@ -164,7 +165,8 @@ def test_log_variances_stay_inside_their_bounds_for_absurd_inputs(vae, params, s
 
 def test_largest_sd_bounds_each_feature_by_itself(params):
     largest_sd = np.repeat([0.1, 0.5, 1.0, 5.0, 50.0], 6)[:29]
-    vae = dense_vae(29, learned_variance=True, largest_sd=list(largest_sd))
+    vae = dense_vae(29, learned_variance=True, bounded=True)
+    params = bound_sd(params, largest_sd)
     sd = np.exp(np.asarray(decode(vae, params, absurd(1e6, 2)).log_var, np.float64) / 2)
     # float32 carries 7 digits of a logarithm of order 1 to 10, and half as many units of the sd's own.
     assert (sd <= largest_sd * (1 + 1e-6)).all()
@@ -174,6 +176,15 @@ def test_largest_sd_bounds_each_feature_by_itself(params):
     z = jnp.ones((BATCH, 2))
     free = dense_vae(29, learned_variance=True)
     np.testing.assert_array_equal(decode(vae, params, z).mean, decode(free, params, z).mean)
+
+
+def test_bounds_are_no_parameters_and_have_no_gradient():
+    vae = dense_vae(3, (4,), learned_variance=True, bounded=True)
+    params = vae.init(jax.random.key(0), jnp.zeros((1, 3)), jnp.zeros((1, 2)))
+    np.testing.assert_array_equal(params["bounds"]["decoder"]["log_var"], np.full(3, OBSERVATION_LOG_VAR[1]))
+    assert count_parameters(params) == count_parameters(params["params"])
+    gradient = jax.grad(lambda params: decode(vae, params, jnp.full((1, 2), 100.0)).log_var.sum())(params)
+    np.testing.assert_array_equal(gradient["bounds"]["decoder"]["log_var"], np.zeros(3))
 
 
 def test_mean_bound_bounds_the_posterior_means_alone(params, rng):

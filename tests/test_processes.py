@@ -18,7 +18,7 @@ from run_helpers import ROOT, final_arrays, logged_epochs, start, wait_for
 
 from experiments import fraud, processes
 from experiments.command_line import UsageError, run
-from experiments.fraud_recipes import score_rows, train_recipe
+from experiments.fraud_recipes import fitted, score_rows, train_recipe
 from experiments.loop import load_best
 from experiments.progress import console
 from experiments.runs import Run
@@ -118,7 +118,7 @@ def test_two_processes_give_what_one_gives(by_pair, fraud_options: list, tmp_pat
 
     # Scores of the same parameters are the same to the last bit; nine digits are all that a float32 has.
     state = load_best(Run(folder, None), "gaussian", like=state)
-    scores, _ = score_rows("gaussian", state, config, inputs, inputs.split.test)
+    scores, _ = score_rows(fitted("gaussian", state, config, inputs), inputs.x[inputs.split.test])
     with open(folder / "scores.csv") as file:
         written = [row["gaussian_log_reconstruction_probability"] for row in csv.DictReader(file)]
     assert written == [f"{score:.9g}" for score in scores[0]]

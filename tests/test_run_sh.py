@@ -58,7 +58,18 @@ def test_help(project, arguments):
     assert done.returncode == 0
     assert done.stderr == ""
     assert done.stdout.startswith("usage: bash run.sh COMMAND")
-    for word in ("fraud", "sweep", "bench", "test", "check", "VAE_JAX_PYTHON", "VAE_JAX_BENCH_PYTHON", "VAE_JAX_DATA"):
+    for word in (
+        "fraud",
+        "score",
+        "sweep",
+        "bench",
+        "test",
+        "check",
+        "docs",
+        "VAE_JAX_PYTHON",
+        "VAE_JAX_BENCH_PYTHON",
+        "VAE_JAX_DATA",
+    ):
         assert word in done.stdout
     assert [path.name for path in project.iterdir()] == ["run.sh"]
 

@@ -7,14 +7,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from helpers import FEATURES, assert_same, float64, numpy_decode, numpy_encode, stack, tiny_data, tiny_state
+from helpers import (
+    FEATURES,
+    assert_close,
+    assert_same,
+    float64,
+    numpy_decode,
+    numpy_encode,
+    stack,
+    tiny_data,
+    tiny_state,
+)
 from scipy import special, stats
 
 from vae_jax.networks import VAE, Gaussian, Observation, dense_vae
 from vae_jax.parallel import data_mesh
 from vae_jax.scoring import (
     MIN_RESIDUAL_SD,
-    ROWS_DRAWN,
+    ROWS_ENCODED,
     measure_residual_sd,
     reconstruction_probability,
     score_models,
@@ -23,8 +33,8 @@ from vae_jax.scoring import (
 
 SAMPLES = 64
 KEY = jax.random.key(11)
-# More than one block of two chunks, and a remainder.
-ROWS = ROWS_DRAWN + 45
+# More than one block of chunks, and a remainder.
+ROWS = ROWS_ENCODED + 45
 
 
 class LinearEncoder(nn.Module):
@@ -132,19 +142,12 @@ def test_scores_of_a_linear_model_are_its_closed_form_in_value_and_gradient(line
     assert linear.log_prob(x) - linear.mean_log_prob_of_features(x).sum() > 0.2
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def row_noise(key, row_numbers, num_samples):
-    """The library's noise of two latents: key and row number decide it."""
-    draw = jax.vmap(lambda number: jax.random.normal(jax.random.fold_in(key, number), (2, num_samples)).T)
-    return draw(row_numbers)
-
-
-def reference(params, x, row_numbers, key, num_samples, residual_sd=None):
+def reference(params, x, key, num_samples, residual_sd=None):
     """The three scores in float64 NumPy, by the definition, with the library's noise."""
-    scores, noise = [], np.asarray(row_noise(key, row_numbers, num_samples), np.float64)
-    for row, noise_of_row in zip(np.asarray(x, np.float64), noise, strict=True):
+    scores, noise = [], np.asarray(jax.random.normal(key, (num_samples, 2)), np.float64)
+    for row in np.asarray(x, np.float64):
         mean, log_var = numpy_encode(params, row)
-        decoded, log_var = numpy_decode(params, mean + np.exp(log_var / 2) * noise_of_row)
+        decoded, log_var = numpy_decode(params, mean + np.exp(log_var / 2) * noise)
         sd = np.exp(log_var / 2) if residual_sd is None else np.asarray(residual_sd, np.float64)
         per_feature = stats.norm.logpdf(row, decoded, sd)
         log_probs = per_feature.sum(1)
@@ -166,24 +169,24 @@ def fixed():
 
 @pytest.fixture(scope="module")
 def rows():
-    return tiny_data(ROWS), jnp.arange(1000, 1000 + ROWS)
+    return tiny_data(ROWS)
 
 
-_compiled = jax.jit(reconstruction_probability, static_argnums=(0, 5))
+_compiled = jax.jit(reconstruction_probability, static_argnums=(0, 4))
 
 
-def compiled(vae, params, x, row_numbers, key=KEY, residual_sd=None):
-    return _compiled(vae, params, x, row_numbers, key, SAMPLES, residual_sd)
+def compiled(vae, params, x, key=KEY, residual_sd=None):
+    return _compiled(vae, params, x, key, SAMPLES, residual_sd)
 
 
 @pytest.fixture(scope="module")
 def whole(learned, rows):
     """The scores of all rows in one call."""
-    return compiled(learned.vae, learned.params, *rows)
+    return compiled(learned.vae, learned.params, rows)
 
 
 def test_scores_are_the_float64_reference(learned, rows, whole):
-    expected = reference(learned.params, *rows, KEY, SAMPLES)
+    expected = reference(learned.params, rows, KEY, SAMPLES)
     # float32 carries 7 digits of scores of order 10, and loses one in the sums.
     for actual, wanted in zip(whole, expected, strict=True):
         assert actual.shape == wanted.shape
@@ -192,9 +195,9 @@ def test_scores_are_the_float64_reference(learned, rows, whole):
 
 def test_scores_with_residual_sd_are_the_float64_reference(fixed, rows):
     residual_sd = jnp.array([0.1, 0.5, 1.0, 2.0])
-    x, row_numbers = rows[0][:20], rows[1][:20]
-    actual = compiled(fixed.vae, fixed.params, x, row_numbers, residual_sd=residual_sd)
-    expected = reference(fixed.params, x, row_numbers, KEY, SAMPLES, residual_sd)
+    x = rows[:20]
+    actual = compiled(fixed.vae, fixed.params, x, residual_sd=residual_sd)
+    expected = reference(fixed.params, x, KEY, SAMPLES, residual_sd)
     # A sd of 0.1 makes scores of order 100 to 1,000, of which float32 carries 7 digits.
     for got, wanted in zip(actual, expected, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
@@ -213,49 +216,51 @@ def take(scores, rows):
 
 
 def test_a_row_alone_scores_as_it_does_among_all(learned, rows, whole):
-    x, row_numbers = rows
+    x = rows
     # In the first block, at its edges, and in the remainder.
-    for row in (0, 1, 100, ROWS_DRAWN - 1, ROWS_DRAWN, ROWS - 1):
-        alone = compiled(learned.vae, learned.params, x[row : row + 1], row_numbers[row : row + 1])
+    for row in (0, 1, 100, ROWS_ENCODED - 1, ROWS_ENCODED, ROWS - 1):
+        alone = compiled(learned.vae, learned.params, x[row : row + 1])
         assert_same(alone, take(whole, [row]))
 
 
 def test_the_order_of_the_rows_does_not_matter(learned, rows, whole, rng):
-    x, row_numbers = rows
+    x = rows
     order = rng.permutation(ROWS)
-    shuffled = compiled(learned.vae, learned.params, x[order], row_numbers[order])
+    shuffled = compiled(learned.vae, learned.params, x[order])
     assert_same(shuffled, take(whole, order))
 
 
 def test_the_other_rows_do_not_matter(learned, rows, whole):
-    x, row_numbers = rows
+    x = rows
     # The same number of rows, so that the same compiled function sees other neighbours, and has to be exact.
     others = x.at[::2].set(1e6)
-    scores = compiled(learned.vae, learned.params, others, row_numbers)
+    scores = compiled(learned.vae, learned.params, others)
     kept = np.arange(1, ROWS, 2)
     assert_same(take(scores, kept), take(whole, kept))
 
 
-def test_scores_change_with_key_and_row_number(learned, rows, whole):
-    x, row_numbers = rows
-    assert_same(compiled(learned.vae, learned.params, x, row_numbers), whole)
-    for other in (
-        compiled(learned.vae, learned.params, x, row_numbers, jax.random.key(12)),
-        compiled(learned.vae, learned.params, x, row_numbers + 1),
-    ):
-        assert (np.asarray(other.log_reconstruction_prob) != np.asarray(whole.log_reconstruction_prob)).all()
+def test_scores_change_with_the_key_alone(learned, rows, whole):
+    assert_same(compiled(learned.vae, learned.params, rows), whole)
+    other = compiled(learned.vae, learned.params, rows, jax.random.key(12))
+    assert (np.asarray(other.log_reconstruction_prob) != np.asarray(whole.log_reconstruction_prob)).all()
+
+
+def test_score_row_is_that_of_many(learned, rows, whole):
+    one = jax.jit(functools.partial(score_row, learned.vae, num_samples=SAMPLES))(learned.params, rows[3], KEY)
+    # A product of one row may add in another order than that of a chunk.
+    assert_close(one, jax.tree.map(lambda leaf: leaf[3], whole), atol=1e-4)
 
 
 @pytest.mark.parametrize(("devices", "count"), [(1, 12), (4, 13), (4, 3)])
 def test_score_models_is_reconstruction_probability_of_each(learned, rows, whole, devices, count):
     # 13 rows do not divide by 4 devices, and 3 leave one of them without any.
     models = [tiny_state(4), learned]
-    x, row_numbers = rows[0][:count], rows[1][:count]
+    x = rows[:count]
     mesh = data_mesh(jax.devices()[:devices])
     params = stack(*(model.params for model in models))
-    scores = score_models(models[0].vae, params, x, row_numbers, KEY, mesh, SAMPLES)
+    scores = score_models(models[0].vae, params, x, KEY, mesh, SAMPLES)
     for number, model in enumerate(models):
-        expected = reference(model.params, x, row_numbers, KEY, SAMPLES)
+        expected = reference(model.params, x, KEY, SAMPLES)
         for actual, wanted in zip(scores, expected, strict=True):
             assert actual.shape == (2, *wanted.shape)
             np.testing.assert_allclose(actual[number], wanted, rtol=1e-5, atol=1e-5)
@@ -264,26 +269,26 @@ def test_score_models_is_reconstruction_probability_of_each(learned, rows, whole
 
 
 def test_score_models_uses_each_models_residual_sd(fixed, rows):
-    x, row_numbers = rows[0][:6], rows[1][:6]
+    x = rows[:6]
     residual_sd = jnp.array([[0.1, 0.5, 1.0, 2.0], [1.0, 1.0, 3.0, 3.0]])
     params = stack(fixed.params, fixed.params)
-    scores = score_models(fixed.vae, params, x, row_numbers, KEY, data_mesh(), SAMPLES, residual_sd)
+    scores = score_models(fixed.vae, params, x, KEY, data_mesh(), SAMPLES, residual_sd)
     for number in range(2):
-        expected = reference(fixed.params, x, row_numbers, KEY, SAMPLES, residual_sd[number])
+        expected = reference(fixed.params, x, KEY, SAMPLES, residual_sd[number])
         for actual, wanted in zip(scores, expected, strict=True):
             np.testing.assert_allclose(actual[number], wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_a_row_a_thousand_sd_away_has_a_finite_score(fixed, learned, rows):
-    x, row_numbers = jnp.full((20, FEATURES), 1000.0, jnp.float32), rows[1][:20]
-    scores = compiled(fixed.vae, fixed.params, x, row_numbers, residual_sd=jnp.ones(FEATURES))
-    expected = reference(fixed.params, x, row_numbers, KEY, SAMPLES, jnp.ones(FEATURES))
+    x = jnp.full((20, FEATURES), 1000.0, jnp.float32)
+    scores = compiled(fixed.vae, fixed.params, x, residual_sd=jnp.ones(FEATURES))
+    expected = reference(fixed.params, x, KEY, SAMPLES, jnp.ones(FEATURES))
     # A density of e^-100,000 and less, where float32 ends at e^-103.
     assert (np.asarray(scores.log_reconstruction_prob) < -1e5).all()
     # Scores of order 1e6, of which float32 carries 7 digits.
     for actual, wanted in zip(scores, expected, strict=True):
         np.testing.assert_allclose(actual, wanted, rtol=1e-5)
-    for part in compiled(learned.vae, learned.params, jnp.full((ROWS, FEATURES), -1000.0, jnp.float32), rows[1]):
+    for part in compiled(learned.vae, learned.params, jnp.full((ROWS, FEATURES), -1000.0, jnp.float32)):
         assert np.isfinite(part).all()
 
 
@@ -302,29 +307,29 @@ def constant():
 
 def test_measure_residual_sd_by_hand(constant):
     x = jnp.array([[1.0, 5.0, 3.0], [1.0, 6.0, 3.002]])
-    sd = compiled_residual_sd(*constant, x, jnp.arange(2), KEY)
+    sd = compiled_residual_sd(*constant, x, KEY)
     # sqrt((3^2 + 4^2) / 2); a feature that never differs gets the floor, and so does sqrt(0.002^2 / 2) = 0.0014 not.
     np.testing.assert_allclose(sd, [MIN_RESIDUAL_SD, np.sqrt(12.5), 0.002 / np.sqrt(2)], rtol=1e-3)
     assert sd[0] == np.float32(1e-3)
 
 
-def test_measure_residual_sd_draws_one_latent_for_each_row_number(fixed, rows):
-    # More rows than a chunk.
-    x, row_numbers = rows
-    sd = compiled_residual_sd(fixed.vae, fixed.params, x, row_numbers, KEY)
+def test_measure_residual_sd_draws_one_latent_for_each_row(fixed, rows):
+    x = rows
+    sd = compiled_residual_sd(fixed.vae, fixed.params, x, KEY)
     mean, log_var = numpy_encode(fixed.params, x)
-    decoded, _ = numpy_decode(fixed.params, mean + np.exp(log_var / 2) * row_noise(KEY, row_numbers, 1)[:, 0])
+    noise = np.asarray(jax.random.normal(KEY, mean.shape), np.float64)
+    decoded, _ = numpy_decode(fixed.params, mean + np.exp(log_var / 2) * noise)
     np.testing.assert_allclose(sd, np.sqrt(((np.asarray(x) - decoded) ** 2).mean(0)), rtol=1e-5)
 
 
 def test_a_score_without_any_variance_is_refused(fixed, rows):
-    x, row_numbers = rows[0][:2], rows[1][:2]
+    x = rows[:2]
     with pytest.raises(ValueError, match="residual_sd"):
         jax.eval_shape(functools.partial(score_row, fixed.vae), fixed.params, x[0], KEY)
     with pytest.raises(ValueError, match="residual_sd"):
-        compiled(fixed.vae, fixed.params, x, row_numbers)
+        compiled(fixed.vae, fixed.params, x)
     with pytest.raises(ValueError, match="residual_sd"):
-        score_models(fixed.vae, stack(fixed.params), x, row_numbers, KEY, data_mesh())
+        score_models(fixed.vae, stack(fixed.params), x, KEY, data_mesh())
 
 
 def test_memory_does_not_grow_with_samples_times_rows(learned):
@@ -335,9 +340,8 @@ def test_memory_does_not_grow_with_samples_times_rows(learned):
 
     def temporary_bytes(rows):
         x = jax.ShapeDtypeStruct((rows, features), jnp.float32)
-        numbers = jax.ShapeDtypeStruct((rows,), jnp.int32)
         mesh = data_mesh(jax.devices()[:1])
-        compiled = score_models.lower(vae, params, x, numbers, KEY, mesh, samples).compile()
+        compiled = score_models.lower(vae, params, x, KEY, mesh, samples).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
     few, many = 2_000, 20_000

@@ -13,7 +13,7 @@ import requests
 
 from vae_jax.data import downloads
 from vae_jax.data.errors import DataError
-from vae_jax.data.transactions import COLUMNS, FEATURES, load_transactions, read_csv
+from vae_jax.data.transactions import COLUMNS, FEATURES, load_transactions, read_csv, read_table
 
 ROWS = 6
 FRAUD_ROW = 2
@@ -100,6 +100,7 @@ GOOD = {
     "byte order mark": b"\xef\xbb\xbf" + PLAIN,
     "columns reversed": text_of([line[::-1] for line in table()]),
     "class as 1.0": text_of([[*line[:-1], f"{line[-1]}.0" if i else line[-1]] for i, line in enumerate(table())]),
+    "tabs": text_of(table(), separator="\t"),
     "gzip": gzip.compress(PLAIN),
     "gzip of crlf with a byte order mark": gzip.compress(b"\xef\xbb\xbf" + text_of(table(), end="\r\n")),
     "zip": zipped({"creditcard.csv": PLAIN}),
@@ -131,20 +132,19 @@ BAD_FILES = {
     "header and line end": (PLAIN.partition(b"\n")[0] + b"\n", "no rows"),
     "no header": (text_of(table()[1:]), "no header"),
     "blank line before the header": (with_line(0, [""]), "no header"),
-    "another table": (b"name,age\nAda,36\n", "no header"),
-    "tabs": (text_of(table(), separator="\t"), "no header"),
+    "another table": (b"name,age\nAda,36\n", "missing 'Time', 'V1', 'V2', 'V3', 'V4' …, unexpected 'name', 'age'"),
     "binary": (bytes(range(256)), "not a text file"),
     "picture": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "not a text file"),
     "utf-16": (PLAIN.decode().encode("utf-16"), "not a text file"),
     "zero byte": (PLAIN[:400] + b"\0" + PLAIN[400:], "not a text file"),
-    "one endless line": (b"x" * 200_000, "no header"),
+    "one endless line": (b"x" * 200_000, "missing 'Time'"),
     "missing column": (without("V7"), "missing 'V7'"),
     "missing columns": (without("V7", "Class"), "missing 'V7', 'Class'"),
     "extra column": (text_of([[*line, f"{i}"] for i, line in enumerate(table())]), "unexpected '0'"),
     "index column": (text_of([["" if i == 0 else str(i), *x] for i, x in enumerate(table())]), "unexpected ''"),
     "renamed column": (renamed({"Class": "Label"}), "missing 'Class', unexpected 'Label'"),
     "small letters": (renamed({"Time": "time"}), "missing 'Time', unexpected 'time'"),
-    "repeated column": (renamed({"V2": "V1"}), "repeated 'V1', missing 'V2'"),
+    "repeated column": (renamed({"V2": "V1"}), "repeated 'V1'"),
     "every row too long": (
         text_of([table()[0], *([*line, "9"] for line in table()[1:])]),
         "31 columns, the rows have 32",
@@ -448,3 +448,61 @@ def test_real_transactions(real_transactions):
     assert (np.diff(found.time) >= 0).all()
     assert np.isfinite(found.features).all()
     np.testing.assert_allclose(found.features[0, [0, -1]], [-1.3598071336738, 149.62], rtol=1e-15)
+
+
+OTHER = b"amount;hour;country;stolen\n1.5;3;DE;0\n2.5;4;FR;1\n9;5;DE;0\n"
+
+
+@pytest.fixture
+def other(tmp_path):
+    path = tmp_path / "other.csv"
+    path.write_bytes(OTHER)
+    return path
+
+
+def test_a_table_of_other_columns(other):
+    found = load_transactions(str(other), label="stolen", drop=("country",))
+    assert found.feature_names == ("amount", "hour")
+    np.testing.assert_array_equal(found.features, [[1.5, 3], [2.5, 4], [9, 5]])
+    np.testing.assert_array_equal(found.labels, [0, 1, 0])
+    np.testing.assert_array_equal(found.time, [0, 1, 2])
+    assert not found.synthetic
+
+
+def test_without_a_label_all_rows_are_genuine(tmp_path):
+    path = tmp_path / "plain.csv"
+    path.write_text("a,b\n1,2\n3,4\n")
+    frame, labels = read_table(path)
+    assert list(frame.columns) == ["a", "b"]
+    np.testing.assert_array_equal(labels, [0, 0])
+
+
+def test_labels_may_be_words(tmp_path):
+    path = tmp_path / "words.csv"
+    path.write_text("a,bad\n1,True\n3,False\n")
+    np.testing.assert_array_equal(read_table(path, "bad")[1], [1, 0])
+
+
+def test_the_ulb_set_with_its_own_label_named_is_itself(tmp_path):
+    path = tmp_path / "creditcard.csv"
+    path.write_bytes(PLAIN)
+    assert load_transactions(str(path), label="Class").feature_names == FEATURES
+
+
+@pytest.mark.parametrize(
+    ("label", "drop", "expected"),
+    [
+        (None, (), "row 0 (line 2), column country: 'DE' is not a finite number; turn it into numbers, for example"),
+        ("stolen", (), "leave it out with --drop country"),
+        ("fraud", ("country",), "--label fraud: no such column; there are amount, hour, country, stolen"),
+        ("stolen", ("land",), "--drop land: no such column"),
+        ("hour", ("country",), "row 0 (line 2), column hour: 3 is neither 0 (genuine) nor 1 (fraud)"),
+        ("stolen", ("country", "amount", "hour"), "no column is left"),
+    ],
+)
+def test_what_is_wrong_with_another_table_is_said_by_name(other, label, drop, expected):
+    with pytest.raises(DataError) as refused:
+        load_transactions(str(other), label=label, drop=drop)
+    assert str(refused.value).startswith(f"{other}: ")
+    assert expected in str(refused.value)
+    assert "\n" not in str(refused.value)

@@ -1,8 +1,11 @@
 """Variational autoencoders in JAX and Flax: pure functions to train, score and generate with.
 
-Importing this package needs jax, flax, optax and numpy alone. `vae_jax.checkpoints` (Orbax), `vae_jax.data` (pandas,
-Pillow) and `vae_jax.image_measures` (SciPy, dm-pix) are imported by name when used.
+Importing this package needs jax, flax, optax and numpy alone. `VAEDetector` (scikit-learn, safetensors) is imported
+when it is first named; `vae_jax.checkpoints` (Orbax), `vae_jax.data` (pandas, Pillow) and
+`vae_jax.image_measures` (SciPy, dm-pix) are imported by name.
 """
+
+from typing import TYPE_CHECKING
 
 from vae_jax import generation, thresholds
 from vae_jax.distributions import kl_standard_normal, log_prob, log_prob_per_dimension, reparameterise, sample
@@ -14,6 +17,7 @@ from vae_jax.networks import (
     DenseEncoder,
     Gaussian,
     Observation,
+    bound_sd,
     conv_vae,
     count_parameters,
     decode,
@@ -38,6 +42,9 @@ from vae_jax.training import (
 )
 from vae_jax.version import __version__
 
+if TYPE_CHECKING:
+    from vae_jax.detector import VAEDetector
+
 __all__ = [
     "VAE",
     "ConvDecoder",
@@ -50,8 +57,10 @@ __all__ = [
     "Scores",
     "Terms",
     "TrainState",
+    "VAEDetector",
     "__version__",
     "active_latents",
+    "bound_sd",
     "compile_parallel",
     "conv_vae",
     "count_parameters",
@@ -86,3 +95,12 @@ __all__ = [
     "train_steps",
     "validate",
 ]
+
+
+def __getattr__(name: str):
+    """Imports what needs more than jax, flax, optax and numpy only when it is asked for."""
+    if name == "VAEDetector":
+        from vae_jax.detector import VAEDetector
+
+        return VAEDetector
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -152,8 +152,10 @@ def reconstruction_probability(
     size = max(1, decoded_at_once // (num_samples * x.shape[1]))
 
     def score(block: Array) -> Scores:
-        encoded = (block, encode(vae, params, block))
-        return _by_chunk(lambda part: _score_encoded(vae, params, *part, noise, residual_sd), encoded, size)
+        def score_part(part: tuple[Array, Gaussian]) -> Scores:
+            return _score_encoded(vae, params, part[0], part[1], noise, residual_sd)
+
+        return _by_chunk(score_part, (block, encode(vae, params, block)), size)
 
     return _by_chunk(score, x, size * max(1, ROWS_ENCODED // size))
 

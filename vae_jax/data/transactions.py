@@ -1,4 +1,4 @@
-"""The ULB credit card transactions: a checked reader of their CSV, and the sources it may come from.
+"""The ULB credit card transactions, or another table: a checked reader of CSV, and the sources it may come from.
 
 The set (Dal Pozzolo et al. 2015, https://www.kaggle.com/datasets/mlg-ulb/creditcardfraud) has the columns Time
 (seconds since the first transaction), V1..V28 (principal components), Amount (euros) and Class (1 = fraud).
@@ -10,8 +10,10 @@ import csv
 import gzip
 import io
 import os
+import shlex
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,7 @@ from vae_jax.data.synthetic import simulate_transactions
 
 if TYPE_CHECKING:
     import pandas as pd
+    from jaxtyping import Int
 
 TIME, AMOUNT, LABEL = "Time", "Amount", "Class"
 FEATURES = (*(f"V{i}" for i in range(1, 29)), AMOUNT)
@@ -40,11 +43,24 @@ class Transactions:
 
     Attributes:
       features: shape (N, D), float64, in the file's units.
-      labels: shape (N,), int64, 1 = fraud, 0 = genuine.
-      time: shape (N,), float64, seconds since the first transaction.
+      labels: shape (N,), int64, 1 = fraud, 0 = genuine; 0 for all rows of a table without labels.
+      time: shape (N,), float64, seconds since the first transaction; the row's number in a table of other columns.
       feature_names: the D names.
       source: where the rows come from, in words for a person.
       synthetic: whether they are simulated.
+
+    Examples:
+      >>> import numpy as np
+      >>> from vae_jax.data.transactions import Transactions
+      >>> mine = Transactions(
+      ...     features=np.zeros((4, 2)),
+      ...     labels=np.array([0, 0, 0, 1]),
+      ...     time=np.arange(4.0),
+      ...     feature_names=("amount", "age"),
+      ...     source="made up",
+      ... )
+      >>> len(mine)
+      4
     """
 
     features: np.ndarray
@@ -58,8 +74,13 @@ class Transactions:
         return len(self.labels)
 
 
-def load_transactions(source: str = "auto", keep_time: bool = False, seed: int = 0) -> Transactions:
+def load_transactions(
+    source: str = "auto", keep_time: bool = False, seed: int = 0, label: str | None = None, drop: Sequence[str] = ()
+) -> Transactions:
     """Finds and reads the transactions.
+
+    A file whose columns are not those of the ULB set is read as a table of its own: every column is a feature, but for
+    the label and those to leave out.
 
     Args:
       source: `auto`, `kaggle`, `synthetic`, or the path of a CSV file (plain, gzip or zip). `auto` takes the first of
@@ -67,19 +88,27 @@ def load_transactions(source: str = "auto", keep_time: bool = False, seed: int =
         no network answers within some seconds, the simulated set.
       keep_time: whether Time is one of the features.
       seed: seed of the simulated set.
+      label: in a table of other columns, the one that is 1 for frauds and 0 for genuine rows; None where there is none.
+      drop: in such a table, columns to leave out.
 
     Returns:
       The table.
 
     Raises:
       DataError: if the source is missing or can't be used.
+
+    Examples:
+      >>> from vae_jax.data.transactions import load_transactions
+      >>> transactions = load_transactions("synthetic")
+      >>> transactions.features.shape, transactions.feature_names[-1]
+      ((50000, 29), 'Amount')
     """
     if source == "synthetic":
         return _from_frame(simulate_transactions(seed), "the built-in simulated set", keep_time, synthetic=True)
     if source == "kaggle":
         return _read(_download(), keep_time, "Kaggle: ")
     if source != "auto":
-        return _read(Path(source), keep_time)
+        return _read(Path(source), keep_time, label=label, drop=drop)
     folders = [Path(os.environ["VAE_JAX_DATA"])] if os.environ.get("VAE_JAX_DATA") else []
     for folder in [*folders, Path("data")]:
         path = folder / "creditcard" / FILE_NAME
@@ -90,8 +119,15 @@ def load_transactions(source: str = "auto", keep_time: bool = False, seed: int =
     return load_transactions("synthetic", keep_time, seed)
 
 
-def _read(path: Path, keep_time: bool, prefix: str = "") -> Transactions:
-    return _from_frame(read_csv(path), f"{prefix}{path}", keep_time)
+def _read(
+    path: Path, keep_time: bool, prefix: str = "", label: str | None = None, drop: Sequence[str] = ()
+) -> Transactions:
+    text = _text(path)
+    if label in (None, LABEL) and not drop and _is_ulb(_header(path, text)[0]):
+        return _from_frame(_ulb_frame(path, text), f"{prefix}{path}", keep_time)
+    frame, labels = _table(path, text, label, drop)
+    features = frame.to_numpy("float64")
+    return Transactions(features, labels, np.arange(len(frame), dtype="float64"), tuple(frame.columns), str(path))
 
 
 def _from_frame(frame: pd.DataFrame, source: str, keep_time: bool, synthetic: bool = False) -> Transactions:
@@ -113,7 +149,7 @@ def _download() -> Path:
 def read_csv(path: str | Path) -> pd.DataFrame:
     """Reads and checks a file of transactions.
 
-    Commas or semicolons, quoted or not; gzip and zip are recognised by content.
+    Commas, semicolons or tabs, quoted or not; gzip and zip are recognised by content.
 
     Args:
       path: the file.
@@ -123,26 +159,108 @@ def read_csv(path: str | Path) -> pd.DataFrame:
 
     Raises:
       DataError: for anything else; names the file and, for a bad cell, its row (0 = first row of data) and column.
+
+    Examples:
+      >>> import tempfile
+      >>> from pathlib import Path
+      >>> from vae_jax.data.synthetic import simulate_transactions
+      >>> from vae_jax.data.transactions import read_csv
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = Path(folder, "mine.csv")
+      ...     simulate_transactions(rows=10).to_csv(path, index=False)
+      ...     frame = read_csv(path)
+      >>> frame.shape
+      (10, 31)
     """
+    return _ulb_frame(Path(path), _text(Path(path)))
+
+
+def _ulb_frame(path: Path, text: str) -> pd.DataFrame:
     import pandas as pd
 
-    path = Path(path)
-    text = _text(path)
+    names, separator = _header(path, text)
+    _check_columns(path, names)
+    frame = _parse(path, text, names, separator)
+    frame = pd.DataFrame({name: _numbers(path, frame[name]) for name in COLUMNS})
+    _check_labels(path, pd.Series(frame[LABEL], name=LABEL))
+    return frame
+
+
+def read_table(
+    path: str | Path, label: str | None = None, drop: Sequence[str] = ()
+) -> tuple[pd.DataFrame, Int[np.ndarray, " N"]]:
+    """Reads and checks a table of any numeric columns, in the formats of `read_csv`.
+
+    Args:
+      path: the file.
+      label: the column that is 1 for frauds and 0 for genuine rows; None where there is none.
+      drop: columns to leave out.
+
+    Returns:
+      A frame of the features, all numbers finite, and the labels, int64, all 0 where there are none.
+
+    Raises:
+      DataError: for anything else; names the file and the column, and says what to do about one that is not numeric.
+    """
+    return _table(Path(path), _text(Path(path)), label, drop)
+
+
+def _table(path: Path, text: str, label: str | None, drop: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray]:
+    import pandas as pd
+
+    names, separator = _header(path, text)
+    left_out = [*drop, *([label] if label is not None else [])]
+    for option, wanted in (("--label", left_out[len(drop) :]), ("--drop", drop)):
+        if unknown := [name for name in wanted if name not in names]:
+            raise DataError(f"{path}: {option} {unknown[0]}: no such column; there are {', '.join(names[:40])}")
+    features = [name for name in names if name not in left_out]
+    if not features:
+        raise DataError(f"{path}: no column is left to be a feature")
+    frame = _parse(path, text, names, separator)
+    advice = "; turn it into numbers, for example a column of 0 and 1 for each value, or leave it out with --drop"
+    numbers = pd.DataFrame({name: _numbers(path, frame[name], f"{advice} {shlex.quote(name)}") for name in features})
+    if label is None:
+        return numbers, np.zeros(len(frame), np.int64)
+    as_numbers = frame[label].replace({"True": 1, "true": 1, "False": 0, "false": 0, True: 1, False: 0})
+    labels = pd.Series(_numbers(path, as_numbers), name=label)
+    _check_labels(path, labels)
+    return numbers, labels.to_numpy("int64")
+
+
+def _check_labels(path: Path, column: pd.Series) -> None:
+    labels = column.to_numpy()
+    bad = (labels != 0) & (labels != 1)
+    if bad.any():
+        row = int(bad.argmax())
+        raise DataError(f"{path}: {_where(row, column.name)}: {labels[row]:g} is neither 0 (genuine) nor 1 (fraud)")
+
+
+def _header(path: Path, text: str) -> tuple[list[str], str]:
+    """The columns' names, and what separates them: the most frequent of comma, semicolon and tab."""
     header = text.partition("\n")[0]
-    separator = ";" if header.count(";") > header.count(",") else ","
+    separator = max(",;\t", key=header.count)
     try:
         names = [name.strip() for name in next(csv.reader([header], delimiter=separator), [])]
     except csv.Error:
         names = []
-    _check_columns(path, names)
-    frame = _parse(path, text, names, separator)
-    frame = pd.DataFrame({name: _numbers(path, frame[name]) for name in COLUMNS})
-    labels = frame[LABEL].to_numpy()
-    bad_class = (labels != 0) & (labels != 1)
-    if bad_class.any():
-        row = int(bad_class.argmax())
-        raise DataError(f"{path}: {_where(row, LABEL)}: {labels[row]:g} is neither 0 (genuine) nor 1 (fraud)")
-    return frame
+    if not any(names) or all(map(_is_number, names)):
+        raise DataError(f"{path}: no header with the names of the columns in the first line")
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"{path}: column repeated {', '.join(map(repr, repeated[:5]))}")
+    return names, separator
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_ulb(names: list[str]) -> bool:
+    """Whether a file is meant to be the ULB set, perhaps with columns missing, rather than another table."""
+    return len(set(names) & set(COLUMNS)) > len(COLUMNS) / 2
 
 
 def _text(path: Path) -> str:
@@ -183,16 +301,11 @@ def _only_csv(path: Path, content: bytes) -> bytes:
 
 
 def _check_columns(path: Path, names: list[str]) -> None:
-    repeated = sorted({name for name in names if names.count(name) > 1})
     missing = [name for name in COLUMNS if name not in names]
     extra = [name for name in names if name not in COLUMNS]
-    if len(missing) == len(COLUMNS):
-        raise DataError(
-            f"{path}: no header with the columns {COLUMNS[0]}, V1..V28, {AMOUNT}, {LABEL} in the first line"
-        )
     problems = [
         f"{word} {', '.join(repr(name) for name in found[:5])}{' …' if len(found) > 5 else ''}"
-        for word, found in (("repeated", repeated), ("missing", missing), ("unexpected", extra))
+        for word, found in (("missing", missing), ("unexpected", extra))
         if found
     ]
     if problems:
@@ -224,8 +337,8 @@ def _parse(path: Path, text: str, names: list[str], separator: str) -> pd.DataFr
     return frame.set_axis(names, axis="columns")
 
 
-def _numbers(path: Path, column: Any) -> np.ndarray:
-    """Returns a column as float64 within bounds, or names its first bad cell."""
+def _numbers(path: Path, column: Any, advice: str = "") -> np.ndarray:
+    """Returns a column as float64 within bounds, or names its first bad cell, with advice for one that is no number."""
     import pandas as pd
 
     numbers = np.asarray(pd.to_numeric(column, errors="coerce"), np.float64)
@@ -235,7 +348,8 @@ def _numbers(path: Path, column: Any) -> np.ndarray:
         cell: Any = column.iloc[row]
         blank = pd.isna(cell) or not str(cell).strip()
         hint = "blank (is the file truncated?)" if blank and row == len(column) - 1 else "blank"
-        wrong = f"is beyond ±{LARGEST_CELL:g}" if np.isfinite(numbers[row]) else "is not a finite number"
+        beyond = np.isfinite(numbers[row])
+        wrong = f"is beyond ±{LARGEST_CELL:g}" if beyond else f"is not a finite number{advice}"
         what = hint if blank else f"{str(cell)[:40]!r} {wrong}"
         raise DataError(f"{path}: {_where(row, column.name)}: {what}")
     return numbers

@@ -1,0 +1,229 @@
+"""A fitted detector in a folder: arrays in safetensors, the rest in JSON, a model card, and checksums of all.
+
+    manifest.json      format, version of the library that wrote it, SHA-256 of the other files
+    detector.json      options, names of the features, boundary, what was measured
+    arrays.safetensors parameters, optimiser state, standardisation
+    README.md          the model card
+
+Nothing is pickled: reading a folder runs no code of its author.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from vae_jax import recipes
+from vae_jax.data.scaling import Scaler
+from vae_jax.version import __version__
+
+if TYPE_CHECKING:
+    from vae_jax.detector import VAEDetector
+
+FORMAT = 1
+MANIFEST, DETECTOR, ARRAYS, CARD = "manifest.json", "detector.json", "arrays.safetensors", "README.md"
+# Attributes of a fitted detector that JSON holds as they are.
+MEASURED = ("offset_", "n_epochs_", "active_latents_", "false_alarm_share_", "kl_warmup_steps_", "n_features_in_")
+
+
+class ModelError(ValueError):
+    """A folder that can't be read as a model, or does not fit the table; the message is one line."""
+
+
+def save(detector: VAEDetector, folder: Path, measures: Mapping[str, Any]) -> None:
+    """Writes a fitted detector, whole or not at all.
+
+    Args:
+      detector: what to save.
+      folder: where; a model that is there already is replaced.
+      measures: names and values for the model card: what it was trained on and how well it did.
+
+    Raises:
+      ModelError: if the folder holds anything else than a model, or can't be written.
+    """
+    if folder.exists() and not (folder / MANIFEST).exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ModelError(f"{folder}: holds something that is not a model; name another folder")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # In a folder within it, because a temporary one can't be read by others.
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+            made = Path(temporary, folder.name)
+            made.mkdir()
+            _write_files(detector, made, measures)
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.replace(made, folder)
+    except OSError as error:
+        raise ModelError(f"can't write in {folder}: {error.strerror or error}") from error
+
+
+def load(kind: type[VAEDetector], folder: Path, feature_names: Sequence[str] | None = None) -> VAEDetector:
+    """Reads a detector.
+
+    Args:
+      kind: the class to make.
+      folder: where `save` wrote it.
+      feature_names: those of the table that is to be scored; None accepts any.
+
+    Returns:
+      The fitted detector, which gives the same scores and can go on training.
+
+    Raises:
+      ModelError: if a file is missing or was altered, if a newer version wrote the folder, or if the model is for other
+        features.
+    """
+    _check_files(folder)
+    record = json.loads((folder / DETECTOR).read_text(encoding="utf-8"))
+    names = tuple(record["scaler"]["feature_names"])
+    if feature_names is not None and tuple(feature_names) != names:
+        raise ModelError(f"{folder}: {_difference(names, tuple(feature_names))}")
+    options = record["options"]
+    detector = kind(**{**options, "hidden_dims": tuple(options["hidden_dims"])})
+    for name in MEASURED:
+        setattr(detector, name, record["measured"][name])
+    if record["named_features"]:
+        detector.feature_names_in_ = np.array(names, dtype=object)
+    detector.scaler_ = Scaler.from_json(record["scaler"])
+    detector.state_, detector.residual_sd_ = _read_arrays(detector, folder / ARRAYS)
+    return detector
+
+
+def _write_files(detector: VAEDetector, folder: Path, measures: Mapping[str, Any]) -> None:
+    from safetensors.numpy import save_file
+
+    record = {
+        "options": _options(detector),
+        "measured": {name: getattr(detector, name) for name in MEASURED},
+        "named_features": hasattr(detector, "feature_names_in_"),
+        "scaler": detector.scaler_.to_json(),
+    }
+    (folder / DETECTOR).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    (folder / CARD).write_text(model_card(detector, measures), encoding="utf-8")
+    arrays = _named(detector.state_)
+    if detector.residual_sd_ is not None:
+        arrays["residual_sd"] = detector.residual_sd_
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / ARRAYS)
+    checksums = {name: _checksum(folder / name) for name in (DETECTOR, ARRAYS, CARD)}
+    manifest = {"format": FORMAT, "vae_jax": __version__, "sha256": checksums}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _options(detector: VAEDetector) -> dict[str, Any]:
+    """All options but the callback, which is code."""
+    return {name: value for name, value in detector.get_params().items() if name != "callback"}
+
+
+def _named(state: dict) -> dict[str, np.ndarray]:
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def _read_arrays(detector: VAEDetector, path: Path) -> tuple[dict, np.ndarray | None]:
+    """Puts arrays into the tree that a new detector of the same options has."""
+    from safetensors.numpy import load_file
+
+    arrays = load_file(path)
+    residual_sd = arrays.pop("residual_sd", None)
+    rows = np.zeros((1, detector.n_features_in_), np.float32)
+    state = jax.eval_shape(lambda: recipes.initial_state(detector, rows))
+    like = {"step": state.step, "params": state.params, "opt_state": state.opt_state}
+    return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in _named(like)]), residual_sd
+
+
+def _check_files(folder: Path) -> None:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        written, checksums = manifest["format"], manifest["sha256"]
+    except FileNotFoundError:
+        raise ModelError(f"{folder}: no model there ({MANIFEST} is missing)") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder / MANIFEST}: damaged ({error})") from None
+    if written > FORMAT:
+        newer = manifest.get("vae_jax", "a newer version")
+        raise ModelError(f"{folder}: written by vae_jax {newer} in format {written}; this one reads up to {FORMAT}")
+    for name in (DETECTOR, ARRAYS, CARD):
+        if not (folder / name).is_file():
+            raise ModelError(f"{folder / name}: missing")
+        if _checksum(folder / name) != checksums.get(name):
+            raise ModelError(f"{folder / name}: altered since it was written (its checksum differs)")
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _difference(ours: tuple[str, ...], theirs: tuple[str, ...]) -> str:
+    missing = [name for name in ours if name not in theirs]
+    extra = [name for name in theirs if name not in ours]
+    if not missing and not extra:
+        return "the features are in another order than in training"
+    words = [f"{what} {', '.join(names[:5])}" for what, names in (("missing", missing), ("unknown", extra)) if names]
+    return f"made for other features: {'; '.join(words)}"
+
+
+def model_card(detector: VAEDetector, measures: Mapping[str, Any]) -> str:
+    """Describes a fitted detector for whoever is about to use it, from what was measured.
+
+    Args:
+      detector: fitted.
+      measures: names and values to add.
+
+    Returns:
+      Markdown.
+    """
+    names = detector.scaler_.feature_names
+    lines = [
+        "# Anomaly detector: variational autoencoder, reconstruction probability",
+        "",
+        f"{detector.num_models} model{'s' * (detector.num_models > 1)} of the `{detector.recipe}` recipe "
+        f"({'-'.join(map(str, detector.hidden_dims))}, {detector.latent_dim} latents) on {len(names)} features, "
+        f"trained for {detector.n_epochs_:,} epochs by vae_jax {__version__}.",
+        "",
+        "## Use",
+        "",
+        "    from vae_jax import VAEDetector",
+        "    detector = VAEDetector.load(FOLDER)",
+        "    detector.predict(table)   # -1 = anomaly; score_samples, explain",
+        "",
+        "    bash run.sh score --model FOLDER --input FILE --output FILE",
+        "",
+        "## Boundary and measures",
+        "",
+        f"- boundary: {detector.offset_:.6g} nats by the rule `{detector.boundary}`; lower scores are anomalies",
+        f"- held-out normal rows below it: {detector.false_alarm_share_:.2%}",
+        f"- active latents: {detector.active_latents_} of {detector.latent_dim}"
+        + ("; POSTERIOR COLLAPSE: a model ignores its input" if detector.active_latents_ == 0 else ""),
+        *(f"- {name}: {value}" for name, value in measures.items()),
+        "",
+        "## Limits of use",
+        "",
+        "- It knows the rows it was trained on. Where customers, seasons or the meaning of a column change, its false "
+        "alarms change too: count them, and train anew.",
+        f"- Features are cut at ± {detector.scaler_.limit:g} standard deviations of the training rows.",
+        "- An anomaly is a row unlike the training rows. That is neither proof of fraud nor its absence.",
+        "- Scores of different models can't be compared; decisions can.",
+        "",
+        "## Features",
+        "",
+        "| name | mean in training | standard deviation |",
+        "| --- | --- | --- |",
+        *(
+            f"| {name} | {mean:.6g} | {sd:.6g} |"
+            for name, mean, sd in zip(names, detector.scaler_.mean, detector.scaler_.sd, strict=True)
+        ),
+        "",
+        "## Options",
+        "",
+        *(f"- {name}: {value}" for name, value in _options(detector).items()),
+        "",
+    ]
+    return "\n".join(lines)
