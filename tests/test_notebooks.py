@@ -43,7 +43,7 @@ def test_is_kept_with_the_outputs_of_one_run(path: Path) -> None:
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [output for cell in cells for output in cell.outputs]
     assert {output.output_type for output in outputs} == {"stream", "display_data"}  # no error, and no forgotten value
-    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert any({"image/png", "image/jpeg"} & output.get("data", {}).keys() for output in outputs)
     assert all(output.name == "stdout" for output in outputs if output.output_type == "stream")
     assert not any("execution" in cell.metadata for cell in cells)  # the times at which cells ran
 
