@@ -58,7 +58,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
       >>> from vae_jax import VAEDetector
       >>> rng = np.random.default_rng(0)
       >>> x = rng.normal(size=(500, 1)) + 0.1 * rng.normal(size=(500, 3))  # three features that go together
-      >>> detector = VAEDetector(hidden_dims=(8,), latent_dim=1, epochs=60, kl_warmup=0.2).fit(x)
+      >>> detector = VAEDetector(hidden_dims=(8,), latent_dim=1, epochs=60, learning_rate=0.01).fit(x)
       >>> detector.predict([[1.0, 1.0, 1.0], [1.0, -1.0, 1.0]])
       array([ 1, -1])
     """
@@ -102,7 +102,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
           num_samples: latent samples for the score of a row.
           boundary: rule that sets `offset_` from the scores of held-out rows: quantile, tukey, mad, mean-sigma or gpd.
           false_alarm_rate: share of normal rows that may be called anomalies, for the rules quantile and gpd.
-          validation_share: share of the rows that `fit` holds out: for the boundary, and to choose the best epoch.
+          validation_share: share of the rows that `fit` holds out: for the boundary, and to choose the best epoch. Where
+            they are fewer than some hundreds, the choice flatters them, and more false alarms come than were asked for.
           patience: stop when the loss on held-out rows has not fallen for so many epochs after the KL warm-up; None
             trains all epochs.
           seed: of everything random.
