@@ -102,7 +102,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
           num_samples: latent samples for the score of a row.
           boundary: rule that sets `offset_` from the scores of held-out rows: quantile, tukey, mad, mean-sigma or gpd.
           false_alarm_rate: share of normal rows that may be called anomalies, for the rules quantile and gpd.
-          validation_share: share of the rows that `fit` holds out: for the boundary, and to choose the best epoch. Where
+          validation_share: share of the rows that `fit` holds out: for the boundary, and to choose the best epoch. If
             they are fewer than some hundreds, the choice flatters them, and more false alarms come than were asked for.
           patience: stop when the loss on held-out rows has not fallen for so many epochs after the KL warm-up; None
             trains all epochs.
