@@ -18,6 +18,7 @@ usage: bash run.sh COMMAND [options]
   bench         measure speed beside PyTorch's and Keras's, and the machine's    (bench --help lists its options)
   test          run the tests; further words go to pytest
   check         lint, check formatting and types
+  docs          build the documentation's site, site/index.html                  (docs serve shows it as you write)
   help          this text
 
 The first call makes an environment in .venv and installs what is needed; later calls start at once. The peers of bench
@@ -46,7 +47,7 @@ jax_extra() {
 # Prints which of the packages that everything needs an existing interpreter lacks.
 find_missing='
 from importlib.util import find_spec
-needed = """jax flax optax orbax numpy pandas pyarrow sklearn matplotlib PIL grain dm_pix
+needed = """jax flax optax orbax safetensors numpy pandas pyarrow sklearn matplotlib PIL grain dm_pix
             tyro rich jinja2 tensorboardX""".split()
 print(", ".join(name for name in needed if not find_spec(name)))
 '
@@ -111,7 +112,7 @@ install() {
 command="${1:-help}"
 shift || true
 case "$command" in
-  celeba | faces | fraud | score | sweep | celeba-sweep | bench | test | check) ;;
+  celeba | faces | fraud | score | sweep | celeba-sweep | bench | test | check | docs) ;;
   help | -h | --help)
     usage
     exit
@@ -130,6 +131,7 @@ else
   python="$venv/bin/python"
   install "$venv" "$root/requirements.txt"
   [ "$command" != check ] || install "$venv" "$root/requirements-dev.txt"
+  [ "$command" != docs ] || install "$venv" "$root/requirements-docs.txt"
 fi
 
 if [ "$command" = bench ] && [ -z "${VAE_JAX_BENCH_PYTHON:-}" ]; then
@@ -150,6 +152,11 @@ case "$command" in
     "$python" -m ruff check .
     "$python" -m ruff format --check .
     "$python" -m pyright --pythonpath "$(command -v "$python")"
+    ;;
+  docs)
+    cd "$root"
+    # mkdocs.yml makes it strict. The variable keeps the theme's news of its successor out of the build's words.
+    NO_MKDOCS_2_WARNING=1 exec "$python" -m mkdocs "${@:-build}"
     ;;
   *) exec "$python" -m "experiments.${command//-/_}" "$@" ;;
 esac

@@ -105,7 +105,7 @@ def draw(studies: dict[str, list[dict]], output: str | None) -> Path:
 
     figure = Figure(figsize=(12, 7), layout="constrained")
     axes = figure.subplots(2, 2)
-    draw_rates(axes[0, 0], studies["fraud_rows"], "rows", "rows_per_second", "transactions: training")
+    draw_rates(axes[0, 0], studies["fraud_rows"], "rows", "rows_per_second", "transactions: training", "linear")
     draw_rates(axes[0, 1], studies["fraud_batch"], "batch", "steps_per_second", "transactions: training")
     draw_rates(axes[1, 0], studies["celeba_batch"], "batch", "steps_per_second", "faces: training")
     draw_memory(axes[1, 1], studies)
@@ -114,14 +114,17 @@ def draw(studies: dict[str, list[dict]], output: str | None) -> Path:
     return path
 
 
-def draw_rates(axes, records: list[dict], x: str, y: str, title: str) -> None:
-    """Medians with their spread; a falling diagonal would be a cost that grows with the size."""
+def draw_rates(axes, records: list[dict], x: str, y: str, title: str, scale: str = "log") -> None:
+    """Medians with their spread; on the logarithmic scale a falling diagonal is a cost that grows with the size."""
     sizes, medians = [record[x] for record in records], [record[y] for record in records]
     errors = [[r[y] - r["lowest"] for r in records], [r["highest"] - r[y] for r in records]]
     axes.errorbar(sizes, medians, errors, marker="o", capsize=3)
-    axes.set(xscale="log", yscale="log", xlabel=x, ylabel=y.replace("_per_second", "/s"), title=title)
+    axes.set(xscale="log", yscale=scale, xlabel=x, ylabel=y.replace("_per_second", "/s"), title=title)
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
-    axes.minorticks_off()
+    axes.xaxis.minorticks_off()
+    if scale == "linear":
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.grid(alpha=0.3)
 
 

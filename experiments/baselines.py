@@ -49,6 +49,12 @@ BASELINES: dict[str, Callable[[np.ndarray, int], Scorer]] = {
     "isolation_forest": isolation_forest,
     "gaussian_mixture": gaussian_mixture,
 }
+TITLES = {
+    "mahalanobis": "Mahalanobis distance",
+    "pca": "PCA reconstruction",
+    "isolation_forest": "Isolation Forest",
+    "gaussian_mixture": "Gaussian mixture",
+}
 
 
 def score_baselines(train: np.ndarray, rows: np.ndarray, seed: int) -> dict[str, np.ndarray]:

@@ -20,6 +20,7 @@ from rich.panel import Panel
 from experiments import loggers, processes, runs
 from experiments.command_line import Interrupted, UsageError, parse
 from experiments.startup import use_cores
+from vae_jax.version import __version__
 
 INPUTS = "checkpoints/inputs.json"
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "pandas", "scikit-learn")
@@ -180,7 +181,7 @@ def describe_machine() -> dict:
         "platform": platform.platform(),
         "python": platform.python_version(),
         "devices": [device.device_kind for device in devices],
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {"vae_jax": __version__, **{name: version(name) for name in PACKAGES}},
     }
 
 

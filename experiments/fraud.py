@@ -214,7 +214,7 @@ def conclude(
     scorers |= {name: scored for name, (_, scored) in found_baselines.items()}
     with runs.disk_errors(opened.folder):
         pictures = figures.draw_fraud(opened.folder / "figures", results, scorers, metrics)
-    opened.write_text("report.html", report.render_fraud(metrics, pictures))
+    opened.write_text("report.html", report.render_fraud(metrics, pictures, scorers))
     for notice in metrics["notices"][len(notices(inputs)) :]:
         output.print(Panel(notice, title="WARNING", style="bold red"))
     output.print(result_table(metrics))

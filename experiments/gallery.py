@@ -84,7 +84,7 @@ def traversals(model: FaceModel, pixels: np.ndarray, count: int = 8) -> Sheet:
         for latent in model.active[:count]
     ]
     return Sheet(
-        np.stack(rows), [f"latent {latent + 1}" for latent in model.active[:count]], [f"{v:+.2g}" for v in values]
+        np.stack(rows), [f"latent {latent + 1}" for latent in model.active[:count]], [_signed(v, ".2g") for v in values]
     )
 
 
@@ -97,5 +97,9 @@ def edits(model: FaceModel, pixels: np.ndarray, attribute: str, strengths: Seque
     return Sheet(
         np.concatenate([as_pictures(pixels)[:, None], rows], 1),
         [attribute.replace("_", " ")] * len(pixels),
-        ["picture", *(f"{strength:+.1f}" for strength in strengths)],
+        ["picture", *(_signed(strength, ".1f") for strength in strengths)],
     )
+
+
+def _signed(number: float, form: str) -> str:
+    return f"{number:+{form}}".replace("-", "\N{MINUS SIGN}")

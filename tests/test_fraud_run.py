@@ -56,7 +56,7 @@ def test_a_run_leaves_every_file_behind(finished: Path) -> None:
     expected |= {
         f"figures/{kind}_{recipe}.png" for kind in ("histogram", "latent") for recipe in ("report", "gaussian")
     }
-    expected |= {"figures/curves.png", "figures/training.png"}
+    expected |= {"figures/curves.png", "figures/training.png", "figures/curves.svg"}
     assert expected <= names
     for recipe in ("report", "gaussian"):
         assert any(name.startswith(f"tensorboard/{recipe}/events.out.tfevents") for name in names)
@@ -116,7 +116,7 @@ def test_the_report_page_needs_nothing_else(finished: Path) -> None:
     page = (finished / "report.html").read_text()
     metrics = json.loads((finished / "metrics.json").read_text())
     assert f"{metrics['recipes']['gaussian']['average_precision']:.3f}" in page
-    assert page.count('<img src="data:image/png;base64,') == 6
+    assert page.count("<svg ") == 12  # one for each panel
     assert page.count("<figcaption>") == 6
     assert "http://" not in page
     assert "https://" not in page

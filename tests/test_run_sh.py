@@ -65,6 +65,7 @@ def test_help(project, arguments):
         "bench",
         "test",
         "check",
+        "docs",
         "VAE_JAX_PYTHON",
         "VAE_JAX_BENCH_PYTHON",
         "VAE_JAX_DATA",

@@ -14,7 +14,6 @@ from jax.sharding import PartitionSpec
 from experiments import fraud_recipes
 from experiments.fraud_config import FraudConfig
 from vae_jax import recipes
-from vae_jax.detector import VAEDetector
 from vae_jax.parallel import AXIS, data_mesh, replicated, sharded
 
 ROOT = Path(__file__).parent.parent
@@ -85,14 +84,16 @@ def test_programs_that_were_cut_off_are_compiled_again_in_silence(tmp_path: Path
     assert started(tmp_path, 1, compiling) == first
 
 
-def layout(num_models: int) -> tuple[int, PartitionSpec]:
-    mesh, models = recipes.model_layout(VAEDetector(num_models=num_models))
+def layout(num_models: int, batch_size: int = 128) -> tuple[int, PartitionSpec]:
+    mesh, models = recipes.model_layout(num_models, batch_size)
     return mesh.shape[AXIS], models
 
 
 def test_models_are_divided_where_their_number_allows_else_batches() -> None:
     assert layout(8) == (4, sharded)
     assert layout(1) == (4, replicated)
+    assert layout(1, batch_size=6) == (3, replicated)
+    assert layout(1, batch_size=7) == (1, replicated)
 
 
 def test_models_divided_among_devices_are_those_of_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +107,7 @@ def test_models_divided_among_devices_are_those_of_one_device(monkeypatch: pytes
     divided, info = epoch()
     assert {shard.data.shape[0] for shard in divided.step.addressable_shards} == {1}
     one_device = data_mesh(jax.devices()[:1])
-    monkeypatch.setattr(recipes, "model_layout", lambda settings: (one_device, sharded))
+    monkeypatch.setattr(recipes, "model_layout", lambda num_models, batch_size: (one_device, sharded))
     expected, expected_info = epoch()
     # The same program for one model and for four: sums in another order.
     assert_close(divided.params, expected.params, atol=1e-5)

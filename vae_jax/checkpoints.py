@@ -22,7 +22,18 @@ KEEP_LATEST = 2
 
 
 class CheckpointError(Exception):
-    """A checkpoint that can't be read, can't be written, or does not fit the model; the message is one line."""
+    """A checkpoint that can't be read, can't be written, or does not fit the model; the message is one line.
+
+    Examples:
+      >>> import tempfile
+      >>> from vae_jax.checkpoints import CheckpointError, Checkpoints
+      >>> with tempfile.NamedTemporaryFile() as file:
+      ...     try:
+      ...         Checkpoints(file.name)
+      ...     except CheckpointError as error:
+      ...         print(str(error).startswith(f"can't open the checkpoints in {file.name}"))
+      True
+    """
 
 
 class Checkpoints:
@@ -30,6 +41,21 @@ class Checkpoints:
 
     Saving is asynchronous: the folder of a step appears under its name only when it is whole. Use as a context
     manager, or call `close`, so that the last save is waited for.
+
+    Examples:
+      >>> import tempfile
+      >>> import jax
+      >>> import optax
+      >>> import vae_jax
+      >>> from vae_jax.checkpoints import Checkpoints
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,))
+      >>> state = vae_jax.create_train_state(jax.random.key(0), vae, vae_jax.Objective(), optax.adam(1e-3), (3,))
+      >>> with tempfile.TemporaryDirectory() as folder, Checkpoints(folder) as checkpoints:
+      ...     checkpoints.save(step=0, state=state, validation_loss=1.5)
+      ...     checkpoints.wait()
+      ...     restored = checkpoints.restore(like=state, step=checkpoints.latest)
+      >>> bool(restored.key == state.key)
+      True
     """
 
     def __init__(self, folder: str | Path, keep_latest: int = KEEP_LATEST):

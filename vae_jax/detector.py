@@ -53,8 +53,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
       An & Cho 2015, "Variational Autoencoder based Anomaly Detection using Reconstruction Probability", algorithm 4.
       Kingma & Welling 2013, https://arxiv.org/abs/1312.6114.
 
-    Example:
+    Examples:
       >>> import numpy as np
+      >>> from vae_jax import VAEDetector
       >>> rng = np.random.default_rng(0)
       >>> x = rng.normal(size=(500, 1)) + 0.1 * rng.normal(size=(500, 3))  # three features that go together
       >>> detector = VAEDetector(hidden_dims=(8,), latent_dim=1, epochs=60, kl_warmup=0.2).fit(x)

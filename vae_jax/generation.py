@@ -34,6 +34,15 @@ def sample_prior(
 
     Returns:
       The means of p(x|z).
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import vae_jax
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,), latent_dim=2)
+      >>> params = vae.init(jax.random.key(0), jnp.zeros((1, 3)), jnp.zeros((1, 2)))
+      >>> vae_jax.generation.sample_prior(vae, params, jax.random.key(1), num_samples=5).shape
+      (5, 3)
     """
     z = temperature * jax.random.normal(key, (num_samples, vae.latent_dim))
     return decode(vae, params, z).mean
@@ -52,6 +61,15 @@ def reconstruct(
 
     Returns:
       The means of p(x|z).
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import vae_jax
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,), latent_dim=2)
+      >>> params = vae.init(jax.random.key(0), jnp.zeros((1, 3)), jnp.zeros((1, 2)))
+      >>> vae_jax.generation.reconstruct(vae, params, jnp.ones((5, 3))).shape
+      (5, 3)
     """
     posterior = encode(vae, params, as_float(x))
     z = posterior.mean
@@ -77,6 +95,17 @@ def interpolate(
 
     References:
       White 2016, "Sampling Generative Networks", https://arxiv.org/abs/1609.04468, section 2.1.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from vae_jax import generation
+      >>> start, end = jnp.array([0.0, 2.0]), jnp.array([2.0, 0.0])
+      >>> print(generation.interpolate(start, end, num_steps=3))
+      [[0. 2.]
+       [1. 1.]
+       [2. 0.]]
+      >>> print(generation.interpolate(start, end, num_steps=3, spherical=True)[1].round(2))
+      [1.41 1.41]
     """
     t = jnp.linspace(0.0, 1.0, num_steps)[:, None]
     linear = (1 - t) * start[None] + t * end[None]
@@ -103,6 +132,14 @@ def traverse(z: Float[Array, " L"], latent: int, values: Float[Array, " V"]) -> 
 
     Returns:
       The latents, one for each value.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from vae_jax import generation
+      >>> print(generation.traverse(jnp.array([1.0, 2.0]), latent=0, values=jnp.array([-3.0, 0.0, 3.0])))
+      [[-3.  2.]
+       [ 0.  2.]
+       [ 3.  2.]]
     """
     return jnp.tile(z, (len(values), 1)).at[:, latent].set(values)
 
@@ -116,6 +153,13 @@ def most_active(posterior_mean: Float[np.ndarray, "N L"], count: int) -> Int[np.
 
     Returns:
       At most `count` numbers.
+
+    Examples:
+      >>> import numpy as np
+      >>> from vae_jax import generation
+      >>> posterior_mean = np.array([[0.0, -2.0, 1.0], [0.1, 2.0, -1.0]])
+      >>> print(generation.most_active(posterior_mean, count=2))
+      [1 2]
     """
     return np.argsort(-posterior_mean.var(0))[:count]
 
@@ -135,6 +179,14 @@ def attribute_vectors(
 
     References:
       Larsen et al. 2016, https://arxiv.org/abs/1512.09300, section 4.2.
+
+    Examples:
+      >>> import numpy as np
+      >>> from vae_jax import generation
+      >>> posterior_mean = np.array([[0.0, 1.0], [0.0, 3.0], [4.0, 2.0]])
+      >>> smiles = np.array([[-1], [-1], [1]])
+      >>> print(generation.attribute_vectors(posterior_mean, smiles))
+      [[4. 0.]]
     """
     vectors = np.zeros((labels.shape[1], posterior_mean.shape[1]), posterior_mean.dtype)
     for vector, label in zip(vectors, labels.T, strict=True):
@@ -150,6 +202,17 @@ class LatentMixture(NamedTuple):
       weights: of the K components, shape (K,), adding up to 1.
       means: shape (K, L).
       cholesky: lower triangular roots of the covariances, shape (K, L, L).
+
+    Examples:
+      >>> import numpy as np
+      >>> from vae_jax import generation
+      >>> mixture = generation.LatentMixture(
+      ...     weights=np.array([0.5, 0.5]),
+      ...     means=np.array([[-3.0, 0.0], [3.0, 0.0]]),
+      ...     cholesky=np.stack([np.eye(2)] * 2),
+      ... )
+      >>> mixture.means.shape
+      (2, 2)
     """
 
     weights: Float[np.ndarray, " K"]
@@ -170,6 +233,15 @@ def fit_mixture(latents: Float[np.ndarray, "N L"], num_components: int = 10, see
 
     References:
       Ghosh et al. 2020, https://arxiv.org/abs/1903.12436, section 4.
+
+    Examples:
+      >>> import numpy as np
+      >>> from vae_jax import generation
+      >>> rng = np.random.default_rng(0)
+      >>> latents = np.concatenate([rng.normal(-3, 0.1, (100, 2)), rng.normal(3, 0.1, (100, 2))])
+      >>> mixture = generation.fit_mixture(latents, num_components=2)
+      >>> print(np.sort(mixture.means[:, 0]).round(1))
+      [-3.  3.]
     """
     from sklearn.mixture import GaussianMixture
 
@@ -191,6 +263,19 @@ def sample_mixture(mixture: LatentMixture, key: PRNGKeyArray, num_samples: int) 
 
     Returns:
       The latents, float32.
+
+    Examples:
+      >>> import jax
+      >>> import numpy as np
+      >>> from vae_jax import generation
+      >>> mixture = generation.LatentMixture(
+      ...     weights=np.ones(1), means=np.array([[5.0, -5.0]]), cholesky=0.01 * np.eye(2)[None]
+      ... )
+      >>> z = generation.sample_mixture(mixture, jax.random.key(0), num_samples=100)
+      >>> z.shape
+      (100, 2)
+      >>> print(z.mean(0).round(1))
+      [ 5. -5.]
     """
     component_key, noise_key = jax.random.split(key)
     component = jax.random.categorical(component_key, jnp.log(mixture.weights), shape=(num_samples,))

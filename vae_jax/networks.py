@@ -40,6 +40,13 @@ class Gaussian(NamedTuple):
     Attributes:
       mean: its mean, float.
       log_var: natural logarithm of its variance, same shape.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> import vae_jax
+      >>> posterior = vae_jax.Gaussian(mean=jnp.zeros((4, 2)), log_var=jnp.zeros((4, 2)))
+      >>> print(vae_jax.kl_standard_normal(*posterior))
+      [0. 0. 0. 0.]
     """
 
     mean: Float[Array, "*batch L"]
@@ -52,6 +59,13 @@ class Observation(NamedTuple):
     Attributes:
       mean: its mean, float.
       log_var: natural logarithm of its variance, same shape; None where the decoder gives a mean alone.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> import vae_jax
+      >>> observation = vae_jax.Observation(mean=jnp.zeros((4, 3)), log_var=None)
+      >>> print(vae_jax.mse(jnp.ones((4, 3)), observation))
+      [1. 1. 1. 1.]
     """
 
     mean: Float[Array, "*batch *event"]
@@ -91,6 +105,19 @@ class DenseEncoder(nn.Module):
       mean_bound: largest absolute value of a posterior mean; None for no bound. The decoder has seen hardly any latent
         beyond 4 in training (the prior has 6e-5 of its mass there), so that what it returns for an outlier far outside
         is an accident of extrapolation.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import vae_jax
+      >>> encoder = vae_jax.DenseEncoder(hidden_dims=(8,), latent_dim=2, mean_bound=4.0)
+      >>> x = 1e3 * jnp.ones((5, 3))
+      >>> params = encoder.init(jax.random.key(0), x)
+      >>> posterior = encoder.apply(params, x)
+      >>> posterior.mean.shape
+      (5, 2)
+      >>> bool(abs(posterior.mean).max() < 4.1)
+      True
     """
 
     hidden_dims: Sequence[int]
@@ -119,6 +146,17 @@ class DenseDecoder(nn.Module):
       feature_dim: number of features D.
       learned_variance: True gives a mean and a log variance for each feature; False a mean alone.
       bounded: whether each feature's standard deviation has an upper bound of its own, see `bound_sd`.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import vae_jax
+      >>> decoder = vae_jax.DenseDecoder(hidden_dims=(8,), feature_dim=3, learned_variance=True)
+      >>> z = jnp.zeros((5, 2))
+      >>> params = decoder.init(jax.random.key(0), z)
+      >>> observation = decoder.apply(params, z)
+      >>> observation.mean.shape, observation.log_var.shape
+      ((5, 3), (5, 3))
     """
 
     hidden_dims: Sequence[int]
@@ -140,7 +178,7 @@ class DenseDecoder(nn.Module):
         low, high = OBSERVATION_LOG_VAR
         if self.bounded:
             # A variable of its own, not an attribute: models with other bounds are the same compiled program.
-            bound = self.variable("bounds", "log_var", jnp.full, (self.feature_dim,), high)
+            bound = self.variable("bounds", "highest_log_var", jnp.full, (self.feature_dim,), high)
             high = jax.lax.stop_gradient(bound.value)[:, None]
         return Observation(mean, features_last(soft_clip(log_var, low, high), batch_shape))
 
@@ -158,6 +196,15 @@ class ConvEncoder(nn.Module):
       latent_dim: number of latent dimensions L.
       dtype: in which to compute, e.g. bfloat16; parameters and outputs are float32 whatever it is.
       matrix_products: which form of convolution, see `convolution.conv`.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import vae_jax
+      >>> encoder = vae_jax.ConvEncoder(filters=(4, 8), latent_dim=5)
+      >>> posterior, params = jax.jit(encoder.init_with_output)(jax.random.key(0), jnp.zeros((2, 16, 16, 3)))
+      >>> posterior.mean.shape
+      (2, 5)
     """
 
     filters: Sequence[int]
@@ -191,6 +238,15 @@ class ConvDecoder(nn.Module):
 
     References:
       Rybkin, Daniilidis & Levine 2021, https://arxiv.org/abs/2006.13202, section 3.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import vae_jax
+      >>> decoder = vae_jax.ConvDecoder(filters=(4,), image_size=16, base_channels=8)
+      >>> observation, params = jax.jit(decoder.init_with_output)(jax.random.key(0), jnp.zeros((2, 5)))
+      >>> observation.mean.shape
+      (2, 16, 16, 3)
     """
 
     filters: Sequence[int]
@@ -221,11 +277,25 @@ class VAE(nn.Module):
     """A variational autoencoder made of any encoder and any decoder.
 
     Attributes:
-      encoder: maps a batch of x to a `Gaussian` over z, and has the attribute `latent_dim`.
-      decoder: maps a batch of z to an `Observation` over x.
+      encoder: maps a batch of x to a [`Gaussian`][] over z, and has the attribute `latent_dim`.
+      decoder: maps a batch of z to an [`Observation`][] over x.
 
     References:
       Kingma & Welling 2013, https://arxiv.org/abs/1312.6114.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import vae_jax
+      >>> vae = vae_jax.VAE(
+      ...     encoder=vae_jax.DenseEncoder(hidden_dims=(16, 8), latent_dim=2),
+      ...     decoder=vae_jax.DenseDecoder(hidden_dims=(), feature_dim=3),  # linear
+      ... )
+      >>> x, noise = jnp.ones((5, 3)), jnp.zeros((5, vae.latent_dim))
+      >>> params = vae.init(jax.random.key(0), x, noise)
+      >>> posterior, observation = vae.apply(params, x, noise)
+      >>> posterior.mean.shape, observation.mean.shape
+      ((5, 2), (5, 3))
     """
 
     encoder: nn.Module
@@ -268,6 +338,17 @@ def encode(vae: VAE, params: Any, x: Float[Array, "B *event"]) -> Gaussian:
 
     Returns:
       The posterior q(z|x): arrays of shape (B, L).
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import vae_jax
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,), latent_dim=2)
+      >>> x = jnp.ones((5, 3))
+      >>> params = vae.init(jax.random.key(0), x, jnp.zeros((5, 2)))
+      >>> mean, log_var = vae_jax.encode(vae, params, x)
+      >>> mean.shape
+      (5, 2)
     """
     return cast(Gaussian, vae.apply(params, x, method="encode"))
 
@@ -282,6 +363,16 @@ def decode(vae: VAE, params: Any, z: Float[Array, "B L"]) -> Observation:
 
     Returns:
       The observation model p(x|z): arrays of shape (B, *event).
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import vae_jax
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,), latent_dim=2)
+      >>> z = jnp.zeros((5, 2))
+      >>> params = vae.init(jax.random.key(0), jnp.ones((5, 3)), z)
+      >>> vae_jax.decode(vae, params, z).mean.shape
+      (5, 3)
     """
     return cast(Observation, vae.apply(params, z, method="decode"))
 
@@ -302,10 +393,19 @@ def dense_vae(
       latent_dim: number of latent dimensions L, at least 1.
       learned_variance: whether the decoder gives a log variance beside the mean.
       bounded: whether each feature's standard deviation has an upper bound of its own, see `bound_sd`.
-      mean_bound: largest absolute value of a posterior mean, see `DenseEncoder`.
+      mean_bound: largest absolute value of a posterior mean, see [`DenseEncoder`][].
 
     Returns:
       The module; `vae.init(key, x, noise)` gives its parameters.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import vae_jax
+      >>> vae = vae_jax.dense_vae(feature_dim=29, learned_variance=True)
+      >>> params = vae.init(jax.random.key(0), jnp.zeros((1, 29)), jnp.zeros((1, vae.latent_dim)))
+      >>> vae_jax.count_parameters(params)
+      2486
     """
     hidden_dims = tuple(hidden_dims)
     return VAE(
@@ -327,8 +427,19 @@ def bound_sd(params: Any, largest_sd: Float[Array, " D"]) -> Any:
 
     Returns:
       The parameters with these bounds.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import vae_jax
+      >>> vae = vae_jax.dense_vae(feature_dim=3, learned_variance=True, bounded=True)
+      >>> params = vae.init(jax.random.key(0), jnp.zeros((1, 3)), jnp.zeros((1, 2)))
+      >>> params = vae_jax.bound_sd(params, jnp.array([1.0, 1.0, 5.0]))
+      >>> observation = vae_jax.decode(vae, params, 1e6 * jnp.ones((1, 2)))
+      >>> bool((jnp.exp(observation.log_var / 2) <= jnp.array([[1.0, 1.0, 5.0]]) * 1.001).all())
+      True
     """
-    return {**params, "bounds": {"decoder": {"log_var": 2 * jnp.log(jnp.asarray(largest_sd, jnp.float32))}}}
+    return {**params, "bounds": {"decoder": {"highest_log_var": 2 * jnp.log(jnp.asarray(largest_sd, jnp.float32))}}}
 
 
 def conv_vae(
@@ -354,6 +465,15 @@ def conv_vae(
 
     Raises:
       ValueError: if the picture can't be halved as often as there are filters.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import vae_jax
+      >>> vae = vae_jax.conv_vae(image_size=16, filters=(4, 8), latent_dim=5)
+      >>> params = jax.jit(vae.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), jnp.zeros((1, 5)))
+      >>> vae_jax.count_parameters(params)
+      2869
     """
     filters = tuple(filters)
     if image_size % 2 ** len(filters) or image_size <= 0:
@@ -380,6 +500,12 @@ def count_parameters(params: Any) -> int:
 
     Returns:
       The sum of the arrays' sizes, without the bounds of a dense decoder.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> import vae_jax
+      >>> vae_jax.count_parameters({"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)})
+      8
     """
     trained = {name: part for name, part in params.items() if name != "bounds"}
     return sum(jnp.size(leaf) for leaf in jax.tree.leaves(trained))

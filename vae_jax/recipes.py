@@ -132,8 +132,8 @@ def compile_training(
     Returns:
       The training. Its batches are of `settings.batch_size` rows, or of all rows where there are fewer.
     """
-    mesh, models = model_layout(settings)
     batch_size = min(settings.batch_size, len(train))
+    mesh, models = model_layout(settings.num_models, batch_size)
     state = initial_state(settings, train) if state is None else state
     placed = replicate(state, mesh) if models == replicated else jax.device_put(state, NamedSharding(mesh, models))
     rows, held_out_rows = replicate((train, held_out), mesh)
@@ -141,15 +141,17 @@ def compile_training(
     return Training(lambda state: epoch(state, rows), lambda state: _validate(state, held_out_rows), placed)
 
 
-def model_layout(settings: VAEDetector) -> tuple[Mesh, PartitionSpec]:
+def model_layout(num_models: int, batch_size: int) -> tuple[Mesh, PartitionSpec]:
     """The devices to train on, and how K models lie on them.
 
     Models that are divided among the devices need nothing from each other. Only where their number does not divide are
-    they on every device, which then has a part of each batch.
+    they on every device, which then has a part of each batch; on fewer devices where a batch does not divide either.
     """
-    if jax.process_count() == 1 and settings.num_models % jax.device_count() == 0:
+    devices = jax.devices()
+    if jax.process_count() == 1 and num_models % len(devices) == 0:
         return data_mesh(), sharded
-    return data_mesh(), replicated
+    count = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
+    return data_mesh(devices[:count]), replicated
 
 
 @cache

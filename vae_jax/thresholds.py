@@ -34,6 +34,12 @@ def quantile(scores: Float[np.ndarray, " N"], false_alarm_rate: float = DEFAULT_
 
     Returns:
       The empirical quantile of the scores.
+
+    Examples:
+      >>> import numpy as np
+      >>> from vae_jax import thresholds
+      >>> thresholds.quantile(np.arange(101.0), false_alarm_rate=0.25)
+      25.0
     """
     return float(np.quantile(scores, false_alarm_rate))
 
@@ -50,6 +56,12 @@ def tukey(scores: Float[np.ndarray, " N"], k: float = 1.5) -> float:
 
     References:
       Tukey 1977, "Exploratory Data Analysis".
+
+    Examples:
+      >>> import numpy as np
+      >>> from vae_jax import thresholds
+      >>> thresholds.tukey(np.arange(101.0))
+      -50.0
     """
     first, third = np.quantile(scores, [0.25, 0.75])
     return float(first - k * (third - first))
@@ -67,6 +79,12 @@ def mad(scores: Float[np.ndarray, " N"], k: float = 3.5) -> float:
 
     References:
       Iglewicz & Hoaglin 1993, "How to Detect and Handle Outliers".
+
+    Examples:
+      >>> import numpy as np
+      >>> from vae_jax import thresholds
+      >>> round(thresholds.mad(np.arange(101.0), k=2.0), 2)
+      -24.13
     """
     median = np.median(scores)
     return float(median - k * MAD_TO_SD * np.median(np.abs(scores - median)))
@@ -81,6 +99,12 @@ def mean_sigma(scores: Float[np.ndarray, " N"], k: float = 3.0) -> float:
 
     Returns:
       `mean - k * sd`.
+
+    Examples:
+      >>> import numpy as np
+      >>> from vae_jax import thresholds
+      >>> thresholds.mean_sigma(np.array([-1.0, 1.0]))
+      -3.0
     """
     return float(np.mean(scores) - k * np.std(scores))
 
@@ -100,6 +124,13 @@ def gpd(scores: Float[np.ndarray, " N"], false_alarm_rate: float = DEFAULT_FALSE
 
     References:
       Siffer et al. 2017, "Anomaly Detection in Streams with Extreme Value Theory", eq. 1.
+
+    Examples:
+      >>> import numpy as np
+      >>> from vae_jax import thresholds
+      >>> scores = np.random.default_rng(0).normal(size=10_000)
+      >>> thresholds.gpd(scores, false_alarm_rate=1e-5) < thresholds.quantile(scores, false_alarm_rate=1e-3)
+      True
     """
     from scipy.stats import genpareto
 
@@ -123,6 +154,12 @@ def best_f1(scores: Float[np.ndarray, " N"], is_anomaly: Bool[np.ndarray, " N"])
 
     Raises:
       ValueError: if there is no anomaly, or nothing else.
+
+    Examples:
+      >>> import numpy as np
+      >>> from vae_jax import thresholds
+      >>> thresholds.best_f1(np.array([1.0, 2.0, 3.0, 4.0]), np.array([True, True, False, False]))
+      2.5
     """
     if not is_anomaly.any() or is_anomaly.all():
         raise ValueError("the 'best-f1' boundary needs rows of both kinds")
@@ -166,6 +203,16 @@ def boundary(
 
     Raises:
       ValueError: for an unknown rule, no genuine rows, or `best-f1` without anomalies.
+
+    Examples:
+      >>> import numpy as np
+      >>> from vae_jax import thresholds
+      >>> scores = np.concatenate([np.arange(101.0), [-40.0, -30.0]])
+      >>> labels = np.array([0] * 101 + [1] * 2)
+      >>> thresholds.boundary("quantile", scores, labels, false_alarm_rate=0.1)
+      10.0
+      >>> thresholds.boundary("best-f1", scores, labels)
+      -15.0
     """
     if rule not in RULES:
         raise ValueError(f"unknown boundary rule '{rule}': expected one of {', '.join(RULES)}")

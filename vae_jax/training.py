@@ -43,6 +43,15 @@ class TrainState(struct.PyTreeNode):
       vae: the module (static).
       objective: the loss (static).
       optimizer: the optax transformation (static).
+
+    Examples:
+      >>> import jax
+      >>> import optax
+      >>> import vae_jax
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,))
+      >>> state = vae_jax.create_train_state(jax.random.key(0), vae, vae_jax.Objective(), optax.adam(1e-3), (3,))
+      >>> int(state.step), int(state.replace(step=state.step + 1).step)
+      (0, 1)
     """
 
     step: Int[Array, ""]
@@ -64,6 +73,15 @@ def stream_key(key: PRNGKeyArray, stream: str, step: int | Int[Array, ""] = 0) -
 
     Returns:
       A key that depends on nothing but these three.
+
+    Examples:
+      >>> import jax
+      >>> import vae_jax
+      >>> key = jax.random.key(0)
+      >>> bool(vae_jax.stream_key(key, "noise", 7) == vae_jax.stream_key(key, "noise", 7))
+      True
+      >>> bool(vae_jax.stream_key(key, "noise", 7) == vae_jax.stream_key(key, "shuffle", 7))
+      False
     """
     # crc32, not hash(): Python salts hash() anew in each process.
     return jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(stream.encode())), step)
@@ -87,6 +105,16 @@ def create_train_state(
 
     Returns:
       The state at step 0.
+
+    Examples:
+      >>> import jax
+      >>> import optax
+      >>> import vae_jax
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,), learned_variance=True)
+      >>> objective = vae_jax.Objective(vae_jax.gaussian)
+      >>> state = vae_jax.create_train_state(jax.random.key(0), vae, objective, optax.nadam(1e-3), event_shape=(3,))
+      >>> int(state.step)
+      0
     """
     params = vae.init(stream_key(key, "init"), jnp.zeros((1, *event_shape)), jnp.zeros((1, vae.latent_dim)))
     return TrainState(
@@ -123,6 +151,17 @@ def evaluate(
 
     Returns:
       The loss's terms of each example, the posterior q(z|x), and the observation model p(x|z).
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> import vae_jax
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,), latent_dim=2)
+      >>> state = vae_jax.create_train_state(jax.random.key(0), vae, vae_jax.Objective(), optax.adam(1e-3), (3,))
+      >>> terms, posterior, observation = vae_jax.evaluate(state, jnp.ones((5, 3)), noise=jnp.zeros((5, 2)))
+      >>> terms.kl.shape, posterior.mean.shape, observation.mean.shape
+      ((5,), (5, 2), (5, 3))
     """
     params = state.params if params is None else params
     x = as_float(x)
@@ -201,6 +240,19 @@ def train_step(
 
     References:
       Kingma & Welling 2013, algorithm 1.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> import vae_jax
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,))
+      >>> state = vae_jax.create_train_state(jax.random.key(0), vae, vae_jax.Objective(), optax.adam(1e-3), (3,))
+      >>> step = jax.jit(vae_jax.train_step)
+      >>> for i in range(2):
+      ...     state, info = step(state, jnp.ones((4, 3)), vae_jax.stream_key(state.key, "noise", i))
+      >>> int(state.step), sorted(info)
+      (2, ['kl', 'loss', 'reconstruction'])
     """
     return _train_step(state, batch, draw_noise(state, key, batch.shape, axis_name), axis_name)
 
@@ -236,6 +288,13 @@ def epoch_order(key: PRNGKeyArray, epoch: int | Int[Array, ""], num_examples: in
 
     Returns:
       A permutation of 0..N-1.
+
+    Examples:
+      >>> import jax
+      >>> import vae_jax
+      >>> order = vae_jax.epoch_order(jax.random.key(0), epoch=3, num_examples=5)
+      >>> sorted(order.tolist())
+      [0, 1, 2, 3, 4]
     """
     return random_permutation(stream_key(key, "shuffle", epoch), num_examples)
 
@@ -255,6 +314,18 @@ def train_epoch(
 
     Returns:
       The state after `N // batch_size` steps, and the info of each step.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> import vae_jax
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,))
+      >>> state = vae_jax.create_train_state(jax.random.key(0), vae, vae_jax.Objective(), optax.adam(1e-3), (3,))
+      >>> train_epoch = jax.jit(vae_jax.train_epoch, static_argnames="batch_size")
+      >>> state, info = train_epoch(state, jnp.ones((100, 3)), batch_size=32)
+      >>> info["loss"].shape  # 100 // 32 steps
+      (3,)
     """
     return train_steps(state, data, batch_size, data.shape[0] // batch_size, axis_name)
 
@@ -262,17 +333,29 @@ def train_epoch(
 def train_steps(
     state: TrainState, data: Float[Array, "N *event"], batch_size: int, num_steps: int, axis_name: str | None = None
 ) -> tuple[TrainState, dict[str, Float[Array, " steps"]]]:
-    """Takes a part of an epoch as one scan: the same steps, with the same result, as `train_epoch` would take there.
+    """Takes a part of an epoch as one scan: the same steps, with the same result, as [`train_epoch`][] would take.
 
     Args:
       state: a state with at least `num_steps` steps of its epoch left.
-      data: as for `train_epoch`.
-      batch_size: as for `train_epoch`.
+      data: as for [`train_epoch`][].
+      batch_size: as for [`train_epoch`][].
       num_steps: how many steps.
-      axis_name: as for `train_epoch`.
+      axis_name: as for [`train_epoch`][].
 
     Returns:
       The state after the steps, and the info of each.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> import vae_jax
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,))
+      >>> state = vae_jax.create_train_state(jax.random.key(0), vae, vae_jax.Objective(), optax.adam(1e-3), (3,))
+      >>> train_steps = jax.jit(vae_jax.train_steps, static_argnames=("batch_size", "num_steps"))
+      >>> state, info = train_steps(state, jnp.ones((100, 3)), batch_size=32, num_steps=2)
+      >>> int(state.step)
+      2
     """
     per_epoch = data.shape[0] // batch_size
     order = epoch_order(state.key, state.step // per_epoch, data.shape[0])
@@ -289,7 +372,7 @@ def train_batches(
 ) -> tuple[TrainState, dict[str, Float[Array, " steps"]]]:
     """Takes a step for each of the given batches, as one scan: for data that do not fit on the device.
 
-    Given the rows of `epoch_order` in turn, the result is that of `train_steps`.
+    Given the rows of [`epoch_order`][] in turn, the result is that of [`train_steps`][].
 
     Args:
       state: the state before the steps.
@@ -298,6 +381,17 @@ def train_batches(
 
     Returns:
       The state after the steps, and the info of each.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> import vae_jax
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,))
+      >>> state = vae_jax.create_train_state(jax.random.key(0), vae, vae_jax.Objective(), optax.adam(1e-3), (3,))
+      >>> state, info = jax.jit(vae_jax.train_batches)(state, jnp.ones((2, 32, 3)))
+      >>> int(state.step), info["loss"].shape
+      (2, (2,))
     """
     return _scan(state, batches, lambda batch: batch, batches.shape[2:], axis_name)
 
@@ -342,6 +436,19 @@ def validate(state: TrainState, data: Float[Array, "N *event"]) -> dict[str, Arr
 
     Returns:
       The mean `loss`, `reconstruction` and `kl` (nats), and `active_latents`, the number of latents in use.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> import vae_jax
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,))
+      >>> state = vae_jax.create_train_state(jax.random.key(0), vae, vae_jax.Objective(), optax.adam(1e-3), (3,))
+      >>> measured = jax.jit(vae_jax.validate)(state, jnp.ones((10, 3)))
+      >>> sorted(measured)
+      ['active_latents', 'kl', 'loss', 'reconstruction']
+      >>> int(measured["active_latents"])  # equal rows have equal latents
+      0
     """
     noise = batch_noise(stream_key(state.key, "validation"), data.shape[0], (state.vae.latent_dim,))
     terms, posterior, _ = evaluate(state, data, noise)
@@ -364,5 +471,11 @@ def active_latents(posterior_mean: Float[Array, "N L"]) -> Bool[Array, " L"]:
 
     References:
       Burda et al. 2015 (https://arxiv.org/abs/1509.00519), section 5.2.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> import vae_jax
+      >>> print(vae_jax.active_latents(jnp.array([[-1.0, 0.01], [0.5, 0.0], [1.0, 0.02]])))
+      [ True False]
     """
     return posterior_mean.var(0) > ACTIVE_LATENT_VARIANCE

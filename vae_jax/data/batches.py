@@ -51,6 +51,16 @@ def stream_batches(
 
     Yields:
       Groups of batches, each of which has its pictures of `columns` alone.
+
+    Examples:
+      >>> import numpy as np
+      >>> from vae_jax.data.batches import stream_batches
+      >>> pixels = np.zeros((10, 8, 8, 3), np.uint8)
+      >>> batches = stream_batches(
+      ...     pixels, np.arange(10), lambda epoch: np.arange(10), batch_size=2, steps_per_call=3, first_step=0
+      ... )
+      >>> next(batches).shape, next(batches).shape  # five steps: three, then two
+      ((3, 2, 8, 8, 3), (2, 2, 8, 8, 3))
     """
     import grain
 

@@ -18,7 +18,16 @@ MOST_PIXELS = 100_000_000  # more is taken for a decompression bomb: a small fil
 
 
 class PictureError(ValueError):
-    """A picture that can't be used; the message says why, without its name."""
+    """A picture that can't be used; the message says why, without its name.
+
+    Examples:
+      >>> from vae_jax.data.decoding import PictureError, decode
+      >>> try:
+      ...     decode(b"<html>", size=64)
+      ... except PictureError as error:
+      ...     print(error)
+      not a JPEG or PNG picture
+    """
 
 
 def decode(data: bytes, size: int, crop: str = "none") -> UInt8[np.ndarray, "size size 3"]:
@@ -37,6 +46,16 @@ def decode(data: bytes, size: int, crop: str = "none") -> UInt8[np.ndarray, "siz
     Raises:
       PictureError: if the data are no picture, truncated, or too small or too large.
       ValueError: if `crop` is unknown.
+
+    Examples:
+      >>> import io
+      >>> from PIL import Image
+      >>> from vae_jax.data.decoding import decode
+      >>> file = io.BytesIO()
+      >>> Image.new("RGB", (40, 30), "red").save(file, "PNG")
+      >>> picture = decode(file.getvalue(), size=16, crop="center")
+      >>> picture.shape, picture[0, 0].tolist()
+      ((16, 16, 3), [255, 0, 0])
     """
     from PIL import Image, ImageOps
 

@@ -31,6 +31,12 @@ def draw_face(seed: int, index: int, size: int | None) -> tuple[UInt8[np.ndarray
 
     Returns:
       The picture, 0..255 (empty where nothing was drawn), and 1 or -1 for each of `ATTRIBUTES`.
+
+    Examples:
+      >>> from vae_jax.data.drawn_faces import ATTRIBUTES, draw_face
+      >>> picture, attributes = draw_face(seed=0, index=0, size=64)
+      >>> picture.shape, len(attributes) == len(ATTRIBUTES)
+      ((64, 64, 3), True)
     """
     rng = np.random.default_rng([seed, index])
     has = rng.random(len(ATTRIBUTES)) < (0.5, 0.3, 0.15, 0.35, 0.5, 0.4, 0.5)

@@ -44,6 +44,16 @@ class Images:
       left_out: why, by name, for each picture that could not be used.
       usable: row numbers of all others.
       pictures: the list that they were made from, row by row.
+
+    Examples:
+      >>> import tempfile
+      >>> from pathlib import Path
+      >>> from vae_jax.data.image_cache import prepare_images
+      >>> from vae_jax.data.pictures import find_pictures
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     images = prepare_images(find_pictures("synthetic", limit=10), size=32, crop="none", cache=Path(folder))
+      >>> len(images.rows(0)), len(images.rows(1)), len(images.rows(2))  # training, validation, test
+      (7, 1, 2)
     """
 
     pixels: UInt8[np.ndarray, "N size size 3"]
@@ -69,7 +79,7 @@ def prepare_images(
     Args:
       pictures: the list.
       size: height and width.
-      crop: `none` or `center`, see `decoding.decode`.
+      crop: `none` or `center`, see [`decode`][vae_jax.data.decoding.decode].
       cache: folder of prepared sets.
       report: called with the numbers of pictures done and in all, now and then.
       workers: number of threads; as many as there are cores by default.
@@ -79,6 +89,16 @@ def prepare_images(
 
     Raises:
       DataError: if the disk is full or can't be written, or no picture can be used.
+
+    Examples:
+      >>> import tempfile
+      >>> from pathlib import Path
+      >>> from vae_jax.data.image_cache import prepare_images
+      >>> from vae_jax.data.pictures import find_pictures
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     images = prepare_images(find_pictures("synthetic", limit=10), size=32, crop="none", cache=Path(folder))
+      >>> images.pixels.shape, images.pixels.dtype.name, dict(images.left_out)
+      ((10, 32, 32, 3), 'uint8', {})
     """
     if crop not in CROPS:
         raise ValueError(f"unknown crop '{crop}': expected one of {', '.join(CROPS)}")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def read_partition(path: Path, names: Sequence[str]) -> tuple[Int[np.ndarray, " N"], list[str]]:
-    """Reads which part each picture belongs to.
+    r"""Reads which part each picture belongs to.
 
     Args:
       path: `list_eval_partition.csv` or `.txt`: a name and 0 (training), 1 (validation) or 2 (test) in each line.
@@ -28,6 +28,17 @@ def read_partition(path: Path, names: Sequence[str]) -> tuple[Int[np.ndarray, " 
 
     Raises:
       DataError: if the list is malformed; names the file and the line.
+
+    Examples:
+      >>> import tempfile
+      >>> from pathlib import Path
+      >>> from vae_jax.data.lists import read_partition
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = Path(folder, "list_eval_partition.txt")
+      ...     _ = path.write_text("a.jpg 0\nb.jpg 2\n")
+      ...     parts, notices = read_partition(path, ["a.jpg", "b.jpg"])
+      >>> print(parts, notices)
+      [0 2] []
     """
     table = _read(path, header=None if path.suffix == ".txt" else 0)
     if table.shape[1] != 1:
@@ -38,7 +49,7 @@ def read_partition(path: Path, names: Sequence[str]) -> tuple[Int[np.ndarray, " 
 
 
 def read_attributes(path: Path, names: Sequence[str]) -> tuple[Int[np.ndarray, "N A"], tuple[str, ...], list[str]]:
-    """Reads attributes, any number of them.
+    r"""Reads attributes, any number of them.
 
     Args:
       path: `list_attr_celeba.csv` or `.txt`: a line of names, then a name and 1 or -1 for each attribute in each line.
@@ -49,6 +60,17 @@ def read_attributes(path: Path, names: Sequence[str]) -> tuple[Int[np.ndarray, "
 
     Raises:
       DataError: if the list is malformed; names the file and the line.
+
+    Examples:
+      >>> import tempfile
+      >>> from pathlib import Path
+      >>> from vae_jax.data.lists import read_attributes
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = Path(folder, "list_attr_celeba.txt")
+      ...     _ = path.write_text("2\nBald Male\na.jpg -1 1\nb.jpg 1 1\n")
+      ...     attributes, names, notices = read_attributes(path, ["a.jpg", "b.jpg"])
+      >>> print(names, attributes.tolist(), notices)
+      ('Bald', 'Male') [[-1, 1], [1, 1]] []
     """
     table = _read(path, header=0)
     _check_values(path, table, allowed=(-1, 0, 1))

@@ -42,7 +42,17 @@ OTHER_WAYS = "use --data kaggle, --data tfds or --data synthetic, or unpack the 
 
 
 class Reader(ABC):
-    """Reads pictures by number. Safe to call from several threads."""
+    """Reads pictures by number. Safe to call from several threads.
+
+    Examples:
+      >>> import numpy as np
+      >>> from vae_jax.data.pictures import Reader
+      >>> class Grey(Reader):
+      ...     def read(self, index, size, crop):
+      ...         return np.full((size, size, 3), index, np.uint8)
+      >>> Grey().read(7, size=32, crop="none").shape
+      (32, 32, 3)
+    """
 
     @abstractmethod
     def read(self, index: int, size: int, crop: str) -> UInt8[np.ndarray, "size size 3"]:
@@ -63,6 +73,14 @@ class Pictures:
       fingerprint: changes when the pictures do.
       synthetic: whether they are drawn.
       notices: what was odd about the list.
+
+    Examples:
+      >>> from vae_jax.data.pictures import find_pictures
+      >>> pictures = find_pictures("synthetic", limit=10)
+      >>> pictures.reader.read(3, size=32, crop="none").shape
+      (32, 32, 3)
+      >>> dict(zip(pictures.attribute_names, pictures.attributes[3].tolist()))["Bald"] in (-1, 1)
+      True
     """
 
     names: tuple[str, ...]
@@ -91,6 +109,12 @@ def find_pictures(source: str = "auto", limit: int | None = None, seed: int = 0)
 
     Raises:
       DataError: if the source is missing or can't be used.
+
+    Examples:
+      >>> from vae_jax.data.pictures import find_pictures
+      >>> pictures = find_pictures("synthetic", limit=100)
+      >>> len(pictures.names), pictures.attribute_names[:2]
+      (100, ('Smiling', 'Eyeglasses'))
     """
     pictures = _find(source, limit, seed)
     return pictures if limit is None or limit >= len(pictures.names) else _some(pictures, limit, seed)

@@ -24,6 +24,13 @@ class Scaler:
       sd: shape (D,), float64, in the feature's unit; 1 for a constant feature.
       feature_names: the D names.
       limit: standardised values beyond ± this are cut.
+
+    Examples:
+      >>> import numpy as np
+      >>> from vae_jax.data.scaling import Scaler
+      >>> scaler = Scaler.fit(np.array([[0.0], [2.0]]), feature_names=("amount",), limit=10.0)
+      >>> print(scaler.transform(np.array([[1.0], [3.0], [1e9]])).ravel())
+      [ 0.  2. 10.]
     """
 
     mean: Float[np.ndarray, " D"]

@@ -25,6 +25,13 @@ class Split:
       train: genuine rows to train on.
       validation: genuine rows and some frauds; the boundary is set on these.
       test: the rest.
+
+    Examples:
+      >>> import numpy as np
+      >>> from vae_jax.data.splits import Split
+      >>> split = Split(train=np.arange(7), validation=np.array([7]), test=np.array([8, 9]))
+      >>> len(split.train), len(split.validation), len(split.test)
+      (7, 1, 2)
     """
 
     train: Int[np.ndarray, " N"]
@@ -59,6 +66,16 @@ def split_rows(
     Raises:
       DataError: if there are too few genuine rows for each part to have one.
       ValueError: if `how` is unknown.
+
+    Examples:
+      >>> import numpy as np
+      >>> from vae_jax.data.splits import split_rows
+      >>> features, labels = np.arange(100.0)[:, None], np.repeat([0, 1], [90, 10])
+      >>> split = split_rows(features, labels, time=np.arange(100.0), how="random", seed=0)
+      >>> len(split.train), len(split.validation), len(split.test)
+      (63, 11, 26)
+      >>> int(labels[split.train].sum())  # frauds to train on
+      0
     """
     if how not in ("random", "time"):
         raise ValueError(f"unknown split '{how}': expected 'random' or 'time'")

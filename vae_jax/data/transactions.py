@@ -48,6 +48,19 @@ class Transactions:
       feature_names: the D names.
       source: where the rows come from, in words for a person.
       synthetic: whether they are simulated.
+
+    Examples:
+      >>> import numpy as np
+      >>> from vae_jax.data.transactions import Transactions
+      >>> mine = Transactions(
+      ...     features=np.zeros((4, 2)),
+      ...     labels=np.array([0, 0, 0, 1]),
+      ...     time=np.arange(4.0),
+      ...     feature_names=("amount", "age"),
+      ...     source="made up",
+      ... )
+      >>> len(mine)
+      4
     """
 
     features: np.ndarray
@@ -83,6 +96,12 @@ def load_transactions(
 
     Raises:
       DataError: if the source is missing or can't be used.
+
+    Examples:
+      >>> from vae_jax.data.transactions import load_transactions
+      >>> transactions = load_transactions("synthetic")
+      >>> transactions.features.shape, transactions.feature_names[-1]
+      ((50000, 29), 'Amount')
     """
     if source == "synthetic":
         return _from_frame(simulate_transactions(seed), "the built-in simulated set", keep_time, synthetic=True)
@@ -140,6 +159,18 @@ def read_csv(path: str | Path) -> pd.DataFrame:
 
     Raises:
       DataError: for anything else; names the file and, for a bad cell, its row (0 = first row of data) and column.
+
+    Examples:
+      >>> import tempfile
+      >>> from pathlib import Path
+      >>> from vae_jax.data.synthetic import simulate_transactions
+      >>> from vae_jax.data.transactions import read_csv
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = Path(folder, "mine.csv")
+      ...     simulate_transactions(rows=10).to_csv(path, index=False)
+      ...     frame = read_csv(path)
+      >>> frame.shape
+      (10, 31)
     """
     return _ulb_frame(Path(path), _text(Path(path)))
 
