@@ -539,7 +539,8 @@ def test_parquet_that_is_damaged_further_on(rows, detector, capsys, tmp_path):
 def test_a_text_without_line_ends(detector, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(table_text, "PIECE", 50)
     monkeypatch.setattr(table_text, "LONGEST_ROW", 200)
-    assert refuse(b"a,b,c" * 100, tmp_path, capsys) == "no line end in 200 bytes, so these are no rows of text"
+    line = refuse(b"a,b,c\n" + b"1,2,3" * 100, tmp_path, capsys)
+    assert line == "no line end in 200 bytes, so these are no rows of text"
 
 
 def test_a_quote_that_is_not_closed_spoils_one_row_however_long_the_rest_is(detector, monkeypatch, tmp_path):
