@@ -42,7 +42,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
       kl_warmup_steps_: optimiser steps over which the KL weight rises.
       residual_sd_: standard deviation of each model's features, shape (K, D), in units of standardised features; None
         in the `gaussian` recipe, whose decoder gives its own.
-      n_epochs_: epochs trained.
+      n_steps_: optimiser steps that the models were trained for.
       active_latents_: how many latents the models use on held-out rows, the fewest of any model; 0 is posterior
         collapse.
       false_alarm_share_: share of the held-out rows that are below the boundary.
@@ -176,8 +176,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         state = self._train_state() if begun else None
         training = recipes.compile_training(self, standardised[train], standardised[held_out], state)
         state, info = training.epoch(training.initial)
-        self.n_epochs_ = getattr(self, "n_epochs_", 0) + 1
-        _check_finite(info, self.n_epochs_)
+        _check_finite(info, "this pass")
         return self.adopt(state, standardised[held_out], np.zeros(len(held_out), np.int64))
 
     def describe_features(self, scaler: Scaler) -> None:
@@ -207,6 +206,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         normal = held_out[labels == 0]
         arrays = {"step": state.step, "params": state.params, "opt_state": state.opt_state}
         self.state_ = jax.tree.map(np.asarray, jax.device_get(arrays))
+        self.n_steps_ = int(self.state_["step"][0])
         self.kl_warmup_steps_ = state.objective.kl_warmup_steps
         self.residual_sd_ = recipes.residual_sds(self, self.vae_, self.params_, normal)
         means = recipes.posterior_means(self.vae_, self.params_, normal)
@@ -318,12 +318,11 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         lowest, since = np.inf, 0
         for epoch in range(1, self.epochs + 1):
             state, info = training.epoch(state)
-            _check_finite(info, epoch)
+            _check_finite(info, f"epoch {epoch}")
             validation = training.validate(state)
             loss = float(np.mean(validation["loss"]))
             if self.callback is not None:
                 self.callback(_record(epoch, info, validation))
-            self.n_epochs_ = epoch
             if loss < lowest or epoch == 1:
                 lowest, since, best = loss, 0, jax.tree.map(jnp.copy, state)
             elif epoch > self.kl_warmup * self.epochs:
@@ -366,6 +365,6 @@ def _record(epoch: int, info: Mapping[str, Any], validation: Mapping[str, Any]) 
     return {"epoch": epoch, **means, **{f"validation_{name}": float(np.mean(v)) for name, v in validation.items()}}
 
 
-def _check_finite(info: Mapping[str, Any], epoch: int) -> None:
+def _check_finite(info: Mapping[str, Any], when: str) -> None:
     if not np.isfinite(np.asarray(info["loss"])).all():
-        raise ValueError(f"the loss is not finite in epoch {epoch}; try a smaller learning_rate")
+        raise ValueError(f"the loss is not finite in {when}; try a smaller learning_rate")
