@@ -142,7 +142,7 @@ def evaluate(recipe: Recipe, applied: Applied, config: FraudConfig, inputs: Inpu
         "average_precision_interval": bootstrap_interval(averaged.test, averaged.test_labels, config.seed),
         "active_latents": min(active),
         "collapsed": min(active) == 0,
-        "best_epoch": int(detector.state_["step"][0]) // (len(inputs.split.train) // config.batch_size),
+        "best_epoch": detector.n_steps_ // (len(inputs.split.train) // config.batch_size),
         "parameters": count_parameters(detector.params_) // config.num_models,
         "train_rows_per_second": float(np.median([line["rows_per_second"] for line in log])),
         "score_rows_per_second": applied.rows_per_second,

@@ -78,6 +78,7 @@ def main(arguments: Sequence[str]) -> None:
     """Runs the command from its command line."""
     config = parse(ScoreConfig, COMMAND, arguments)
     input_format, output_format = check(config)
+    pa.enable_signal_handlers(False)  # ours stop the command
     output = console(sys.stderr)
     started = time.monotonic()
     with stopping.immediate(), open_source(config.input) as source, ExitStack() as stack:
@@ -275,11 +276,13 @@ def estimated_total(table: Table, source: Source, read: int) -> int | None:
 
 def summary(counts: Counter[str], rejects: Rejects, seconds: float) -> str:
     """What was done, in a line."""
-    rows = counts.total()
-    parts = [f"{rows:,} rows scored in {seconds:,.1f} s, {counts[ANOMALY]:,} of them anomalies"]
-    if rejects.path is not None:
-        parts.append(f"{rejects.count:,} broken rows in {rejects.path}")
-    return "; ".join(parts)
+    rejected = f"; {_count(rejects.count, 'broken row')} in {rejects.path}" if rejects.path is not None else ""
+    anomalies = "anomaly" if counts[ANOMALY] == 1 else "anomalies"
+    return f"{_count(counts.total(), 'row')} scored in {seconds:,.1f} s: {counts[ANOMALY]:,} {anomalies}{rejected}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -98,7 +97,7 @@ def open_table(source: Source, file_format: Format, columns: Columns, on_broken:
         parser, line = csv_parser(source.name, header, columns), 2
     else:
         parser, line = JsonParser(columns), 1
-    pieces = chain([first], read_pieces(source.name, text, parser.last_row_end))
+    pieces = read_pieces(source.name, text, first, parser.last_row_end)
     return Table(types, read_rows(pieces, line, parser, columns, on_broken))
 
 

@@ -13,7 +13,6 @@ import json
 import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from io import BufferedReader
 from typing import IO, Any, NamedTuple, Protocol
 
@@ -241,59 +240,55 @@ def open_text(name: str, file: IO[bytes]) -> tuple[Bytes, bytes]:
       file: its bytes; gzip is recognised by content.
 
     Returns:
-      The text as it goes on, and its first line, or lines, without a byte order mark.
+      The text as it goes on, and how it begins, without a byte order mark.
     """
     buffered = file if isinstance(file, BufferedReader) else BufferedReader(file)  # pyright: ignore[reportArgumentType]
     text = gzip.GzipFile(fileobj=buffered) if buffered.peek(2)[:2] == GZIP else buffered
-    with _one_line_errors(name):
-        return text, _unix(text.readline(LONGEST_ROW).removeprefix(codecs.BOM_UTF8))
+    return text, _read(name, text).removeprefix(codecs.BOM_UTF8)
 
 
-def read_pieces(name: str, text: Bytes, row_end: Callable[[bytes], int]) -> Iterator[bytes]:
+def read_pieces(name: str, text: Bytes, rest: bytes, row_end: Callable[[bytes], int]) -> Iterator[bytes]:
     """Cuts a text into pieces of whole rows.
 
     Args:
       name: the file's, for messages.
-      text: what is left of it.
+      text: what goes on.
+      rest: what has been read already.
       row_end: returns where the last whole row of its argument ends; 0 if there is none.
 
     Yields:
       The pieces in order, their line ends as on Unix.
 
     Raises:
-      UsageError: if the gzip is damaged, or the text has no rows.
+      UsageError: if the file can't be read, or has no rows.
     """
-    rest = b""
     while True:
-        with _one_line_errors(name):
-            new = text.read(PIECE)
-        if not new:
-            break
-        rest += new
         end = row_end(rest)
         if not end and len(rest) > LONGEST_ROW:
             end = rest.find(b"\n") + 1  # a quote is not closed; it shall spoil its own line alone
             if not end:
                 raise UsageError(f"{name}: no line end in {LONGEST_ROW:,} bytes, so these are no rows of text")
         if end:
-            yield _unix(rest[:end])
-            rest = rest[end:]
+            yield rest[:end]
+        more = _read(name, text)
+        rest = rest[end:] + more
+        if not more:
+            break
     if rest:
-        yield _unix(rest)
+        yield rest
 
 
-@contextmanager
-def _one_line_errors(name: str) -> Iterator[None]:
+def _read(name: str, text: Bytes) -> bytes:
+    """Reads some more, with line ends as on Unix."""
     try:
-        yield
+        read = text.read(PIECE)
+        while read.endswith(b"\r") and (following := text.read(1)):  # a line end may be cut in two
+            read += following
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UsageError(f"{name}: damaged or truncated gzip ({error})") from None
     except OSError as error:
         raise UsageError(f"{name}: can't be read ({error.strerror})") from None
-
-
-def _unix(text: bytes) -> bytes:
-    return text.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in text else text
+    return read.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in read else read
 
 
 def read_rows(

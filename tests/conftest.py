@@ -1,6 +1,7 @@
 """Strict JAX settings for all tests, and where the real data is."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -17,6 +18,15 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 def rng() -> np.random.Generator:
     """A NumPy generator, the same for every test."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def compiled_soon_rather_than_well() -> Iterator[None]:
+    """For files whose tests compile many programs and compute next to nothing with each."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()  # other files' tests are to run what users run
 
 
 @pytest.fixture(scope="session")

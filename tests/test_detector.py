@@ -21,15 +21,25 @@ from vae_jax.scoring import reconstruction_probability
 
 ROOT = Path(__file__).parent.parent
 FEATURES = ["amount", "hour", "distance"]
-SMALL = {"hidden_dims": (6,), "num_samples": 16, "epochs": 30, "batch_size": 32, "kl_warmup": 0.2}
+SMALL = {
+    "hidden_dims": (6,),
+    "num_samples": 16,
+    "epochs": 60,
+    "batch_size": 32,
+    "learning_rate": 0.01,
+    "kl_warmup": 0.5,
+    "input_noise": 0.1,
+}
 # In a process of its own, because SciPy reads the variable when it is first imported.
 CHECKS = """
 from sklearn.utils.estimator_checks import check_estimator
 from vae_jax import VAEDetector
-done = check_estimator(VAEDetector(hidden_dims=(4,), num_samples=8, epochs=3), on_skip="raise")
+done = check_estimator(VAEDetector(hidden_dims=(4,), num_samples=8, epochs=3), on_skip=None)
 assert {check["status"] for check in done} == {"passed"}, done
 print(len(done))
 """
+
+pytestmark = pytest.mark.usefixtures("compiled_soon_rather_than_well")
 
 
 def correlated(rows: int, seed: int = 0) -> pd.DataFrame:
@@ -46,11 +56,12 @@ def frame() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def fitted(frame) -> VAEDetector:
-    return VAEDetector(**SMALL, num_models=2).fit(frame)
+    return VAEDetector(**SMALL, num_models=2, validation_share=0.4).fit(frame)
 
 
 def test_every_check_of_scikit_learn_passes_and_none_is_skipped():
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "SCIPY_ARRAY_API": "1", "NPROC": "1", "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "SCIPY_ARRAY_API": "1", "JAX_PLATFORMS": "cpu"}
+    environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     done = subprocess.run([sys.executable, "-c", CHECKS], env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 40
@@ -109,7 +120,7 @@ def test_the_boundary_lets_the_asked_share_of_held_out_rows_through(frame):
     detector = VAEDetector(**SMALL, false_alarm_rate=0.2, validation_share=0.5).fit(frame)
     # 150 rows: the quantile falls between two of them.
     assert detector.false_alarm_share_ == pytest.approx(0.2, abs=1 / 150)
-    assert detector.n_epochs_ == 30
+    assert 0 < detector.n_steps_ <= 60 * (150 // 32)
     assert detector.active_latents_ >= 1
 
 
@@ -123,8 +134,11 @@ def test_both_recipes_and_every_rule_give_a_boundary(frame):
 def test_patience_ends_a_training_that_no_longer_improves(frame):
     # With no warm-up, a rate this high stops improving long before the last epoch.
     options = {**SMALL, "kl_warmup": 0.0, "learning_rate": 0.05, "epochs": 400}
-    detector = VAEDetector(**options, patience=5).fit(frame)
-    assert 5 < detector.n_epochs_ < 400
+    records = []
+    VAEDetector(**options, patience=5, callback=records.append).fit(frame)
+    losses = [record["validation_loss"] for record in records]
+    assert len(losses) < 400
+    assert int(np.argmin(losses)) == len(losses) - 1 - 5
 
 
 def test_the_callback_gets_a_record_of_each_epoch(frame):
@@ -137,9 +151,9 @@ def test_the_callback_gets_a_record_of_each_epoch(frame):
 
 def test_partial_fit_goes_on_where_fit_ended(frame):
     detector = VAEDetector(**SMALL).fit(frame)
-    step, scaler = int(detector.state_["step"][0]), detector.scaler_
+    steps, scaler = detector.n_steps_, detector.scaler_
     assert detector.partial_fit(correlated(300, seed=2)) is detector
-    assert int(detector.state_["step"][0]) == step + 270 // 32
+    assert detector.n_steps_ == steps + 270 // 32
     assert detector.scaler_ is scaler
 
 
@@ -164,8 +178,8 @@ def test_other_data_of_the_same_shape_need_no_compilation(fitted):
 def test_in_a_pipeline_a_grid_search_and_cross_validation(frame):
     labels = np.zeros(len(frame), int)
     odd = frame.copy()
-    odd.loc[::10, "distance"] *= -1  # no longer goes with the others
-    labels[::10] = 1
+    odd.loc[::20, "distance"] *= -1  # no longer goes with the others
+    labels[::20] = 1
 
     def ranks_frauds(detector, x, y):
         return average_precision_score(y, -detector.score_samples(x))

@@ -6,7 +6,6 @@ import pkgutil
 import re
 from pathlib import Path
 
-import jax
 import pytest
 
 import vae_jax
@@ -15,13 +14,8 @@ DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compiled_soon_rather_than_well():
-    """Examples compile for a long time and compute next to nothing."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()  # other files' tests are to run what users run
+# Examples compile for a long time and compute next to nothing.
+pytestmark = pytest.mark.usefixtures("compiled_soon_rather_than_well")
 
 
 def public_names() -> set[str]:

@@ -23,8 +23,9 @@ from run_helpers import (
     wait_for,
 )
 
-from experiments import fraud
+from experiments import fraud, score
 from experiments.command_line import run
+from vae_jax import VAEDetector
 from vae_jax.data.synthetic import simulate_transactions
 
 SMALL = ["--hidden-dims", "6", "--num-samples", "20", "--batch-size", "64"]
@@ -110,6 +111,55 @@ def test_scores_csv_agrees_with_the_counts_and_the_source(finished: Path, small_
         assert sum(row["label"] == "0" for row in alarms) == measures["false_positives"]
         scores = [float(row[f"{recipe}_log_reconstruction_probability"]) for row in alarms]
         assert max(scores) < measures["threshold"]
+
+
+@pytest.mark.parametrize(("recipe", "folder"), [("gaussian", "model"), ("report", "model_report")])
+def test_the_saved_detector_gives_the_runs_own_scores(
+    finished: Path, small_csv: Path, recipe: str, folder: str
+) -> None:
+    written = pd.read_csv(finished / "scores.csv")
+    detector = VAEDetector.load(finished / folder)
+    x = pd.read_csv(small_csv)[list(detector.feature_names_in_)].iloc[written["row"]]
+    scores = [float(f"{score:.9g}") for score in detector.score_samples(x)]
+    np.testing.assert_array_equal(written[f"{recipe}_log_reconstruction_probability"], scores)
+    decisions = np.where(detector.predict(x) == -1, "fraud", "genuine")
+    np.testing.assert_array_equal(written[f"{recipe}_decision"], decisions)
+    metrics = json.loads((finished / "metrics.json").read_text())["recipes"][recipe]
+    assert f"average precision: {metrics['average_precision']:.3f}" in (finished / folder / "README.md").read_text()
+
+
+def test_the_score_command_gives_the_runs_own_scores(finished: Path, small_csv: Path, tmp_path: Path) -> None:
+    arguments = [
+        "--model",
+        finished / "model",
+        "--input",
+        small_csv,
+        "--output",
+        tmp_path / "scores.csv",
+        "--explain",
+        "2",
+    ]
+    assert run(score.main, [str(word) for word in arguments]) == 0
+    found = pd.read_csv(tmp_path / "scores.csv")
+    written = pd.read_csv(finished / "scores.csv")
+    of_test = found.iloc[written["row"]]
+    rounded = [float(f"{value:.9g}") for value in of_test["log_reconstruction_probability"]]
+    np.testing.assert_array_equal(written["gaussian_log_reconstruction_probability"], rounded)
+    np.testing.assert_array_equal(written["gaussian_decision"] == "fraud", of_test["decision"] == "anomaly")
+
+
+def test_other_peoples_tables(small_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    frame = pd.read_csv(small_csv)[["V1", "V2", "Amount", "Class"]].rename(columns={"Class": "stolen"})
+    frame["country"] = "DE"
+    path = tmp_path / "mine.csv"
+    frame.to_csv(path, index=False)
+    arguments = ["--data", str(path), "--label", "stolen", "--recipes", "gaussian", "--epochs", "2", *SMALL]
+    assert "column country" in refused(fraud.main, [*arguments, "--run-dir", tmp_path / "run"], capsys)
+    assert run(fraud.main, [*arguments, "--drop", "country", "--run-dir", str(tmp_path / "run")]) == 0
+    assert list(VAEDetector.load(tmp_path / "run" / "model").feature_names_in_) == ["V1", "V2", "Amount"]
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["data"]["frauds"] == frame["stolen"].sum()
+    assert "--label stolen --drop country" in metrics["command"]
 
 
 def test_the_report_page_needs_nothing_else(finished: Path) -> None:

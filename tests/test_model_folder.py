@@ -12,6 +12,8 @@ from test_detector import FEATURES, SMALL, correlated
 from vae_jax import VAEDetector, model_folder
 from vae_jax.model_folder import ModelError
 
+pytestmark = pytest.mark.usefixtures("compiled_soon_rather_than_well")
+
 
 @pytest.fixture(scope="module", params=["gaussian", "report"])
 def detector(request) -> VAEDetector:

@@ -126,6 +126,7 @@ INPUTS = {
     "two_members.csv.gz": lambda rows: gzip.compress(as_csv(rows)[:777]) + gzip.compress(as_csv(rows)[777:]),
     "plain.jsonl": as_jsonl,
     "plain.ndjson": as_jsonl,
+    "macintosh.csv": lambda rows: as_csv(rows, ",", "\r"),
     "windows.jsonl": lambda rows: BOM + as_jsonl(rows, "\r\n") + b"\r\n",
     "packed.jsonl.gz": lambda rows: gzip.compress(as_jsonl(rows)),
     "plain.parquet": as_parquet,
@@ -175,6 +176,8 @@ def refuse(content: bytes, folder: Path, capsys, *options: str, name: str = "inp
 
 @pytest.mark.parametrize("name", INPUTS)
 def test_every_input_gives_the_same_rows(name, rows, detector, sizes, tmp_path):
+    if name == "macintosh.csv":
+        rows = [{**row, "id": row["id"].replace("\n", " ")} for row in rows]
     assert scored(INPUTS[name](rows), tmp_path, "--keep", "id", "a", name=name) == expected(rows, ("id", "a"))
 
 
@@ -351,7 +354,7 @@ def test_broken_rows_of_csv(broken, reason, detector, sizes, capsys, tmp_path):
     found = scored(content, tmp_path, "--keep", "id", "--rejects", str(tmp_path / "rejects.csv"))
     assert [(row["row"], row["id"]) for row in found] == [(0, "x"), (1, "two\nlines"), (3, "z")]
     assert read_back(tmp_path / "rejects.csv") == [{"line": 6, "row": 2, "reason": reason, "text": broken}]
-    assert "1 broken rows in" in capsys.readouterr().err
+    assert "1 broken row in" in capsys.readouterr().err
 
 
 def test_rows_that_only_look_broken(detector, sizes, tmp_path):
@@ -536,7 +539,8 @@ def test_parquet_that_is_damaged_further_on(rows, detector, capsys, tmp_path):
 def test_a_text_without_line_ends(detector, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(table_text, "PIECE", 50)
     monkeypatch.setattr(table_text, "LONGEST_ROW", 200)
-    assert refuse(b"a,b,c" * 100, tmp_path, capsys) == "no line end in 200 bytes, so these are no rows of text"
+    line = refuse(b"a,b,c\n" + b"1,2,3" * 100, tmp_path, capsys)
+    assert line == "no line end in 200 bytes, so these are no rows of text"
 
 
 def test_a_quote_that_is_not_closed_spoils_one_row_however_long_the_rest_is(detector, monkeypatch, tmp_path):

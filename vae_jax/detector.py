@@ -42,7 +42,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
       kl_warmup_steps_: optimiser steps over which the KL weight rises.
       residual_sd_: standard deviation of each model's features, shape (K, D), in units of standardised features; None
         in the `gaussian` recipe, whose decoder gives its own.
-      n_epochs_: epochs trained.
+      n_steps_: optimiser steps that the models were trained for.
       active_latents_: how many latents the models use on held-out rows, the fewest of any model; 0 is posterior
         collapse.
       false_alarm_share_: share of the held-out rows that are below the boundary.
@@ -53,11 +53,12 @@ class VAEDetector(OutlierMixin, BaseEstimator):
       An & Cho 2015, "Variational Autoencoder based Anomaly Detection using Reconstruction Probability", algorithm 4.
       Kingma & Welling 2013, https://arxiv.org/abs/1312.6114.
 
-    Example:
+    Examples:
       >>> import numpy as np
+      >>> from vae_jax import VAEDetector
       >>> rng = np.random.default_rng(0)
       >>> x = rng.normal(size=(500, 1)) + 0.1 * rng.normal(size=(500, 3))  # three features that go together
-      >>> detector = VAEDetector(hidden_dims=(8,), latent_dim=1, epochs=60, kl_warmup=0.2).fit(x)
+      >>> detector = VAEDetector(hidden_dims=(8,), latent_dim=1, epochs=60, learning_rate=0.01).fit(x)
       >>> detector.predict([[1.0, 1.0, 1.0], [1.0, -1.0, 1.0]])
       array([ 1, -1])
     """
@@ -101,7 +102,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
           num_samples: latent samples for the score of a row.
           boundary: rule that sets `offset_` from the scores of held-out rows: quantile, tukey, mad, mean-sigma or gpd.
           false_alarm_rate: share of normal rows that may be called anomalies, for the rules quantile and gpd.
-          validation_share: share of the rows that `fit` holds out: for the boundary, and to choose the best epoch.
+          validation_share: share of the rows that `fit` holds out: for the boundary, and to choose the best epoch. If
+            they are fewer than some hundreds, the choice flatters them, and more false alarms come than were asked for.
           patience: stop when the loss on held-out rows has not fallen for so many epochs after the KL warm-up; None
             trains all epochs.
           seed: of everything random.
@@ -174,8 +176,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         state = self._train_state() if begun else None
         training = recipes.compile_training(self, standardised[train], standardised[held_out], state)
         state, info = training.epoch(training.initial)
-        self.n_epochs_ = getattr(self, "n_epochs_", 0) + 1
-        _check_finite(info, self.n_epochs_)
+        _check_finite(info, "this pass")
         return self.adopt(state, standardised[held_out], np.zeros(len(held_out), np.int64))
 
     def describe_features(self, scaler: Scaler) -> None:
@@ -205,6 +206,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         normal = held_out[labels == 0]
         arrays = {"step": state.step, "params": state.params, "opt_state": state.opt_state}
         self.state_ = jax.tree.map(np.asarray, jax.device_get(arrays))
+        self.n_steps_ = int(self.state_["step"][0])
         self.kl_warmup_steps_ = state.objective.kl_warmup_steps
         self.residual_sd_ = recipes.residual_sds(self, self.vae_, self.params_, normal)
         means = recipes.posterior_means(self.vae_, self.params_, normal)
@@ -316,12 +318,11 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         lowest, since = np.inf, 0
         for epoch in range(1, self.epochs + 1):
             state, info = training.epoch(state)
-            _check_finite(info, epoch)
+            _check_finite(info, f"epoch {epoch}")
             validation = training.validate(state)
             loss = float(np.mean(validation["loss"]))
             if self.callback is not None:
                 self.callback(_record(epoch, info, validation))
-            self.n_epochs_ = epoch
             if loss < lowest or epoch == 1:
                 lowest, since, best = loss, 0, jax.tree.map(jnp.copy, state)
             elif epoch > self.kl_warmup * self.epochs:
@@ -364,6 +365,6 @@ def _record(epoch: int, info: Mapping[str, Any], validation: Mapping[str, Any]) 
     return {"epoch": epoch, **means, **{f"validation_{name}": float(np.mean(v)) for name, v in validation.items()}}
 
 
-def _check_finite(info: Mapping[str, Any], epoch: int) -> None:
+def _check_finite(info: Mapping[str, Any], when: str) -> None:
     if not np.isfinite(np.asarray(info["loss"])).all():
-        raise ValueError(f"the loss is not finite in epoch {epoch}; try a smaller learning_rate")
+        raise ValueError(f"the loss is not finite in {when}; try a smaller learning_rate")

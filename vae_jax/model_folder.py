@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 MANIFEST, DETECTOR, ARRAYS, CARD = "manifest.json", "detector.json", "arrays.safetensors", "README.md"
 # Attributes of a fitted detector that JSON holds as they are.
-MEASURED = ("offset_", "n_epochs_", "active_latents_", "false_alarm_share_", "kl_warmup_steps_", "n_features_in_")
+MEASURED = ("offset_", "n_steps_", "active_latents_", "false_alarm_share_", "kl_warmup_steps_", "n_features_in_")
 
 
 class ModelError(ValueError):
@@ -186,7 +186,7 @@ def model_card(detector: VAEDetector, measures: Mapping[str, Any]) -> str:
         "",
         f"{detector.num_models} model{'s' * (detector.num_models > 1)} of the `{detector.recipe}` recipe "
         f"({'-'.join(map(str, detector.hidden_dims))}, {detector.latent_dim} latents) on {len(names)} features, "
-        f"trained for {detector.n_epochs_:,} epochs by vae_jax {__version__}.",
+        f"trained for {detector.n_steps_:,} steps by vae_jax {__version__}.",
         "",
         "## Use",
         "",

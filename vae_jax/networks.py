@@ -178,7 +178,7 @@ class DenseDecoder(nn.Module):
         low, high = OBSERVATION_LOG_VAR
         if self.bounded:
             # A variable of its own, not an attribute: models with other bounds are the same compiled program.
-            bound = self.variable("bounds", "log_var", jnp.full, (self.feature_dim,), high)
+            bound = self.variable("bounds", "highest_log_var", jnp.full, (self.feature_dim,), high)
             high = jax.lax.stop_gradient(bound.value)[:, None]
         return Observation(mean, features_last(soft_clip(log_var, low, high), batch_shape))
 
@@ -439,7 +439,7 @@ def bound_sd(params: Any, largest_sd: Float[Array, " D"]) -> Any:
       >>> bool((jnp.exp(observation.log_var / 2) <= jnp.array([[1.0, 1.0, 5.0]]) * 1.001).all())
       True
     """
-    return {**params, "bounds": {"decoder": {"log_var": 2 * jnp.log(jnp.asarray(largest_sd, jnp.float32))}}}
+    return {**params, "bounds": {"decoder": {"highest_log_var": 2 * jnp.log(jnp.asarray(largest_sd, jnp.float32))}}}
 
 
 def conv_vae(

@@ -18,9 +18,9 @@ Tree = TypeVar("Tree")
 AXIS = "data"
 
 # The two ways in which an array can lie on the mesh.
-replicated = PartitionSpec()
+replicated: PartitionSpec = PartitionSpec()
 """Whole on every device."""
-sharded = PartitionSpec(AXIS)
+sharded: PartitionSpec = PartitionSpec(AXIS)
 """Its first axis divided among the devices."""
 
 

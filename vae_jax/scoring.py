@@ -48,6 +48,17 @@ class Scores(NamedTuple):
       log_reconstruction_prob: log of the mean over samples of p(x|z), shape (N,).
       mean_log_prob: mean over samples of log p(x|z), shape (N,).
       contributions: mean over samples of log p(x_d|z) of each feature, shape (N, D); sums to `mean_log_prob`.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import vae_jax
+      >>> vae = vae_jax.dense_vae(feature_dim=4, hidden_dims=(6,), learned_variance=True)
+      >>> x = jax.random.normal(jax.random.key(0), (20, 4))
+      >>> params = vae.init(jax.random.key(1), x, jnp.zeros((20, 2)))
+      >>> scores = vae_jax.reconstruction_probability(vae, params, x, jax.random.key(2))
+      >>> bool(jnp.allclose(scores.contributions.sum(1), scores.mean_log_prob, atol=1e-4))
+      True
     """
 
     log_reconstruction_prob: Float[Array, " N"]
@@ -78,6 +89,20 @@ def score_row(
 
     Raises:
       ValueError: if neither the decoder nor `residual_sd` gives a variance.
+
+    Examples:
+      A gradient says which way a row would become more normal:
+
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import vae_jax
+      >>> vae = vae_jax.dense_vae(feature_dim=4, hidden_dims=(6,), learned_variance=True)
+      >>> x = jax.random.normal(jax.random.key(0), (20, 4))
+      >>> params = vae.init(jax.random.key(1), x, jnp.zeros((20, 2)))
+      >>> def score(row):
+      ...     return vae_jax.score_row(vae, params, row, jax.random.key(2)).log_reconstruction_prob
+      >>> jax.grad(score)(x[0]).shape
+      (4,)
     """
     noise = _latent_noise(vae, key, num_samples)
     scores = _score_encoded(vae, params, x[None], encode(vae, params, x[None]), noise, residual_sd)
@@ -146,6 +171,20 @@ def reconstruction_probability(
 
     Returns:
       The `Scores` of the rows, higher = more normal.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import vae_jax
+      >>> vae = vae_jax.dense_vae(feature_dim=4, hidden_dims=(6,), learned_variance=True)
+      >>> x = jax.random.normal(jax.random.key(0), (20, 4))
+      >>> params = vae.init(jax.random.key(1), x, jnp.zeros((20, 2)))
+      >>> scores = vae_jax.reconstruction_probability(vae, params, x, jax.random.key(2))
+      >>> scores.log_reconstruction_prob.shape, scores.contributions.shape
+      ((20,), (20, 4))
+      >>> alone = vae_jax.reconstruction_probability(vae, params, x[7:8], jax.random.key(2))
+      >>> bool(alone.log_reconstruction_prob[0] == scores.log_reconstruction_prob[7])
+      True
     """
     noise = _latent_noise(vae, key, num_samples)
     decoded_at_once = PROCESSOR_NUMBERS if jax.default_backend() == "cpu" else ACCELERATOR_NUMBERS
@@ -199,6 +238,18 @@ def score_models(
 
     Returns:
       `Scores` with a first axis of K models, higher = more normal.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import vae_jax
+      >>> vae = vae_jax.dense_vae(feature_dim=4, hidden_dims=(6,), learned_variance=True)
+      >>> x = jax.random.normal(jax.random.key(0), (20, 4))
+      >>> keys = jax.random.split(jax.random.key(1), 3)
+      >>> params = jax.vmap(lambda key: vae.init(key, x, jnp.zeros((20, 2))))(keys)
+      >>> scores = vae_jax.score_models(vae, params, x, jax.random.key(2), vae_jax.data_mesh())
+      >>> scores.log_reconstruction_prob.shape
+      (3, 20)
     """
 
     def score_shard(params, x, key, residual_sd):
@@ -233,6 +284,18 @@ def measure_residual_sd(vae: VAE, params: Any, x: Float[Array, "N D"], key: PRNG
 
     Returns:
       The root of the mean squared residual of each feature, at least 0.001.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import vae_jax
+      >>> vae = vae_jax.dense_vae(feature_dim=4, hidden_dims=(6,), learned_variance=False)
+      >>> x = jax.random.normal(jax.random.key(0), (20, 4))
+      >>> params = vae.init(jax.random.key(1), x, jnp.zeros((20, 2)))
+      >>> residual_sd = vae_jax.measure_residual_sd(vae, params, x, jax.random.key(2))
+      >>> residual_sd.shape
+      (4,)
+      >>> scores = vae_jax.reconstruction_probability(vae, params, x, jax.random.key(3), residual_sd=residual_sd)
     """
     posterior = encode(vae, params, x)
     residuals = x - decode(vae, params, sample(key, *posterior)).mean
