@@ -26,7 +26,11 @@ def execute(path: Path) -> nbformat.NotebookNode:
     notebook = nbformat.read(path, as_version=4)
     # "python3" is the kernel of the interpreter that runs this, if ipykernel is installed there.
     client = NotebookClient(
-        notebook, kernel_name="python3", record_timing=False, resources={"metadata": {"path": str(path.parent)}}
+        notebook,
+        kernel_name="python3",
+        record_timing=False,
+        coalesce_streams=True,  # what a cell prints is one output, however it arrived
+        resources={"metadata": {"path": str(path.parent)}},
     )
     return client.execute()
 
