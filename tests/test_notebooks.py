@@ -11,7 +11,7 @@ from notebooks.execute import FOLDER, execute
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 # Where somebody's files would be; a notebook's own words name none of these.
 MACHINE_PATH = re.compile(r"(?<![\w.])/(home|root|Users|work|tmp|var|usr|opt|mnt|srv|data)/|[A-Z]:\\")
-LARGEST_BYTES = 600_000
+LARGEST_BYTES = 1_000_000
 
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
