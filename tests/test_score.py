@@ -188,6 +188,31 @@ def test_every_output_holds_the_same_rows(name, rows, detector, sizes, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"in.csv", name}
 
 
+def test_cells_of_csv_look_the_same_beside_ones_that_need_quotes(detector, tmp_path):
+    table = pa.table(
+        {
+            "a": [1e20, 1.5, 2e-8, -0.0],
+            "b": [0.0, 1.0, 2.0, 3.0],
+            "c": [3.0] * 4,
+            "day": [datetime.date(2020, 1, 31)] * 4,
+            "time": [datetime.datetime(2020, 1, 31, 1, 2, 3), None, None, None],
+            "amount": [Decimal("1.50"), None, Decimal("0.00"), Decimal("-12.34")],
+            "yes": [True, False, None, True],
+            "text": [""] * 4,
+        }
+    )
+    kept = table.column_names
+    found = []
+    for text in ("plain", 'b, "c"\n'):
+        changed = table.set_column(7, "text", pa.array(["a", "", None, text]))
+        pq.write_table(changed, tmp_path / "in.parquet")
+        assert call(tmp_path / "in.parquet", tmp_path / "out.csv", "--keep", *kept) == 0
+        found.append((tmp_path / "out.csv").read_text())
+    plain, quoted = found
+    assert '"' not in plain
+    assert quoted == plain.replace("plain", '"b, ""c""\n"')
+
+
 def test_formats_by_option(rows, detector, tmp_path):
     (tmp_path / "rows").write_bytes(as_jsonl(rows))
     assert call(tmp_path / "rows", tmp_path / "scores", "--input-format", "jsonl", "--format", "parquet") == 0
