@@ -15,7 +15,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
@@ -81,7 +82,7 @@ def measure_csv(config: ScoreStreamConfig, rows: int) -> Cost:
     short = b"".join(line + b"\n" for line in body.splitlines()[: rows % DIFFERENT])
 
     def feed(pipe: IO[bytes]) -> None:
-        with pipe:
+        with suppress(BrokenPipeError), pipe:  # of a command that has failed, which `measure` says
             pipe.write(header + b"\n")
             for _ in range(rows // DIFFERENT):
                 pipe.write(body)
@@ -103,7 +104,7 @@ def measure_parquet(config: ScoreStreamConfig, rows: int) -> Cost:
 MEASURES = {"csv": measure_csv, "parquet": measure_parquet}
 
 
-def measure(config: ScoreStreamConfig, source: str, rows: int, feed) -> Cost:
+def measure(config: ScoreStreamConfig, source: str, rows: int, feed: Callable[[IO[bytes]], None]) -> Cost:
     """Runs the command as a user does, without run.sh; refuses a call that fails or does not score all rows."""
     words = ["--model", str(config.model), "--input", source, "--explain", str(config.explain)]
     command = [sys.executable, "-m", "experiments.score", *words]

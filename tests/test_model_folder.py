@@ -1,14 +1,19 @@
 """A detector in a folder: the same afterwards, and refused where it is not what was written."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers import assert_same
+from run_helpers import refused
 from test_detector import FEATURES, SMALL, correlated
 
+from experiments import score
+from experiments.command_line import run
 from vae_jax import VAEDetector, model_folder
 from vae_jax.model_folder import ModelError
 
@@ -117,3 +122,32 @@ def test_a_folder_that_can_not_be_written_is_an_error_of_one_line(detector, tmp_
     with pytest.raises(ModelError, match="can't write in") as refused:
         detector.save(tmp_path / "file" / "model")
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("chunk", [64, 16])
+def test_the_score_command_gives_the_models_own_scores(chunk, detector, folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(score, "CHUNK", chunk)
+    frame = correlated(50, seed=1)
+    frame.iloc[:, ::-1].to_csv(tmp_path / "in.csv", index=False)
+    names = {"--model": folder, "--input": tmp_path / "in.csv", "--output": tmp_path / "out.parquet"}
+    words = [str(word) for pair in names.items() for word in pair]
+    assert run(score.main, [*words, "--explain", "3", "--keep", "hour"]) == 0
+    found = pd.read_parquet(tmp_path / "out.parquet")
+    scores, shares = detector.score_samples(frame), detector.explain(frame)
+    assert found["row"].tolist() == list(range(50))
+    assert found["hour"].tolist() == frame["hour"].tolist()
+    assert found[score.SCORE].tolist() == [float(f"{number:.9g}") for number in scores]
+    assert (found["decision"] == "anomaly").tolist() == (detector.predict(frame) == -1).tolist()
+    for i, row in found.iterrows():
+        assert shares.loc[i, row["feature_1"]] == shares.loc[i].max()
+        named = {row[f"feature_{j}"]: row[f"share_{j}"] for j in (1, 2, 3)}
+        assert named == {name: float(f"{share:.9g}") for name, share in shares.loc[i].items()}
+
+
+def test_the_score_command_refuses_a_model_whose_features_have_no_names(detector, capsys, tmp_path):
+    unnamed = copy.copy(detector)
+    del unnamed.feature_names_in_
+    unnamed.save(tmp_path / "model")
+    (tmp_path / "in.csv").write_bytes(b"amount,hour,distance\n1,2,3\n")
+    arguments = ["--model", tmp_path / "model", "--input", tmp_path / "in.csv"]
+    assert "its features have no names" in refused(score.main, arguments, capsys)

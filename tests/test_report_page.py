@@ -22,6 +22,7 @@ from experiments.fraud import Result
 from experiments.fraud_config import FraudConfig
 from experiments.gallery import Sheet
 from experiments.measures import Scored, bootstrap_interval, count, measure
+from vae_jax import VAEDetector
 
 ARGUMENTS = (
     "--headless=new",
@@ -82,7 +83,8 @@ def recipe(frauds: int) -> Result:
         "train_rows_per_second": 1e6,
         "score_rows_per_second": 1e5,
     }
-    return Result(measures, scored, np.random.default_rng(1).normal(size=(len(scored.test), 2)), LOG)
+    latents = np.random.default_rng(1).normal(size=(len(scored.test), 2))
+    return Result(VAEDetector(), measures, scored, latents, LOG)
 
 
 @dataclass(frozen=True)

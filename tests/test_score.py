@@ -1,4 +1,5 @@
-"""The score command: tables in, scores out. The model is a stand-in whose scores are known, but for the last tests."""
+"""The score command: tables in, scores out. The model is a stand-in whose scores are known; real ones are in
+tests/test_model_folder.py."""
 
 import csv
 import datetime
@@ -20,14 +21,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from run_helpers import ROOT, refused
-from test_detector import SMALL, correlated
 
 from experiments import score, table_reader, table_text, table_writer
 from experiments.command_line import Interrupted, run
 from experiments.progress import WorkProgress, console
 from experiments.table_text import CsvParser, JsonParser
 from experiments.tables import Block, Columns
-from vae_jax import VAEDetector
 
 FEATURES = ("a", "b", "c")
 BOUNDARY = -100.0
@@ -187,6 +186,31 @@ def test_every_output_holds_the_same_rows(name, rows, detector, sizes, tmp_path)
     assert call(tmp_path / "in.csv", tmp_path / name, "--keep", "id", "a") == 0
     assert read_back(tmp_path / name) == expected(rows, ("id", "a"))
     assert {path.name for path in tmp_path.iterdir()} == {"in.csv", name}
+
+
+def test_cells_of_csv_look_the_same_beside_ones_that_need_quotes(detector, tmp_path):
+    table = pa.table(
+        {
+            "a": [1e20, 1.5, 2e-8, -0.0],
+            "b": [0.0, 1.0, 2.0, 3.0],
+            "c": [3.0] * 4,
+            "day": [datetime.date(2020, 1, 31)] * 4,
+            "time": [datetime.datetime(2020, 1, 31, 1, 2, 3), None, None, None],
+            "amount": [Decimal("1.50"), None, Decimal("0.00"), Decimal("-12.34")],
+            "yes": [True, False, None, True],
+            "text": [""] * 4,
+        }
+    )
+    kept = table.column_names
+    found = []
+    for text in ("plain", 'b, "c"\n'):
+        changed = table.set_column(7, "text", pa.array(["a", "", None, text]))
+        pq.write_table(changed, tmp_path / "in.parquet")
+        assert call(tmp_path / "in.parquet", tmp_path / "out.csv", "--keep", *kept) == 0
+        found.append((tmp_path / "out.csv").read_text())
+    plain, quoted = found
+    assert '"' not in plain
+    assert quoted == plain.replace("plain", '"b, ""c""\n"')
 
 
 def test_formats_by_option(rows, detector, tmp_path):
@@ -790,45 +814,9 @@ def test_progress_of_which_nobody_knows_the_end(monkeypatch):
 # Models.
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
-    """The folder of a real model."""
-    folder = tmp_path_factory.mktemp("trained") / "model"
-    VAEDetector(**{**SMALL, "epochs": 3, "num_models": 2}).fit(correlated(100)).save(folder)
-    return folder
-
-
-@pytest.mark.parametrize("chunk", [64, 16])
-def test_scores_are_the_models_own(chunk, trained, monkeypatch, tmp_path):
-    monkeypatch.setattr(score, "CHUNK", chunk)
-    frame = correlated(50, seed=1)
-    frame.iloc[:, ::-1].to_csv(tmp_path / "in.csv", index=False)
-    names = {"--model": trained, "--input": tmp_path / "in.csv", "--output": tmp_path / "out.parquet"}
-    words = [str(word) for pair in names.items() for word in pair]
-    assert run(score.main, [*words, "--explain", "3", "--keep", "hour"]) == 0
-    found = pd.read_parquet(tmp_path / "out.parquet")
-    loaded = VAEDetector.load(trained)
-    scores, shares = loaded.score_samples(frame), loaded.explain(frame)
-    assert found["row"].tolist() == list(range(50))
-    assert found["hour"].tolist() == frame["hour"].tolist()
-    assert found[score.SCORE].tolist() == [float(f"{number:.9g}") for number in scores]
-    assert (found["decision"] == "anomaly").tolist() == (loaded.predict(frame) == -1).tolist()
-    for i, row in found.iterrows():
-        assert shares.loc[i, row["feature_1"]] == shares.loc[i].max()
-        named = {row[f"feature_{j}"]: row[f"share_{j}"] for j in (1, 2, 3)}
-        assert named == {name: float(f"{share:.9g}") for name, share in shares.loc[i].items()}
-
-
 def test_a_folder_without_a_model(capsys, tmp_path):
     (tmp_path / "in.csv").write_bytes(b"a,b,c\n1,2,3\n")
     arguments = ["--model", tmp_path, "--input", tmp_path / "in.csv", "--output", tmp_path / "out.csv"]
     line = refused(score.main, arguments, capsys)
     assert line == f"error: --model {tmp_path}: no model there (manifest.json is missing)"
     assert not (tmp_path / "out.csv").exists()
-
-
-def test_a_model_whose_features_have_no_names(capsys, tmp_path):
-    VAEDetector(**{**SMALL, "epochs": 1}).fit(correlated(100).to_numpy()).save(tmp_path / "model")
-    (tmp_path / "in.csv").write_bytes(b"a,b,c\n1,2,3\n")
-    arguments = ["--model", tmp_path / "model", "--input", tmp_path / "in.csv"]
-    assert "its features have no names" in refused(score.main, arguments, capsys)

@@ -68,7 +68,7 @@ class Checkpoints:
         Raises:
           CheckpointError: if the folder can't be made or read.
         """
-        self.folder = Path(folder).absolute()
+        self.folder: Path = Path(folder).absolute()
         policy = AnyPreservationPolicy([LatestN(keep_latest), BestN(get_metric_fn=_negative_loss, n=1)])
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policy, best_fn=_negative_loss, cleanup_tmp_directories=True
