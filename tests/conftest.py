@@ -1,12 +1,23 @@
-"""Strict JAX settings for all tests, and where the real data is."""
+"""JAX's settings for all tests, and where the real data is."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
+
+# Tests compile many programs and compute next to nothing with each, so programs are compiled soon rather than well, and
+# kept. As environment variables, and before JAX is imported, so that processes that tests start do the same. Each
+# worker has a folder of its own, because JAX does not write there in one step.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
+os.environ |= {
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    "JAX_COMPILATION_CACHE_DIR": str(Path(__file__).parent.parent / ".pytest_cache" / "jax" / WORKER),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",  # a hundred small ones take seconds, too
+}
+
+import jax  # noqa: E402
 
 # Four devices on any machine; must be set before the first use of JAX.
 jax.config.update("jax_num_cpu_devices", 4)
@@ -21,12 +32,13 @@ def rng() -> np.random.Generator:
 
 
 @pytest.fixture(scope="module")
-def compiled_soon_rather_than_well() -> Iterator[None]:
-    """For files whose tests compile many programs and compute next to nothing with each."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
+def compiled_well() -> Iterator[None]:
+    """For files that compare numbers: they run the optimised programs that users run."""
     jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()  # other files' tests are to run what users run
+    jax.clear_caches()
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

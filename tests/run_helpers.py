@@ -14,18 +14,13 @@ import pytest
 from experiments.command_line import run
 
 ROOT = Path(__file__).parent.parent
-# The runs of these tests compile the same few programs again and again.
-COMPILATION_CACHE = {
-    "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache" / "jax"),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",  # a hundred small ones take seconds, too
-}
 
 
 def start(arguments: Sequence, folder: Path, experiment: str = "fraud", program: str | None = None) -> subprocess.Popen:
     """Starts a run in a process of its own, whose working directory is `folder`, as a user does or by a program."""
     how = ["-m", f"experiments.{experiment}"] if program is None else ["-c", program]
     command = [sys.executable, *how, *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **COMPILATION_CACHE}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

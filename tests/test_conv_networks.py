@@ -22,6 +22,8 @@ from vae_jax.networks import (
 )
 from vae_jax.objectives import Objective, gaussian, mse, rmse
 
+pytestmark = pytest.mark.usefixtures("compiled_well")
+
 BATCH, SIZE, FILTERS, LATENTS = 3, 16, (3, 4, 5, 6), 2
 small_vae = partial(conv_vae, SIZE, FILTERS, LATENTS)
 

@@ -9,6 +9,8 @@ from helpers import assert_close
 
 from vae_jax.convolution import Conv, ConvTranspose, conv, conv_transpose
 
+pytestmark = pytest.mark.usefixtures("compiled_well")
+
 CASES = [(2, 8, 8, 3, 5), (1, 2, 6, 4, 2), (3, 16, 4, 1, 1)]
 
 

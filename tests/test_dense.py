@@ -9,6 +9,8 @@ from helpers import assert_close, assert_same
 
 from vae_jax.dense import Dense, features_first, features_last
 
+pytestmark = pytest.mark.usefixtures("compiled_well")
+
 
 @pytest.mark.parametrize("batch", [1, 7])
 def test_dense_is_flax_dense_in_value_and_gradient(rng, batch):

@@ -39,8 +39,6 @@ assert {check["status"] for check in done} == {"passed"}, done
 print(len(done))
 """
 
-pytestmark = pytest.mark.usefixtures("compiled_soon_rather_than_well")
-
 
 def correlated(rows: int, seed: int = 0) -> pd.DataFrame:
     """Three features that go together."""

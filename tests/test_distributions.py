@@ -8,6 +8,8 @@ from scipy import integrate, stats
 
 from vae_jax.distributions import kl_standard_normal, log_prob, log_prob_per_dimension, reparameterise, sample
 
+pytestmark = pytest.mark.usefixtures("compiled_well")
+
 SHAPE = (2, 3, 5)
 # float32 carries 7 digits; a sum of five terms and an exp lose one of them.
 RTOL = 1e-5

@@ -14,10 +14,6 @@ DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 
 
-# Examples compile for a long time and compute next to nothing.
-pytestmark = pytest.mark.usefixtures("compiled_soon_rather_than_well")
-
-
 def public_names() -> set[str]:
     """What `vae_jax/__init__.py` offers that can be called, and what the modules among it define."""
     names = set()

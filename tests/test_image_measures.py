@@ -8,6 +8,8 @@ from scipy import ndimage, stats
 
 from vae_jax.image_measures import PATCH, _patches, _project, _pyramid, reconstruction_errors, sliced_wasserstein
 
+pytestmark = pytest.mark.usefixtures("compiled_well")
+
 compiled_errors = jax.jit(reconstruction_errors)
 
 

@@ -17,8 +17,6 @@ from experiments.command_line import run
 from vae_jax import VAEDetector, model_folder
 from vae_jax.model_folder import ModelError
 
-pytestmark = pytest.mark.usefixtures("compiled_soon_rather_than_well")
-
 
 @pytest.fixture(scope="module", params=["gaussian", "report"])
 def detector(request) -> VAEDetector:

@@ -20,6 +20,8 @@ from vae_jax.networks import (
     soft_clip,
 )
 
+pytestmark = pytest.mark.usefixtures("compiled_well")
+
 # The same everywhere, so that each operation is compiled once.
 BATCH = 64
 BOUNDS = [POSTERIOR_LOG_VAR, OBSERVATION_LOG_VAR]

@@ -28,8 +28,6 @@ def test_there_are_three() -> None:
 def test_runs_whole_at_a_small_size(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VAE_JAX_NOTEBOOK_SMALL", "1")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    # Most of the time goes into compiling programs that run for an instant.
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     notebook = execute(path)  # raises if a cell does
     assert [cell.execution_count for cell in code_cells(notebook)] == list(range(1, len(code_cells(notebook)) + 1))
     written = "".join(output.get("text", "") for cell in code_cells(notebook) for output in cell.outputs)

@@ -10,6 +10,8 @@ from vae_jax.distributions import kl_standard_normal
 from vae_jax.networks import Gaussian, Observation
 from vae_jax.objectives import RECONSTRUCTIONS, Objective, Terms, gaussian, mse, rmse
 
+pytestmark = pytest.mark.usefixtures("compiled_well")
+
 EVENTS = [(7,), (4, 3, 2)]
 # float32 carries 7 digits; a sum of two dozen terms loses at most one or two of them.
 RTOL = 1e-5

@@ -27,6 +27,8 @@ from vae_jax.parallel import (
 )
 from vae_jax.training import batch_noise, create_train_state, stream_key, train_epoch, train_step
 
+pytestmark = pytest.mark.usefixtures("compiled_well")
+
 # 3 steps of 8 rows, 2 on each of four devices, and 2 rows that are left out.
 ROWS, BATCH, STEPS = 26, 8, 3
 # Gradients are summed in another order; parameters are of order 1, so this is a few units in the last place.

@@ -7,6 +7,8 @@ import pytest
 
 from vae_jax.permutation import random_permutation
 
+pytestmark = pytest.mark.usefixtures("compiled_well")
+
 draw = random_permutation
 KEYS = jax.random.split(jax.random.key(3), 24_000)
 

@@ -31,6 +31,8 @@ from vae_jax.scoring import (
     score_row,
 )
 
+pytestmark = pytest.mark.usefixtures("compiled_well")
+
 SAMPLES = 64
 KEY = jax.random.key(11)
 # More than one block of chunks, and a remainder.

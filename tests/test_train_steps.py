@@ -24,6 +24,8 @@ from vae_jax.training import (
     train_steps,
 )
 
+pytestmark = pytest.mark.usefixtures("compiled_well")
+
 # 6 steps of 8 rows, and 3 rows that are left out.
 ROWS, BATCH, STEPS = 51, 8, 6
 # An epoch in parts; a scan of a single step is compiled in another way.

@@ -35,6 +35,8 @@ from vae_jax.training import (
     validate,
 )
 
+pytestmark = pytest.mark.usefixtures("compiled_well")
+
 # 3 steps of 8 rows, and 2 rows that are left out.
 ROWS, BATCH, STEPS = 26, 8, 3
 
