@@ -1,5 +1,6 @@
 """Whole runs of the faces experiment, as a user starts them, on small pictures."""
 
+import io
 import json
 import os
 import shutil
@@ -13,7 +14,9 @@ from run_helpers import assert_bit_for_bit, final_arrays, logged_epochs, refused
 
 from experiments import celeba, faces
 from experiments.celeba_config import PRESETS
+from experiments.celeba_model import train
 from experiments.command_line import run
+from experiments.progress import console
 from vae_jax.data.drawn_faces import ATTRIBUTES, draw_face
 
 SMALL = ["--data", "synthetic", "--limit", "160", "--image-size", "32", "--latent-dim", "4", "--batch-size", "16"]
@@ -96,55 +99,45 @@ def test_streaming_equals_resident_bit_for_bit(finished: Path, cache: Path, tmp_
 
 @pytest.fixture(scope="module")
 def uninterrupted(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run in a process of its own, which has one device."""
+    """A run in a process of its own, which has one device, with its pictures there."""
     folder = tmp_path_factory.mktemp("uninterrupted") / "run"
-    process = start([*resumable(cache), "--run-dir", folder], folder.parent, "celeba")
+    process = start(small(cache, "--epochs", "6", "--run-dir", str(folder)), folder.parent, "celeba")
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     return folder
 
 
-def resumable(cache: Path) -> list[str]:
-    """A run long enough to be stopped, that saves within epochs at every chance."""
-    return small(cache, "--epochs", "12", "--save-every", "50", "--save-every-minutes", "1e-6")
-
-
-def test_killed_within_an_epoch_then_resumed_equals_uninterrupted(
+def test_killed_and_stopped_within_epochs_then_resumed_equals_uninterrupted(
     uninterrupted: Path, cache: Path, tmp_path: Path
 ) -> None:
-    """Killed while streaming, too: the run that it must equal had its pictures on the device."""
+    """While streaming, and saving at every chance: neither changes a bit."""
     folder = tmp_path / "run"
-    process = start([*resumable(cache), "--placement", "stream", "--run-dir", folder], tmp_path, "celeba")
+    arguments = small(cache, "--epochs", "6", "--save-every-minutes", "1e-6", "--placement", "stream")
+    process = start([*arguments, "--run-dir", folder], tmp_path, "celeba")
 
     def saved_within_an_epoch() -> bool:
         saved = (folder / "checkpoints" / "vae").glob("*")
-        return logged_epochs(folder) >= 3 and any(path.name.isdigit() and int(path.name) % 7 for path in saved)
+        return logged_epochs(folder) >= 1 and any(path.name.isdigit() and int(path.name) % 7 for path in saved)
 
     wait_for(saved_within_an_epoch, process)
     process.kill()
     process.communicate()
-    assert logged_epochs(folder) < 12
-    resume(folder, "celeba")
-    assert_bit_for_bit(folder, uninterrupted, "vae")
-    logs = [[json.loads(line) for line in (run / "metrics.jsonl").open()] for run in (folder, uninterrupted)]
-    for line, expected in zip(*logs, strict=True):
-        # Means over an epoch too, though they were added up in two processes.
-        assert {**line, "images_per_second": 0} == {**expected, "images_per_second": 0}
 
-
-def test_a_signal_within_an_epoch_saves_and_says_how_to_continue(
-    uninterrupted: Path, cache: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "run"
-    process = start([*resumable(cache), "--run-dir", folder], tmp_path, "celeba")
-    wait_for(lambda: logged_epochs(folder) >= 2, process)
+    process = start(["--resume", folder], tmp_path, "celeba")
+    reached = logged_epochs(folder)
+    wait_for(lambda: logged_epochs(folder) > reached, process)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143
     assert f"bash run.sh celeba --resume {folder}" in errors
+    assert logged_epochs(folder) < 6
+
     resume(folder, "celeba")
     assert_bit_for_bit(folder, uninterrupted, "vae")
-    # Sums of the evaluation are those of the same parameters.
+    logs = [[json.loads(line) for line in (run / "metrics.jsonl").open()] for run in (folder, uninterrupted)]
+    for line, expected in zip(*logs, strict=True):
+        # Means over an epoch too, though they were added up in several processes.
+        assert {**line, "images_per_second": 0} == {**expected, "images_per_second": 0}
     measured, expected = (
         {**json.loads((run / "metrics.json").read_text())["evaluation"], "train_images_per_second": 0}
         for run in (folder, uninterrupted)
@@ -152,19 +145,25 @@ def test_a_signal_within_an_epoch_saves_and_says_how_to_continue(
     assert measured == expected
 
 
-def test_bfloat16_and_the_other_reconstructions_train(cache: Path, tmp_path: Path) -> None:
-    for name, options in {
-        "mse": ["--reconstruction", "mse", "--dtype", "bfloat16"],
-        "gaussian": ["--reconstruction", "gaussian"],
-    }.items():
-        folder = tmp_path / name
-        assert run(celeba.main, small(cache, "--epochs", "2", *options, "--run-dir", str(folder))) == 0
-        lines = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
-        assert lines[-1]["validation_loss"] < lines[0]["validation_loss"]
-        kernel = final_arrays(folder, "vae")["['params']['params']['encoder']['Conv_0']['kernel']"]
-        assert kernel.dtype == np.float32
-    assert json.loads((tmp_path / "mse" / "metrics.json").read_text())["weight"] == 10_000
-    assert json.loads((tmp_path / "gaussian" / "metrics.json").read_text())["weight"] == 1
+@pytest.mark.parametrize(
+    ("options", "weight"),
+    [
+        (["--reconstruction", "mse", "--dtype", "bfloat16"], 10_000),
+        (["--reconstruction", "gaussian"], 1),
+    ],
+)
+def test_bfloat16_and_the_other_reconstructions_train(
+    options: list[str], weight: float, cache: Path, tmp_path: Path
+) -> None:
+    config, inputs, opened = celeba.CELEBA.start(
+        small(cache, "--epochs", "2", *options, "--run-dir", str(tmp_path / "run"))
+    )
+    assert config.used_weight == weight
+    train(config, inputs, opened, console(io.StringIO()))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    assert lines[-1]["validation_loss"] < lines[0]["validation_loss"]
+    kernel = final_arrays(tmp_path / "run", "vae")["['params']['params']['encoder']['Conv_0']['kernel']"]
+    assert kernel.dtype == np.float32
 
 
 def test_pictures_that_can_not_be_used_are_listed(tmp_path: Path, cache: Path) -> None:

@@ -176,7 +176,7 @@ def test_one_device_gives_the_result_of_four(
     finished: Path, small_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
-    arguments = ["--data", small_csv, "--epochs", "8", "--save-every", "2", "--num-models", "2", *SMALL]
+    arguments = ["--data", small_csv, "--recipes", "gaussian", "--epochs", "8", "--num-models", "2", *SMALL]
     process = start([*arguments, "--run-dir", tmp_path / "run"], tmp_path)
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
@@ -189,81 +189,63 @@ def test_one_device_gives_the_result_of_four(
     assert one["validation_loss"] == pytest.approx(four["validation_loss"], rel=1e-4)
 
 
+def resumable(small_csv: Path, save_every: int) -> list[str]:
+    """Options of a run that takes some seconds and saves now and then."""
+    arguments = ["--data", str(small_csv), "--recipes", "gaussian", *SMALL]
+    return [*arguments, "--epochs", "150", "--save-every", str(save_every)]
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(small_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nobody stops, in a process of its own like those that are."""
     folder = tmp_path_factory.mktemp("uninterrupted")
-    process = start([*resumable(small_csv), "--run-dir", folder / "run"], folder)
+    process = start([*resumable(small_csv, 50), "--run-dir", folder / "run"], folder)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     return folder / "run"
 
 
-def resumable(small_csv: Path, save_every: int = 7) -> list[str]:
-    """Options of a run that takes some seconds and saves now and then."""
-    return [
-        "--data",
-        str(small_csv),
-        "--recipes",
-        "gaussian",
-        "--epochs",
-        "100",
-        "--save-every",
-        str(save_every),
-        *SMALL,
-    ]
-
-
-def test_killed_in_training_then_resumed_equals_uninterrupted(
+def test_interrupted_in_every_way_then_resumed_equals_uninterrupted(
     uninterrupted: Path, small_csv: Path, tmp_path: Path
 ) -> None:
+    """Stopped by Ctrl-C and by SIGTERM, killed in training and in a save, and each time continued."""
     folder = tmp_path / "run"
-    process = start([*resumable(small_csv), "--run-dir", folder], tmp_path)
-    wait_for(lambda: logged_epochs(folder) >= 12, process)
+    checkpoints = folder / "checkpoints" / "gaussian"
+    steps = int(final_arrays(uninterrupted)["['step']"][0]) // 150  # of an epoch
+
+    def saved() -> list[int]:
+        return [int(path.name) for path in checkpoints.iterdir() if path.name.isdigit()]
+
+    def in_a_save() -> bool:
+        return any("orbax-checkpoint-tmp" in path.name for path in checkpoints.iterdir())
+
+    process = start([*resumable(small_csv, 7), "--run-dir", folder], tmp_path)
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        reached = logged_epochs(folder)
+        wait_for(lambda: logged_epochs(folder) >= reached + 10, process)  # noqa: B023 (called at once)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == code
+        assert f"bash run.sh fraud --resume {folder}" in errors
+        assert "Traceback" not in errors
+        assert max(saved()) == steps * logged_epochs(folder) >= steps * (reached + 10)
+        process = start(["--resume", folder], tmp_path)
+
+    reached = logged_epochs(folder)
+    wait_for(lambda: logged_epochs(folder) >= reached + 10, process)
     process.kill()
     process.communicate()
-    assert logged_epochs(folder) < 100
+
+    process = start(["--resume", folder], tmp_path)
+    wait_for(in_a_save, process)
+    process.kill()
+    process.communicate()
+    assert max(saved()) < steps * 150
+
     resume(folder)
     assert_bit_for_bit(folder, uninterrupted)
     epochs = [json.loads(line)["epoch"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert epochs == list(range(1, 101))
-    assert (folder / "scores.csv").read_bytes() == (uninterrupted / "scores.csv").read_bytes()
-
-
-def test_killed_in_a_save_then_resumed_equals_uninterrupted(
-    uninterrupted: Path, small_csv: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "run"
-    process = start([*resumable(small_csv), "--run-dir", folder], tmp_path)
-
-    def in_a_second_save() -> bool:
-        saved = list((folder / "checkpoints" / "gaussian").glob("*"))
-        return any(path.name.isdigit() for path in saved) and any("orbax-checkpoint-tmp" in path.name for path in saved)
-
-    wait_for(in_a_second_save, process)
-    process.kill()
-    process.communicate()
-    resume(folder)
-    assert_bit_for_bit(folder, uninterrupted)
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_says_how_to_continue(
-    number: signal.Signals, code: int, uninterrupted: Path, small_csv: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "run"
-    process = start([*resumable(small_csv), "--run-dir", folder], tmp_path)
-    wait_for(lambda: logged_epochs(folder) >= 10, process)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert f"bash run.sh fraud --resume {folder}" in errors
-    assert "Traceback" not in errors
-    saved = max(int(p.name) for p in (folder / "checkpoints" / "gaussian").iterdir() if p.name.isdigit())
-    steps = int(final_arrays(uninterrupted)["['step']"][0]) // 100
-    assert saved == steps * logged_epochs(folder) >= steps * 10
-    resume(folder)
-    assert_bit_for_bit(folder, uninterrupted)
+    assert epochs == list(range(1, 151))
     assert (folder / "scores.csv").read_bytes() == (uninterrupted / "scores.csv").read_bytes()
 
 
@@ -281,14 +263,15 @@ def test_resume_refuses_other_options_by_name(finished: Path, capsys: pytest.Cap
     )
 
 
-def test_resume_refuses_other_data(small_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    data = tmp_path / "copy.csv"
-    data.write_bytes(small_csv.read_bytes())
-    arguments = ["--data", data, "--recipes", "gaussian", "--epochs", "1", *SMALL, "--run-dir", tmp_path / "run"]
-    assert run(fraud.main, [str(word) for word in arguments]) == 0
-    lines = data.read_text().splitlines()
-    data.write_text("\n".join(lines[:-1]) + "\n")
-    assert "not the data that the run" in refused(fraud.main, ["--resume", tmp_path / "run"], capsys)
+def test_resume_refuses_other_data(
+    finished: Path, small_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
+    data = tmp_path / "shorter.csv"
+    data.write_text("\n".join(small_csv.read_text().splitlines()[:-1]) + "\n")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "data": str(data)}))
+    assert "not the data that the run" in refused(fraud.main, ["--resume", folder], capsys)
 
 
 def test_resume_refuses_a_checkpoint_of_another_model(
@@ -318,7 +301,8 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(
 def test_no_frauds_still_trains(small_csv: Path, tmp_path: Path) -> None:
     frame = pd.read_csv(small_csv)
     frame[frame.Class == 0].to_csv(tmp_path / "genuine.csv", index=False)
-    arguments = ["--data", tmp_path / "genuine.csv", "--epochs", "1", *SMALL, "--run-dir", tmp_path / "run"]
+    arguments = ["--data", tmp_path / "genuine.csv", "--recipes", "gaussian", "--epochs", "1", *SMALL]
+    arguments += ["--run-dir", tmp_path / "run"]
     assert run(fraud.main, [str(word) for word in arguments]) == 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["recipes"]["gaussian"]["average_precision"] is None
@@ -328,7 +312,8 @@ def test_no_frauds_still_trains(small_csv: Path, tmp_path: Path) -> None:
 
 def test_a_constant_feature_is_named(small_csv: Path, tmp_path: Path) -> None:
     pd.read_csv(small_csv).assign(V7=0.1).to_csv(tmp_path / "constant.csv", index=False)
-    arguments = ["--data", tmp_path / "constant.csv", "--epochs", "2", *SMALL, "--run-dir", tmp_path / "run"]
+    arguments = ["--data", tmp_path / "constant.csv", "--recipes", "report", "--epochs", "2", *SMALL]
+    arguments += ["--run-dir", tmp_path / "run"]
     assert run(fraud.main, [str(word) for word in arguments]) == 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert any("V7" in notice for notice in metrics["notices"])
@@ -357,8 +342,8 @@ def test_a_full_disk_stops_the_run_in_one_line(small_csv: Path, tmp_path: Path) 
 
 
 def test_simulated_rows_are_announced_everywhere(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    arguments = ["--data", "synthetic", "--epochs", "2", *SMALL, "--run-dir", str(tmp_path / "run")]
-    assert run(fraud.main, arguments) == 0
+    arguments = ["--data", "synthetic", "--recipes", "report", "--epochs", "1", *SMALL]
+    assert run(fraud.main, [*arguments, "--run-dir", str(tmp_path / "run")]) == 0
     assert "SIMULATED DATA" in capsys.readouterr().out
     assert "SIMULATED DATA" in (tmp_path / "run" / "report.html").read_text()
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())

@@ -152,9 +152,9 @@ def test_stopped_or_killed_both_end_and_the_run_resumes(
     fraud_options: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two processes are asked to stop; continued, process 1 is killed, then process 0; one ends it on four devices."""
-    folder, epochs = tmp_path / "run", 60
+    folder, epochs = tmp_path / "run", 40
     resume = ["--resume", folder]
-    options = [*fraud_options, "--epochs", epochs, "--save-every", 2, "--run-dir", folder]
+    options = [*fraud_options, "--epochs", epochs, "--save-every", 4, "--run-dir", folder]
     pair = start_pair(options, tmp_path, monkeypatch)
     wait_for(lambda: logged_epochs(folder) >= 1, pair[0])
     pair[1].send_signal(signal.SIGTERM)
