@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import jax
@@ -116,7 +117,7 @@ def create_train_state(
       >>> int(state.step)
       0
     """
-    params = vae.init(stream_key(key, "init"), jnp.zeros((1, *event_shape)), jnp.zeros((1, vae.latent_dim)))
+    params = _init(vae, stream_key(key, "init"), tuple(event_shape))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -126,6 +127,11 @@ def create_train_state(
         objective=objective,
         optimizer=optimizer,
     )
+
+
+@partial(jax.jit, static_argnums=(0, 2))  # one program, where dozens of small ones would be compiled
+def _init(vae: VAE, key: PRNGKeyArray, event_shape: tuple[int, ...]) -> Any:
+    return vae.init(key, jnp.zeros((1, *event_shape)), jnp.zeros((1, vae.latent_dim)))
 
 
 def as_float(x: Array) -> Float[Array, "*any"]:
