@@ -336,6 +336,8 @@ class _NativeOutput:
 
     _START = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d")  # of a message, which may go on over more lines
     _NOISE = re.compile(r"coordination_service|preemption_sync")
+    # Of every connection, from several threads at once and in pieces, so lines are mixed up.
+    _CONNECTED = re.compile(r".*(\[Gloo\]|peer ranks)|\d*$")
     _FATAL = re.compile(r"F.*JAX distributed service detected fatal errors")
 
     def __init__(self, meaning: str):
@@ -367,7 +369,7 @@ class _NativeOutput:
                     self._end()
                 if self._START.match(line):
                     noise = self._NOISE.search(line) is not None
-                if not noise and not line.startswith("[Gloo]"):
+                if not noise and not self._CONNECTED.match(line):
                     sys.stderr.write(line)
 
     def _end(self) -> NoReturn:

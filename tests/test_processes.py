@@ -95,6 +95,22 @@ def test_two_processes_end_well_and_one_of_them_speaks(by_pair) -> None:
     assert "[Gloo]" not in output
 
 
+@pytest.mark.parametrize(
+    ("line", "hidden"),
+    [
+        ("[Gloo] Rank 0 is connected to 3 peer ranks. Expected number of connected peer ranks is : 3\n", True),
+        ("[Gloo] Rank 0[Gloo] Rank 1 is connected to 3 is connected to 3 peer ranks. peer ranks. \n", True),
+        ("Expected number of connected peer ranks is : 3\n", True),
+        ("3\n", True),
+        ("\n", True),
+        ("connection refused\n", False),
+        ("3 errors\n", False),
+    ],
+)
+def test_what_is_said_of_connections_is_hidden_however_mixed_up(line: str, hidden: bool) -> None:
+    assert bool(processes._NativeOutput._CONNECTED.match(line)) == hidden
+
+
 def test_one_process_writes_and_says_nothing_of_the_others(by_pair) -> None:
     folder, _ = by_pair
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 1
