@@ -88,7 +88,7 @@ def notices(inputs: Inputs) -> list[str]:
     found += [f"{notice[0].upper()}{notice[1:]}." for notice in images.pictures.notices]
     if images.left_out:
         examples = "; ".join(f"{name}: {reason}" for name, reason in islice(images.left_out.items(), 3))
-        found.append(f"{len(images.left_out):,} pictures can't be used and are left out, e.g. {examples}.")
+        found.append(f"Pictures left out because they can't be used: {len(images.left_out):,}, e.g. {examples}.")
     return found
 
 

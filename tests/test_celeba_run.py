@@ -93,7 +93,7 @@ def test_the_page_needs_nothing_else(finished: Path) -> None:
 def test_streaming_equals_resident_bit_for_bit(finished: Path, cache: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     arguments = small(cache, "--epochs", "4", "--save-every", "2", "--placement", "stream", "--run-dir", str(folder))
-    assert run(celeba.main, arguments) == 0
+    train(*celeba.CELEBA.start(arguments), console(io.StringIO()))
     assert_bit_for_bit(folder, finished, "vae")
 
 
@@ -172,13 +172,12 @@ def test_pictures_that_can_not_be_used_are_listed(tmp_path: Path, cache: Path) -
     for i in range(60):
         Image.fromarray(draw_face(0, i, 40)[0]).save(pictures / f"{i:03}.png")
     (pictures / "bad.jpg").write_text("not a picture")
-    arguments = ["--data", str(pictures), "--image-size", "16", "--latent-dim", "2", "--batch-size", "8"]
-    folder = tmp_path / "run"
-    assert run(celeba.main, [*arguments, "--epochs", "1", "--cache", str(cache), "--run-dir", str(folder)]) == 0
-    metrics = json.loads((folder / "metrics.json").read_text())
-    assert metrics["data"]["left_out"] == 1
-    assert metrics["data"]["left_out_examples"] == {"bad.jpg": "not a JPEG or PNG picture"}
-    assert "bad.jpg" in (folder / "report.html").read_text()
+    arguments = ["--data", str(pictures), "--image-size", "16", "--batch-size", "8", "--cache", str(cache)]
+    _, inputs, _ = celeba.CELEBA.start([*arguments, "--run-dir", str(tmp_path / "run")])
+    assert inputs.images.left_out == {"bad.jpg": "not a JPEG or PNG picture"}
+    assert len(inputs.images.usable) == 60
+    notice = "Pictures left out because they can't be used: 1, e.g. bad.jpg: not a JPEG or PNG picture."
+    assert celeba.notices(inputs)[-1] == notice
 
 
 @pytest.mark.parametrize(
