@@ -35,6 +35,7 @@ OPTIONS = ("coordinator", "num_processes", "process_id")
 CONNECT_SECONDS = 300  # in which all processes must have started
 HEARTBEAT_SECONDS = 60  # after which a process that gives no sign of life counts as gone
 FAREWELL_SECONDS = 5  # for which a process that ends early waits for others that end with it
+LAST_WORDS_SECONDS = 10  # in which a process that JAX is about to end says why, however busy the machine
 
 LOST = "another process has ended or can't be reached; start all of them again with --resume to continue"
 
@@ -215,11 +216,11 @@ class _Link:
 
         At once, and not by leaving Python: on the way out JAX and Orbax would wait for processes that may be gone.
         """
-        if not isinstance(error, jax.errors.JaxRuntimeError):
-            # If process 0 went first, those that end for the same reason would take it for lost.
-            with suppress(jax.errors.JaxRuntimeError):
-                self._client.wait_at_barrier("vae_jax/end", 1000 * FAREWELL_SECONDS)
+        # Whoever goes first is lost to the others; those that end for a reason of their own say that one all the same.
         with self.native.last_words:
+            if not isinstance(error, jax.errors.JaxRuntimeError):
+                with suppress(jax.errors.JaxRuntimeError):
+                    self._client.wait_at_barrier("vae_jax/end", 1000 * FAREWELL_SECONDS)
             try:
                 code = report(self._named(error))
             except BaseException:
@@ -381,7 +382,7 @@ class _NativeOutput:
         """Keeps the thread that aborts from doing so until its message has been read."""
 
         def wait(number: int) -> None:
-            time.sleep(1)
+            time.sleep(LAST_WORDS_SECONDS)
             os._exit(128 + number)  # something else aborted
 
         # By C's signal, since Python's handlers run in the main thread alone, and only when it comes back to Python.
