@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -16,6 +17,7 @@ Config = TypeVar("Config")
 
 USAGE_ERROR = 2
 FAILURE = 1
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class UsageError(Exception):
@@ -104,12 +106,19 @@ def report(error: BaseException) -> int:
     if isinstance(error, Interrupted):
         return 128 + error.signal_number
     if isinstance(error, BrokenPipeError):
-        # Whoever read our output has left; Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()  # whoever read it has left
         return FAILURE
+    if isinstance(error, OSError) and error.errno in DISK_FULL:  # of standard output, or of temporary files
+        _forget_output()
+        return _say(os.strerror(error.errno), FAILURE)
     raise error
 
 
-def _say(error: Exception, code: int) -> int:
+def _forget_output() -> None:
+    """Lets what is still to be printed go nowhere: Python would complain once more when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _say(error: Exception | str, code: int) -> int:
     print(f"error: {error}", file=sys.stderr)
     return code

@@ -46,7 +46,7 @@ class ScoreConfig:
     - log_reconstruction_probability: in nats; higher = more normal
     - decision: anomaly (below the model's boundary) or normal
 
-    Exit codes; after anything but 0 there is no output file:
+    Exit codes; after anything but 0 no output file is written or replaced:
     - 0: every row is scored or in --rejects
     - 1: a disk is full, or whoever read the output has left
     - 2: an option, a file or a row can't be used

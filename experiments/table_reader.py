@@ -104,7 +104,7 @@ def open_table(source: Source, file_format: Format, columns: Columns, on_broken:
 def _open_parquet(source: Source, columns: Columns, on_broken: OnBroken) -> Table:
     try:
         file = pq.ParquetFile(_seekable(source.file), buffer_size=PARQUET_BUFFER, pre_buffer=False)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
         raise UsageError(f"{source.name}: not a Parquet file, or a damaged one ({_first_line(error)})") from None
     schema = file.schema_arrow
     check_columns(source.name, schema.names, columns)
@@ -112,7 +112,7 @@ def _open_parquet(source: Source, columns: Columns, on_broken: OnBroken) -> Tabl
         if not _is_number(schema.field(name).type):
             raise UsageError(f"{source.name}: column {name} is of type {schema.field(name).type}, expected numbers")
     for name in columns.copied:
-        if pa.types.is_nested(schema.field(name).type):
+        if _has_no_text(schema.field(name).type):
             raise UsageError(f"{source.name}: column {name} is of type {schema.field(name).type}, which is not copied")
     types = {name: pa.float64() if name in columns.features else schema.field(name).type for name in columns.kept}
     return Table(types, _parquet_blocks(source.name, file, columns, on_broken), file.metadata.num_rows)
@@ -129,6 +129,11 @@ def _seekable(file: IO[bytes]) -> IO[bytes]:
 
 def _is_number(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+
+
+def _has_no_text(kind: pa.DataType) -> bool:
+    binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary, pa.types.is_binary_view)
+    return pa.types.is_nested(kind) or any(is_kind(kind) for is_kind in binary)
 
 
 def _parquet_blocks(name: str, file: pq.ParquetFile, columns: Columns, on_broken: OnBroken) -> Iterator[Block]:

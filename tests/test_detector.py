@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from helpers import assert_same
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -138,6 +139,25 @@ def test_patience_ends_a_training_that_no_longer_improves(frame):
     assert int(np.argmin(losses)) == len(losses) - 1 - 5
 
 
+def test_patience_counts_from_the_beginning_where_there_is_no_warm_up(frame):
+    options = {**SMALL, "recipe": "report", "kl_warmup": 0.8, "learning_rate": 0.2, "epochs": 100}
+    records = []
+    VAEDetector(**options, patience=2, callback=records.append).fit(frame)
+    assert len(records) < 80
+
+
+def test_a_fit_that_does_not_end_leaves_no_model_behind(frame):
+    detector = VAEDetector(**{**SMALL, "epochs": 1}).fit(frame)
+
+    def interrupt(record):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        detector.set_params(callback=interrupt).fit(1000 * frame)
+    with pytest.raises(NotFittedError):
+        detector.score_samples(frame)
+
+
 def test_the_callback_gets_a_record_of_each_epoch(frame):
     records = []
     VAEDetector(**{**SMALL, "epochs": 3}, callback=records.append).fit(frame)
@@ -206,6 +226,12 @@ def test_in_a_pipeline_a_grid_search_and_cross_validation(frame):
         ("patience", 0),
         ("num_samples", 0),
         ("seed", -1),
+        ("seed", None),
+        ("hidden_dims", 8),
+        ("hidden_dims", (2.5,)),
+        ("epochs", 2.5),
+        ("num_samples", "10"),
+        ("learning_rate", "fast"),
     ],
 )
 def test_an_option_that_can_not_be_used_is_named(frame, option, value):

@@ -63,7 +63,14 @@ def test_a_model_is_replaced_and_anything_else_is_not(detector, folder):
     (other / "chapter.txt").write_text("years of work")
     with pytest.raises(ModelError, match="not a model"):
         detector.save(other)
-    assert (other / "chapter.txt").read_text() == "years of work"
+    (other / "manifest.json").write_text('{"name": "of a web page"}')  # others have files of this name, too
+    with pytest.raises(ModelError, match="not a model"):
+        detector.save(other)
+    (other / "chapter.txt").rename(folder / "chapter.txt")
+    with pytest.raises(ModelError, match="not a model"):
+        detector.save(folder)
+    assert (folder / "chapter.txt").read_text() == "years of work"
+    assert VAEDetector.load(folder).offset_ == detector.offset_
 
 
 @pytest.mark.parametrize("name", ["detector.json", "arrays.safetensors", "README.md"])
@@ -85,9 +92,10 @@ def test_a_newer_format_a_damaged_manifest_and_no_model_are_refused(folder):
     manifest.write_text(json.dumps({**record, "format": model_folder.FORMAT + 1, "vae_jax": "9.9"}))
     with pytest.raises(ModelError, match=r"written by vae_jax 9\.9 in format 2; this one reads up to 1"):
         VAEDetector.load(folder)
-    manifest.write_text("{")
-    with pytest.raises(ModelError, match=r"manifest\.json: damaged"):
-        VAEDetector.load(folder)
+    for damaged in ("{", "[]", json.dumps({**record, "format": "2"}), json.dumps({**record, "sha256": []})):
+        manifest.write_text(damaged)
+        with pytest.raises(ModelError, match=r"manifest\.json: damaged"):
+            VAEDetector.load(folder)
     shutil.rmtree(folder)
     with pytest.raises(ModelError, match="no model there"):
         VAEDetector.load(folder)
@@ -113,6 +121,13 @@ def test_a_table_without_names_has_none_afterwards(tmp_path):
     loaded = VAEDetector.load(tmp_path / "model")
     assert not hasattr(loaded, "feature_names_in_")
     np.testing.assert_array_equal(loaded.predict(correlated(5).to_numpy()), detector.predict(correlated(5).to_numpy()))
+
+
+def test_options_that_are_numpys_are_saved_as_python_has_them(tmp_path):
+    options = {**SMALL, "epochs": np.int64(1), "hidden_dims": np.array([6]), "learning_rate": np.float32(0.5)}
+    VAEDetector(**options).fit(correlated(40)).save(tmp_path / "model")
+    loaded = VAEDetector.load(tmp_path / "model").get_params()
+    assert (loaded["epochs"], loaded["hidden_dims"], loaded["learning_rate"]) == (1, (6,), 0.5)
 
 
 def test_a_folder_that_can_not_be_written_is_an_error_of_one_line(detector, tmp_path):

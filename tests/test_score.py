@@ -330,10 +330,11 @@ def test_kept_twice(rows, detector, capsys, tmp_path):
     assert line == "error: --keep id id: id is there twice"
 
 
-def test_nested_columns_are_not_kept(detector, capsys, tmp_path):
-    content = as_parquet([{"a": 1.0, "b": 2.0, "c": 3.0, "id": [1, 2]}])
+@pytest.mark.parametrize(("value", "kind"), [([1, 2], "list<"), (b"\xff", "binary")])
+def test_columns_that_have_no_text_are_not_kept(value, kind, detector, capsys, tmp_path):
+    content = as_parquet([{"a": 1.0, "b": 2.0, "c": 3.0, "id": value}])
     line = refuse(content, tmp_path, capsys, "--keep", "id", name="in.parquet")
-    assert line.startswith("column id is of type list<")
+    assert line.startswith(f"column id is of type {kind}")
 
 
 # Broken rows.
@@ -556,6 +557,13 @@ def test_many_missing_columns_are_not_all_named(detector, capsys, tmp_path):
     assert line.endswith("and 23 more")
 
 
+def test_parquet_whose_directory_is_damaged(rows, detector, capsys, tmp_path):
+    content = bytearray(as_parquet(rows))
+    content[-60:-20] = b"\xff" * 40
+    line = refuse(bytes(content), tmp_path, capsys, name="in.parquet")
+    assert line.startswith("not a Parquet file, or a damaged one")
+
+
 def test_parquet_that_is_damaged_further_on(rows, detector, capsys, tmp_path):
     content = bytearray(as_parquet(rows))
     content[4:1200] = b"\xff" * 1196
@@ -667,6 +675,22 @@ def test_a_full_disk_is_one_line(file_format, rows, detector, capsys, tmp_path):
     (tmp_path / "in.csv").write_bytes(as_csv(rows))
     arguments = ["--model", "m", "--input", tmp_path / "in.csv", "--output", "/dev/full", "--format", file_format]
     assert "can't write in /dev: No space left on device" in refused(score.main, arguments, capsys, code=1)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_behind_standard_output_is_one_line():
+    program = PROGRAM.format(tests=str(Path(__file__).parent))
+    with open("/dev/full", "wb") as full:
+        process = subprocess.run(
+            [sys.executable, "-c", program],
+            input=b"a,b,c\n1,2,3\n",
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            check=False,
+        )
+    assert process.returncode == 1
+    assert process.stderr == b"error: No space left on device\n"
 
 
 def test_equal_rows_give_equal_packed_files(rows, detector, tmp_path):

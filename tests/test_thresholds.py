@@ -102,6 +102,11 @@ def test_gpd_without_spread_is_the_quantile():
         assert gpd(scores) == quantile(scores) == -3
 
 
+def test_gpd_of_a_tail_smaller_than_the_rate_is_the_quantile():
+    scores = np.concatenate([[-5.0, -4.0], np.zeros(98)])  # ties at the tail's start leave two scores below it
+    assert gpd(scores, 0.05) == quantile(scores, 0.05) == 0
+
+
 @pytest.mark.parametrize("n", [1, 2, 5, 12, 15, 20, 30, 50])
 def test_gpd_of_few_scores_is_a_number_below_the_bulk(n):
     for seed in range(5):

@@ -143,6 +143,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
           ValueError: for an option that can't be used, rows that can't be trained on, or a loss that is not finite.
         """
         self._check_options()
+        for name in ("state_", "offset_"):
+            vars(self).pop(name, None)  # or a fit that does not end would leave an older one's models with new units
         x = self._validated(X, reset=True)
         train, held_out = self._divide(len(x))
         self.scaler_ = Scaler.fit(x[train], self._names(), self.limit)
@@ -288,6 +290,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         """Gets ready to score standardised rows by each model, see `recipes.scorer`."""
         return recipes.scorer(self, self.vae_, self.params_, self.residual_sd_, what)
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "offset_")
+
     def _mean_over_models(self, standardised: np.ndarray, what: str) -> np.ndarray:
         (by_model,) = self.scorer(what)(standardised)
         return by_model.astype(np.float64).mean(0)
@@ -325,7 +330,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
                 self.callback(_record(epoch, info, validation))
             if loss < lowest or epoch == 1:
                 lowest, since, best = loss, 0, jax.tree.map(jnp.copy, state)
-            elif epoch > self.kl_warmup * self.epochs:
+            elif int(state.step[0]) > state.objective.kl_warmup_steps:
                 since += 1
             if self.patience is not None and since >= self.patience:
                 break
@@ -341,23 +346,37 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     def _check_options(self) -> None:
         """Raises ValueError, naming the option, for a value that can't be used."""
         rules = [rule for rule in thresholds.RULES if rule != "best-f1"]  # which wants labels
-        checks = [
-            ("recipe", self.recipe in ("report", "gaussian"), "report or gaussian"),
-            ("hidden_dims", len(self.hidden_dims) > 0 and min(self.hidden_dims) > 0, "one or more widths above 0"),
-            ("kl_warmup", 0 <= self.kl_warmup <= 1, "between 0 and 1"),
-            ("input_noise", 0 <= self.input_noise < np.inf, "0 or more"),
-            ("boundary", self.boundary in rules, f"one of {', '.join(rules)}"),
-            ("false_alarm_rate", 0 < self.false_alarm_rate < 1, "between 0 and 1"),
-            ("validation_share", 0 < self.validation_share < 1, "between 0 and 1"),
-            ("seed", 0 <= self.seed < 2**32, "between 0 and 2^32 - 1"),
-            ("patience", self.patience is None or self.patience > 0, "more than 0, or None"),
+        checks: list[tuple[str, Callable[[Any], bool], str]] = [
+            ("recipe", lambda value: value in ("report", "gaussian"), "report or gaussian"),
+            ("hidden_dims", lambda value: len(value) > 0 and all(map(_is_count, value)), "one or more widths above 0"),
+            ("kl_warmup", lambda value: 0 <= value <= 1, "between 0 and 1"),
+            ("input_noise", lambda value: 0 <= value < np.inf, "0 or more"),
+            ("boundary", lambda value: value in rules, f"one of {', '.join(rules)}"),
+            ("false_alarm_rate", lambda value: 0 < value < 1, "between 0 and 1"),
+            ("validation_share", lambda value: 0 < value < 1, "between 0 and 1"),
+            ("seed", lambda value: _is_whole(value) and 0 <= value < 2**32, "between 0 and 2^32 - 1"),
+            ("patience", lambda value: value is None or _is_count(value), "a whole number above 0, or None"),
         ]
-        positive = ("latent_dim", "num_models", "epochs", "batch_size", "learning_rate", "report_weight", "limit")
-        for name in (*positive, "num_samples"):
-            checks.append((name, 0 < getattr(self, name) < np.inf, "more than 0"))
-        for name, fine, expected in checks:
+        for name in ("latent_dim", "num_models", "epochs", "batch_size", "num_samples"):
+            checks.append((name, _is_count, "a whole number above 0"))
+        for name in ("learning_rate", "report_weight", "limit"):
+            checks.append((name, lambda value: 0 < value < np.inf, "more than 0"))
+        for name, is_fine, expected in checks:
+            value = getattr(self, name)
+            try:
+                fine = is_fine(value)
+            except TypeError:  # not even a number
+                fine = False
             if not fine:
-                raise ValueError(f"{name}={getattr(self, name)!r}: expected {expected}")
+                raise ValueError(f"{name}={value!r}: expected {expected}")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer)
+
+
+def _is_count(value: Any) -> bool:
+    return _is_whole(value) and value > 0
 
 
 def _record(epoch: int, info: Mapping[str, Any], validation: Mapping[str, Any]) -> dict[str, float]:

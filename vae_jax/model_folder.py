@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,7 +49,7 @@ def save(detector: VAEDetector, folder: Path, measures: Mapping[str, Any]) -> No
     Raises:
       ModelError: if the folder holds anything else than a model, or can't be written.
     """
-    if folder.exists() and not (folder / MANIFEST).exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not _may_be_replaced(folder):
         raise ModelError(f"{folder}: holds something that is not a model; name another folder")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +59,7 @@ def save(detector: VAEDetector, folder: Path, measures: Mapping[str, Any]) -> No
             made.mkdir()
             _write_files(detector, made, measures)
             if folder.exists():
-                shutil.rmtree(folder)
+                os.replace(folder, Path(temporary, "old"))
             os.replace(made, folder)
     except OSError as error:
         raise ModelError(f"can't write in {folder}: {error.strerror or error}") from error
@@ -97,6 +96,17 @@ def load(kind: type[VAEDetector], folder: Path, feature_names: Sequence[str] | N
     return detector
 
 
+def _may_be_replaced(folder: Path) -> bool:
+    """Whether a folder is empty, or holds a model and nothing else."""
+    if not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir()}
+    try:
+        return not names or (names <= {MANIFEST, DETECTOR, ARRAYS, CARD} and bool(_read_manifest(folder)))
+    except ModelError:
+        return False
+
+
 def _write_files(detector: VAEDetector, folder: Path, measures: Mapping[str, Any]) -> None:
     from safetensors.numpy import save_file
 
@@ -118,8 +128,9 @@ def _write_files(detector: VAEDetector, folder: Path, measures: Mapping[str, Any
 
 
 def _options(detector: VAEDetector) -> dict[str, Any]:
-    """All options but the callback, which is code."""
-    return {name: value for name, value in detector.get_params().items() if name != "callback"}
+    """All options, as JSON has them, but the callback, which is code."""
+    options = {name: value for name, value in detector.get_params().items() if name != "callback"}
+    return json.loads(json.dumps(options, default=lambda value: np.asarray(value).tolist()))
 
 
 def _named(state: dict) -> dict[str, np.ndarray]:
@@ -139,14 +150,22 @@ def _read_arrays(detector: VAEDetector, path: Path) -> tuple[dict, np.ndarray | 
     return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in _named(like)]), residual_sd
 
 
-def _check_files(folder: Path) -> None:
+def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        written, checksums = manifest["format"], manifest["sha256"]
     except FileNotFoundError:
         raise ModelError(f"{folder}: no model there ({MANIFEST} is missing)") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise ModelError(f"{folder / MANIFEST}: damaged ({error})") from None
+    kinds = {"format": int, "sha256": dict}
+    if not isinstance(manifest, dict) or not all(isinstance(manifest.get(name), kinds[name]) for name in kinds):
+        raise ModelError(f"{folder / MANIFEST}: damaged (it has no format and sha256)")
+    return manifest
+
+
+def _check_files(folder: Path) -> None:
+    manifest = _read_manifest(folder)
+    written, checksums = manifest["format"], manifest["sha256"]
     if written > FORMAT:
         newer = manifest.get("vae_jax", "a newer version")
         raise ModelError(f"{folder}: written by vae_jax {newer} in format {written}; this one reads up to {FORMAT}")
@@ -158,7 +177,10 @@ def _check_files(folder: Path) -> None:
 
 
 def _checksum(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ModelError(f"{path}: can't be read ({error.strerror})") from None
 
 
 def _difference(ours: tuple[str, ...], theirs: tuple[str, ...]) -> str:

@@ -120,7 +120,7 @@ def gpd(scores: Float[np.ndarray, " N"], false_alarm_rate: float = DEFAULT_FALSE
 
     Returns:
       The score below which the fitted tail has that share. Rates of a tenth and more are not in the tail and give
-      the empirical quantile; so does a tail without any spread.
+      the empirical quantile; so does a tail without any spread, or one that ties of scores leave smaller than the rate.
 
     References:
       Siffer et al. 2017, "Anomaly Detection in Streams with Extreme Value Theory", eq. 1.
@@ -136,10 +136,11 @@ def gpd(scores: Float[np.ndarray, " N"], false_alarm_rate: float = DEFAULT_FALSE
 
     start = np.quantile(scores, GPD_TAIL)
     excess = start - scores[scores < start]
-    if false_alarm_rate >= GPD_TAIL or excess.size < 2 or np.ptp(excess) == 0:
+    expected_alarms = false_alarm_rate * scores.size
+    if excess.size < 2 or expected_alarms >= excess.size or np.ptp(excess) == 0:
         return quantile(scores, false_alarm_rate)
     shape, _, scale = genpareto.fit(excess, floc=0)
-    return float(start - genpareto.isf(false_alarm_rate * scores.size / excess.size, shape, scale=scale))
+    return float(start - genpareto.isf(expected_alarms / excess.size, shape, scale=scale))
 
 
 def best_f1(scores: Float[np.ndarray, " N"], is_anomaly: Bool[np.ndarray, " N"]) -> float:
