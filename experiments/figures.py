@@ -144,7 +144,7 @@ def draw_histogram(path: Path, scores: np.ndarray, labels: np.ndarray, measures:
         )
         axes.set_title(counts, fontsize="medium", loc="left", pad=28, gid="counts")
         axes.legend(
-            loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, handlelength=1.2, columnspacing=3
+            loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, handlelength=1.2, columnspacing=5
         )
 
 
