@@ -85,7 +85,7 @@ def prepare(config: CelebaConfig, output: Console) -> Inputs:
     for name, rows, least in (
         ("training", inputs.train, config.batch_size),
         ("validation", inputs.validation, 1),
-        ("test", inputs.test, 1),
+        ("test", inputs.test, 2),  # to walk from one to another
     ):
         if len(rows) < least:
             option = "--batch-size" if name == "training" else "--data"

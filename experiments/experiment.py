@@ -23,6 +23,7 @@ from experiments.startup import use_cores
 from vae_jax.version import __version__
 
 INPUTS = "checkpoints/inputs.json"
+PLACES = ("data", "cache")  # options that say where things are, which may be elsewhere when a run is continued
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "pandas", "scikit-learn")
 
 
@@ -101,17 +102,22 @@ class Experiment:
     def _continue(self, name: str, arguments: Sequence[str]) -> tuple[Any, Any, runs.Run]:
         """Opens a run to continue, with the options and the data that it was started with."""
 
-        def reopen() -> runs.Run:
-            opened = runs.reopen(self.name, name)
+        def read(opened: runs.Run) -> tuple[Any, Any]:
             saved = runs.read_config(opened, self.config_type)
             asked = parse(self.config_type, self.command, arguments, default=saved)
+            places = {field: getattr(asked, field) for field in PLACES if hasattr(asked, field)}
+            return asked, dataclasses.replace(saved, **places)
+
+        def reopen() -> runs.Run:
+            opened = runs.reopen(self.name, name)
+            asked, saved = read(opened)
             self._refuse_other_options(asked, saved, "the run was started with", "start a new run to change it")
             use_cores(self.divided(saved))
             self.check(saved)
             return opened
 
         opened = processes.by_main(reopen, _place, runs.follow)
-        saved = runs.read_config(opened, self.config_type)
+        _, saved = read(opened)
         inputs = self._inputs(saved)
         if opened.read_json(INPUTS) != self.describe(inputs):
             raise UsageError(f"{saved.data}: not the data that the run in {opened.folder} was started with")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -115,7 +117,10 @@ def study_latents(
 def save(model: FaceModel, run: Run) -> None:
     """Writes what the checkpoints do not hold."""
     with disk_errors(run.folder):
-        np.savez(run.path(LATENTS), active=model.active, vectors=model.vectors, **model.mixture._asdict())
+        path = run.path(LATENTS)
+        partial = path.with_name(f"{path.stem}.partial.npz")
+        np.savez(partial, active=model.active, vectors=model.vectors, **model.mixture._asdict())
+        os.replace(partial, path)
     run.write_json(ATTRIBUTE_NAMES, list(model.attribute_names))
 
 
@@ -128,6 +133,6 @@ def load(run: Run, state: TrainState) -> FaceModel:
         names = tuple(json.loads((run.folder / ATTRIBUTE_NAMES).read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise UsageError(f"--model {run.folder}: this run is not finished; continue it with --resume") from None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UsageError(f"--model {run.folder}: {LATENTS} is damaged ({error})") from error
     return FaceModel(state.vae, state.params, mixture, active, vectors, names)

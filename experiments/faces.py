@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -112,6 +113,8 @@ def main(arguments: Sequence[str]) -> None:
     config = parse(config_type, f"{COMMAND} {arguments[0]}", arguments[1:])
     if getattr(config, "count", 1) < 1:
         raise UsageError(f"--count {config.count}: expected 1 or more")
+    if not 0 <= config.seed < 2**32:
+        raise UsageError(f"--seed {config.seed}: expected between 0 and 2^32 - 1")
     with stopping.immediate():
         use_cores(celeba_model.CHUNK)
         opened = runs.reopen(CELEBA.name, config.model, option="--model")
@@ -199,11 +202,23 @@ def read_input(config: PicturesConfig, trained: CelebaConfig, opened: runs.Run) 
     try:
         if path.is_file() and path.suffix.lower() in SUFFIXES:
             return decode(path.read_bytes(), trained.image_size, trained.crop)[None]
-        pictures = read_path(path)
-        count = min(config.count, len(pictures.names))
-        return np.stack([pictures.reader.read(i, trained.image_size, trained.crop) for i in range(count)])
+        return np.stack(list(islice(usable_pictures(path, trained), config.count)))
     except (DataError, PictureError, OSError) as error:
         raise UsageError(f"--input {path}: {str(error).removeprefix(f'{path}: ')}") from error
+
+
+def usable_pictures(path: Path, trained: CelebaConfig) -> Iterator[np.ndarray]:
+    """Reads the pictures of a folder or zip in turn, and names those that can't be used; refuses it if none can."""
+    pictures = read_path(path, with_lists=False)
+    failed: list[PictureError] = []
+    for i, name in enumerate(pictures.names):
+        try:
+            yield pictures.reader.read(i, trained.image_size, trained.crop)
+        except PictureError as error:
+            failed.append(error)
+            console(sys.stderr).print(f"left out: {name}: {error}", soft_wrap=True)
+    if len(failed) == len(pictures.names):
+        raise failed[0]
 
 
 ACTIONS: dict[str, tuple[type, Callable[[Any, Read, FaceModel], tuple[Sheet, np.ndarray]]]] = {

@@ -72,7 +72,8 @@ headline one."""
     run_dir: str | None = None
     """Folder of the run, new or empty; by default runs/fraud/<time>."""
     resume: str | None = None
-    """Continue a run: its folder, or nothing for the latest. Its options are those it was started with."""
+    """Continue a run: its folder, or nothing for the latest. Its options are those it was started with; only where \
+the data are may be said anew."""
     logger: str | None = None
     """MODULE:FUNCTION that is called with the options and returns what is called with each epoch's record, to log \
 elsewhere too; the docs show Weights & Biases and MLflow."""
@@ -98,6 +99,7 @@ def check(config: FraudConfig) -> None:
     )
     rules = [(name, 0 < getattr(config, name) < math.inf, "more than 0") for name in (*positive, "save_every")]
     devices = jax.device_count()
+    models_divide = jax.process_count() == 1 and config.num_models % devices == 0  # then each batch is on one device
     rules += [
         ("hidden_dims", config.hidden_dims and min(config.hidden_dims) > 0, "one or more widths above 0"),
         ("input_noise", 0 <= config.input_noise < math.inf, "0 or more"),
@@ -105,7 +107,7 @@ def check(config: FraudConfig) -> None:
         ("false_alarm_rate", 0 < config.false_alarm_rate < 1, "between 0 and 1"),
         ("recipes", len(set(config.recipes)) == len(config.recipes) > 0, "one or two different recipes"),
         ("seed", 0 <= config.seed < 2**32, "between 0 and 2^32 - 1"),
-        ("batch_size", config.batch_size % devices == 0, f"a multiple of the {devices} devices"),
+        ("batch_size", models_divide or config.batch_size % devices == 0, f"a multiple of the {devices} devices"),
     ]
     for name, fine, expected in rules:
         if not fine:

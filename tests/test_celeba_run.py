@@ -204,12 +204,19 @@ def test_faces_makes_pictures_later(action: str, singles: int, finished: Path, t
     assert Image.open(made[0]).size == (32, 32)
 
 
-def test_faces_takes_ones_own_pictures(finished: Path, tmp_path: Path) -> None:
-    picture = tmp_path / "me.jpg"
-    Image.fromarray(draw_face(5, 5, 64)[0]).save(picture)
-    arguments = ["reconstruct", "--model", str(finished), "--input", str(picture), "--output", str(tmp_path / "made")]
-    assert run(faces.main, arguments) == 0
-    assert len(list((tmp_path / "made").glob("reconstruct_*.png"))) == 1
+def test_faces_takes_ones_own_pictures_and_names_those_it_can_not_use(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = tmp_path / "holiday"
+    folder.mkdir()
+    (folder / "bad.jpg").write_text("not a picture")
+    arguments = ["reconstruct", "--model", str(finished), "--output", str(tmp_path / "made"), "--input"]
+    assert "not a JPEG or PNG picture" in refused(faces.main, [*arguments, folder], capsys)
+    Image.fromarray(draw_face(5, 5, 64)[0]).save(folder / "me.jpg")
+    for given in (folder, folder / "me.jpg"):
+        assert run(faces.main, [*arguments, str(given)]) == 0
+        assert len(list((tmp_path / "made").glob("reconstruct_*.png"))) == 1
+    assert capsys.readouterr().err == "left out: bad.jpg: not a JPEG or PNG picture\n"
 
 
 @pytest.mark.parametrize(
@@ -240,9 +247,15 @@ def test_faces_refuses_other_pictures_than_the_runs_own(
     assert "use --input PICTURES" in line
 
 
-def test_faces_refuses_an_unfinished_run(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_faces_refuses_an_unfinished_or_damaged_run(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     folder = shutil.copytree(finished, tmp_path / "run")
-    (folder / "model" / "latents.npz").unlink()
+    latents = folder / "model" / "latents.npz"
+    for content in (b"", latents.read_bytes()[:100]):
+        latents.write_bytes(content)
+        assert "latents.npz is damaged" in refused(faces.main, ["sample", "--model", folder], capsys)
+    latents.unlink()
     assert "not finished" in refused(faces.main, ["sample", "--model", folder], capsys)
 
 

@@ -181,6 +181,10 @@ def test_check_lets_usable_values_pass(config):
     check(config)
 
 
+def test_a_batch_of_any_size_will_do_where_the_models_are_divided():
+    check(FraudConfig(batch_size=6, num_models=8))  # two on each of 4 devices
+
+
 @pytest.mark.parametrize(
     ("name", "value", "shown"),
     [

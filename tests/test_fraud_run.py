@@ -252,6 +252,13 @@ def test_resume_refuses_other_options_by_name(finished: Path, capsys: pytest.Cap
     )
 
 
+def test_a_run_continues_on_the_same_data_elsewhere(finished: Path, small_csv: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
+    moved = shutil.copy(small_csv, tmp_path / "moved.csv")
+    assert run(fraud.main, ["--resume", str(folder), "--data", str(moved)]) == 0
+    assert json.loads((folder / "metrics.json").read_text())["data"]["source"] == str(moved)
+
+
 def test_resume_refuses_other_data(
     finished: Path, small_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -130,6 +130,13 @@ def test_no_step_means_after_the_warmup():
     np.testing.assert_array_equal(Objective(weight=3.0, kl_warmup_steps=8).loss(TERMS), [13.0, 46.0])
 
 
+def test_a_term_that_is_not_one_number_an_example_is_refused():
+    x, observation = jnp.zeros((3, 3, 3)), Observation(jnp.zeros((3, 3, 3)), None)
+    posterior = Gaussian(jnp.zeros((3, 2)), jnp.zeros((3, 2)))
+    with pytest.raises(ValueError, match=r"reconstruction: expected shape \(3,\), .* not \(3, 3\)"):
+        Objective(lambda x, observation: jnp.abs(x - observation.mean).sum(-1)).terms(x, posterior, observation)
+
+
 def test_divergence_can_be_replaced():
     def half(mean, log_var):
         return kl_standard_normal(mean, log_var) / 2

@@ -1,4 +1,6 @@
+import errno
 import os
+import shutil
 import threading
 import time
 import zipfile
@@ -148,7 +150,7 @@ def test_repeated_name_is_found_quickly_among_many():
     names = [f"a/{i}.jpg" for i in range(40_000)] + ["b/39999.jpg"]
     started = time.monotonic()
     with pytest.raises(DataError, match=r"39999\.jpg is there more than once"):
-        module._list(names, None, [Path("list_attr_celeba.csv")], "", [], Path("x"), 0, "")
+        module._list(module._Found(names, None, [Path("list_attr_celeba.csv")], "", "", []), Path("x"), 0, "")
     assert time.monotonic() - started < 5
 
 
@@ -161,7 +163,27 @@ def test_link_to_nowhere_is_a_picture_that_can_not_be_used(tmp_path):
         found.reader.read(1, 16, "none")
 
 
-@pytest.mark.parametrize("change", ["content", "time", "name", "more"])
+def test_a_disk_that_fails_is_no_fault_of_the_picture(tmp_path, monkeypatch):
+    write_faces(tmp_path, ["a.png"])
+    found = read_path(tmp_path)
+
+    def fail(path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(DataError, match=r"a\.png: can't be read \(Input/output error\)"):
+        found.reader.read(0, 16, "none")
+
+
+def test_names_that_are_not_utf_8_are_left_out(tmp_path):
+    write_faces(tmp_path, ["a.png", "b.png"])
+    (tmp_path / "b.png").rename(tmp_path / os.fsdecode(b"caf\xe9.png"))
+    found = read_path(tmp_path)
+    assert found.names == ("a.png",)
+    assert found.notices == (r"1 pictures whose names are not UTF-8 are left out, e.g. caf\xe9.png",)
+
+
+@pytest.mark.parametrize("change", ["content", "name", "more"])
 def test_fingerprint_changes_with_the_pictures(tmp_path, change):
     write_faces(tmp_path, ["a.png", "b.png"])
     os.utime(tmp_path / "b.png", (1, 1))
@@ -170,13 +192,24 @@ def test_fingerprint_changes_with_the_pictures(tmp_path, change):
     if change == "content":
         (tmp_path / "b.png").write_bytes(face(9) + b"longer")
         os.utime(tmp_path / "b.png", (1, 1))
-    elif change == "time":
-        os.utime(tmp_path / "b.png", (2, 2))
     elif change == "name":
         (tmp_path / "b.png").rename(tmp_path / "c.png")
     else:
         write_faces(tmp_path, ["a.png", "b.png", "c.png"])
     assert read_path(tmp_path).fingerprint != before
+
+
+def test_copies_have_one_fingerprint_and_stamps_of_their_own(tmp_path):
+    write_faces(tmp_path / "a", ["a.png", "b.png"])
+    zipped_faces(tmp_path / "a.zip")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    shutil.copy(tmp_path / "a.zip", tmp_path / "b.zip")
+    os.utime(tmp_path / "b" / "b.png", (1, 1))
+    os.utime(tmp_path / "b.zip", (1, 1))
+    for one, other in (("a", "b"), ("a.zip", "b.zip")):
+        first, second = read_path(tmp_path / one), read_path(tmp_path / other)
+        assert first.fingerprint == second.fingerprint
+        assert first.stamp != second.stamp
 
 
 # Zips
@@ -245,7 +278,8 @@ def test_damaged_entry_is_a_picture_that_can_not_be_used(tmp_path, compression):
 def test_fingerprint_changes_with_the_zip(tmp_path):
     before = read_path(zipped_faces(tmp_path / "a.zip")).fingerprint
     assert read_path(tmp_path / "a.zip").fingerprint == before
-    os.utime(tmp_path / "a.zip", (1, 1))
+    with zipfile.ZipFile(tmp_path / "a.zip", "a") as archive:
+        archive.writestr("another.png", face(9))
     assert read_path(tmp_path / "a.zip").fingerprint != before
 
 

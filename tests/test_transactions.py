@@ -8,11 +8,13 @@ from pathlib import Path
 
 import kagglehub
 import numpy as np
+import pandas as pd
 import pytest
 import requests
 
 from vae_jax.data import downloads
 from vae_jax.data.errors import DataError
+from vae_jax.data.synthetic import simulate_transactions
 from vae_jax.data.transactions import COLUMNS, FEATURES, load_transactions, read_csv, read_table
 
 ROWS = 6
@@ -506,3 +508,29 @@ def test_what_is_wrong_with_another_table_is_said_by_name(other, label, drop, ex
     assert str(refused.value).startswith(f"{other}: ")
     assert expected in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_the_ulb_set_without_some_columns_keeps_its_label_and_leaves_time_out(tmp_path):
+    path = tmp_path / "creditcard.csv"
+    simulate_transactions(rows=2_000).to_csv(path, index=False)
+    found = load_transactions(str(path), drop=("V1",))
+    assert found.feature_names == FEATURES[1:]
+    assert found.labels.sum() > 0
+    assert load_transactions(str(path), keep_time=True, drop=("V1",)).feature_names == ("Time", *FEATURES[1:])
+
+
+@pytest.mark.parametrize(
+    ("options", "named"), [({"label": "Class"}, "--label Class"), ({"drop": ("V1",)}, "--drop V1")]
+)
+@pytest.mark.parametrize("source", ["auto", "kaggle", "synthetic"])
+def test_columns_are_named_only_of_a_file(source, options, named):
+    with pytest.raises(DataError, match=f"{named}: for a file of one's own"):
+        load_transactions(source, **options)
+
+
+def test_a_column_without_a_name_is_refused_by_its_place(tmp_path):
+    path = tmp_path / "mine.csv"
+    pd.DataFrame({"amount": [1.0, 2.0]}).to_csv(path)  # with pandas' own index
+    with pytest.raises(DataError, match="column 1 of 2 has no name; name it, or leave it out with --drop ''"):
+        load_transactions(str(path))
+    assert load_transactions(str(path), drop=("",)).feature_names == ("amount",)

@@ -166,8 +166,12 @@ class Objective(struct.PyTreeNode):
     kl_warmup_steps: int = struct.field(pytree_node=False, default=0)
 
     def terms(self, x: Float[Array, "B *event"], posterior: Gaussian, observation: Observation) -> Terms:
-        """Returns both terms of each example, unweighted."""
-        return Terms(self.reconstruction(x, observation), self.divergence(posterior.mean, posterior.log_var))
+        """Returns both terms of each example, unweighted; raises ValueError for one that is not a number an example."""
+        terms = Terms(self.reconstruction(x, observation), self.divergence(posterior.mean, posterior.log_var))
+        for name, term in terms._asdict().items():
+            if term.shape != x.shape[:1]:
+                raise ValueError(f"{name}: expected shape {x.shape[:1]}, a number for each example, not {term.shape}")
+        return terms
 
     def loss(self, terms: Terms, step: Int[Array, ""] | None = None) -> Float[Array, " B"]:
         """Weighs the terms.

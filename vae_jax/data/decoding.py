@@ -71,7 +71,7 @@ def decode(data: bytes, size: int, crop: str = "none") -> UInt8[np.ndarray, "siz
             if min(width, height) < SMALLEST_SIDE:
                 raise PictureError(f"{width} x {height} pixels are too few")
             rgb = _to_rgb(ImageOps.exif_transpose(picture))
-    except PictureError:
+    except (PictureError, MemoryError):
         raise
     except Image.UnidentifiedImageError as error:
         raise PictureError("not a JPEG or PNG picture") from error

@@ -88,7 +88,7 @@ def prepare_images(
       The prepared pictures.
 
     Raises:
-      DataError: if the disk is full or can't be written, or no picture can be used.
+      DataError: if the disk is full or can't be written, a picture can't be read, or none can be used.
 
     Examples:
       >>> import tempfile
@@ -102,7 +102,8 @@ def prepare_images(
     """
     if crop not in CROPS:
         raise ValueError(f"unknown crop '{crop}': expected one of {', '.join(CROPS)}")
-    key = hashlib.sha256(f"{VERSION} {size} {crop} {pictures.fingerprint}".encode()).hexdigest()[:20]
+    made_from = f"{VERSION} {size} {crop} {pictures.fingerprint} {pictures.stamp}"
+    key = hashlib.sha256(made_from.encode()).hexdigest()[:20]
     folder = cache / key
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -118,7 +119,7 @@ def prepare_images(
         reason = error.strerror or error
         raise DataError(f"can't prepare the pictures in {cache}: {reason}; name another --cache") from error
     except ValueError as error:
-        raise DataError(f"{folder}: damaged ({error}); remove it to prepare the pictures anew") from error
+        raise DataError(f"{folder}*: damaged ({error}); remove it to prepare the pictures anew") from error
     usable = np.array([i for i, name in enumerate(pictures.names) if name not in left_out], np.int64)
     if not len(usable):
         name, reason = next(iter(left_out.items()))

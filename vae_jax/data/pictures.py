@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -56,7 +56,7 @@ class Reader(ABC):
 
     @abstractmethod
     def read(self, index: int, size: int, crop: str) -> UInt8[np.ndarray, "size size 3"]:
-        """Returns a picture; raises PictureError if it can't be used."""
+        """Returns a picture; raises PictureError if it can't be used, DataError if it can't be read now."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ class Pictures:
       attribute_names: the A names.
       reader: reads picture i.
       source: where the pictures come from, in words for a person.
-      fingerprint: changes when the pictures do.
+      fingerprint: changes when the pictures do; alike for copies.
+      stamp: changes with the files' times, too, so that no change is overlooked.
       synthetic: whether they are drawn.
       notices: what was odd about the list.
 
@@ -90,6 +91,7 @@ class Pictures:
     reader: Reader
     source: str
     fingerprint: str
+    stamp: str = ""
     synthetic: bool = False
     notices: tuple[str, ...] = field(default=())
 
@@ -145,13 +147,14 @@ def _kaggle() -> Path:
     return download_from_kaggle(KAGGLE_SET, "PATH/img_align_celeba.zip")
 
 
-def read_path(path: Path, seed: int = 0, prefix: str = "") -> Pictures:
+def read_path(path: Path, seed: int = 0, prefix: str = "", with_lists: bool = True) -> Pictures:
     """Lists the pictures of a folder (any layout, searched through) or of a zip file, and the lists beside them.
 
     Args:
       path: a folder or a zip file.
       seed: of the split, where there is no list of parts.
       prefix: put before the path in the source's description.
+      with_lists: whether lists of parts and attributes are looked for.
 
     Returns:
       The list, by name.
@@ -161,16 +164,30 @@ def read_path(path: Path, seed: int = 0, prefix: str = "") -> Pictures:
     """
     if path.is_dir():
         found = _folder(path)
-        if found[0] or not (path / IMAGE_ZIP).is_file():
-            return _list(*found, path, seed, prefix)
-        path = path / IMAGE_ZIP
-    if not path.exists():
+        if not found.names and (path / IMAGE_ZIP).is_file():
+            path = path / IMAGE_ZIP
+            found = _zip(path)
+    elif path.exists():
+        found = _zip(path)
+    else:
         raise DataError(f"{path}: no such file or folder")
-    return _list(*_zip(path), path, seed, prefix)
+    return _list(found if with_lists else found._replace(lists=[]), path, seed, prefix)
 
 
-def _folder(path: Path) -> tuple[list[str], Reader, list[Path], str, list[str]]:
-    names, lists, stamps = [], [], hashlib.sha256()
+class _Found(NamedTuple):
+    """What a folder or a zip holds: `Pictures`, before the lists are read."""
+
+    names: list[str]
+    reader: Reader
+    lists: list[Path]
+    fingerprint: str
+    stamp: str
+    notices: list[str]
+
+
+def _folder(path: Path) -> _Found:
+    names, lists, unreadable = [], [], []
+    fingerprint, stamp = hashlib.sha256(), hashlib.sha256()
     seen = set()
     for folder, subfolders, files in os.walk(path, followlinks=True):
         if (real := os.path.realpath(folder)) in seen:
@@ -183,25 +200,46 @@ def _folder(path: Path) -> tuple[list[str], Reader, list[Path], str, list[str]]:
             if name in (*PARTITION_LISTS, *ATTRIBUTE_LISTS):
                 lists.append(file)
             elif name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                names.append(file.relative_to(path).as_posix())
-                stamps.update(f"{names[-1]} {_stamp(file)}\n".encode())
+                picture = file.relative_to(path).as_posix()
+                if not _is_text(picture):
+                    unreadable.append(picture)
+                    continue
+                names.append(picture)
+                size, modified = _status(file)
+                fingerprint.update(f"{picture} {size}\n".encode())
+                stamp.update(f"{modified}\n".encode())
     if not lists:  # a folder of pictures was named, and its lists lie beside it
         lists = [path.parent / name for name in (*PARTITION_LISTS, *ATTRIBUTE_LISTS)]
         lists = [file for file in lists if path.name == IMAGE_FOLDER and file.is_file()]
-    return names, _FolderReader(path, names), lists, stamps.hexdigest(), []
+    notices = []
+    if unreadable:
+        example = unreadable[0].encode(errors="surrogateescape").decode(errors="backslashreplace")
+        notices.append(f"{len(unreadable):,} pictures whose names are not UTF-8 are left out, e.g. {example}")
+    return _Found(names, _FolderReader(path, names), lists, fingerprint.hexdigest(), stamp.hexdigest(), notices)
 
 
-def _stamp(file: Path) -> str:
+def _is_text(name: str) -> bool:
+    """Whether a file's name, which may be any bytes, is UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _status(file: Path) -> tuple[int | None, int | None]:
+    """Returns a file's size and time of change; None for a link to nowhere, of which the reader will say so."""
     try:
         status = file.stat()
-    except OSError as error:  # such as a link to nowhere; the reader will say so of this picture
-        return str(error.strerror)
-    return f"{status.st_size} {status.st_mtime_ns}"
+    except OSError:
+        return None, None
+    return status.st_size, status.st_mtime_ns
 
 
-def _zip(path: Path) -> tuple[list[str], Reader, list[Path], str, list[str]]:
+def _zip(path: Path) -> _Found:
     try:
         with zipfile.ZipFile(path) as archive:
+            checksums = {entry.filename: entry.CRC for entry in archive.infolist()}  # the last of each name, as is read
             entries = archive.namelist()
     except OSError as error:
         raise DataError(f"{path}: can't be read ({error.strerror or error})") from error
@@ -223,19 +261,17 @@ def _zip(path: Path) -> tuple[list[str], Reader, list[Path], str, list[str]]:
         notices.append(f"{len(unsafe):,} entries whose path leads out of the zip are left out, e.g. {unsafe[0]}")
     if repeated:
         notices.append(f"{repeated:,} repeated names in the zip: the last picture of each name counts")
-    status = path.stat()
-    stamp = hashlib.sha256(f"{path.resolve()} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()
-    lists = [path.parent / name for name in (*PARTITION_LISTS, *ATTRIBUTE_LISTS)]
-    return names, _ZipReader(path, names), [file for file in lists if file.is_file()], stamp, notices
+    fingerprint = hashlib.sha256("\n".join(f"{name} {checksums[name]}" for name in names).encode()).hexdigest()
+    lists = [file for name in (*PARTITION_LISTS, *ATTRIBUTE_LISTS) if (file := path.parent / name).is_file()]
+    return _Found(names, _ZipReader(path, names), lists, fingerprint, str(_status(path)), notices)
 
 
 def _hidden(entry: str) -> bool:
     return any(part.startswith((".", "__MACOSX")) and not part.startswith("..") for part in PurePosixPath(entry).parts)
 
 
-def _list(
-    names: list[str], reader: Reader, lists: list[Path], stamp: str, notices: list[str], path: Path, seed: int, prefix
-) -> Pictures:
+def _list(found: _Found, path: Path, seed: int, prefix: str) -> Pictures:
+    names, reader, lists, fingerprint, stamp, notices = found
     if not names:
         raise DataError(f"{path}: no picture here (files ending in {', '.join(SUFFIXES)})")
     keys, notices = [PurePosixPath(name).name for name in names], list(notices)
@@ -245,17 +281,25 @@ def _list(
     by_name = {file.name: file for file in reversed(lists)}
     partition = next((by_name[name] for name in PARTITION_LISTS if name in by_name), None)
     if partition:
-        parts, found = read_partition(partition, keys)
-        notices += found
+        parts, odd = read_partition(partition, keys)
+        notices += odd
     else:
         parts = seeded_parts(len(names), seed)
     attribute_list = next((by_name[name] for name in ATTRIBUTE_LISTS if name in by_name), None)
     attributes, attribute_names = np.zeros((len(names), 0), np.int8), ()
     if attribute_list:
-        attributes, attribute_names, found = read_attributes(attribute_list, keys)
-        notices += found
+        attributes, attribute_names, odd = read_attributes(attribute_list, keys)
+        notices += odd
     return Pictures(
-        tuple(names), parts, attributes, attribute_names, reader, f"{prefix}{path}", stamp, notices=tuple(notices)
+        tuple(names),
+        parts,
+        attributes,
+        attribute_names,
+        reader,
+        f"{prefix}{path}",
+        fingerprint,
+        stamp,
+        notices=tuple(notices),
     )
 
 
@@ -285,6 +329,7 @@ def _some(pictures: Pictures, limit: int, seed: int) -> Pictures:
         _Some(pictures.reader, rows),
         f"{pictures.source} ({len(rows):,} of {total:,})",
         f"{pictures.fingerprint} {hashlib.sha256(rows.tobytes()).hexdigest()}",
+        pictures.stamp,
         pictures.synthetic,
         pictures.notices,
     )
@@ -349,8 +394,10 @@ class _FolderReader(Reader):
     def read(self, index: int, size: int, crop: str) -> np.ndarray:
         try:
             data = (self.folder / self.names[index]).read_bytes()
-        except OSError as error:
-            raise PictureError(error.strerror or str(error)) from error
+        except FileNotFoundError as error:
+            raise PictureError(error.strerror) from error
+        except OSError as error:  # which may pass: no reason to do without the picture for good
+            raise DataError(f"{self.folder / self.names[index]}: can't be read ({error.strerror or error})") from error
         return decode(data, size, crop)
 
 

@@ -79,17 +79,18 @@ def load_transactions(
 ) -> Transactions:
     """Finds and reads the transactions.
 
-    A file whose columns are not those of the ULB set is read as a table of its own: every column is a feature, but for
-    the label and those to leave out.
+    A file whose columns are not those of the ULB set, or from which some are to be left out, is read as a table of its
+    own: every column is a feature, but for the label and those to leave out.
 
     Args:
       source: `auto`, `kaggle`, `synthetic`, or the path of a CSV file (plain, gzip or zip). `auto` takes the first of
         `$VAE_JAX_DATA/creditcard/creditcard.csv`, `data/creditcard/creditcard.csv`, a download from Kaggle, and, where
         no network answers within some seconds, the simulated set.
-      keep_time: whether Time is one of the features.
+      keep_time: whether the ULB set's Time is one of the features.
       seed: seed of the simulated set.
-      label: in a table of other columns, the one that is 1 for frauds and 0 for genuine rows; None where there is none.
-      drop: in such a table, columns to leave out.
+      label: in a file, the column that is 1 for frauds and 0 for genuine rows; None for that of the ULB set, or where
+        there is none.
+      drop: in a file, columns to leave out.
 
     Returns:
       The table.
@@ -103,6 +104,9 @@ def load_transactions(
       >>> transactions.features.shape, transactions.feature_names[-1]
       ((50000, 29), 'Amount')
     """
+    if source in ("auto", "kaggle", "synthetic") and (label is not None or drop):
+        option = f"--drop {drop[0]}" if drop else f"--label {label}"
+        raise DataError(f"{option}: for a file of one's own; name it by --data")
     if source == "synthetic":
         return _from_frame(simulate_transactions(seed), "the built-in simulated set", keep_time, synthetic=True)
     if source == "kaggle":
@@ -123,8 +127,14 @@ def _read(
     path: Path, keep_time: bool, prefix: str = "", label: str | None = None, drop: Sequence[str] = ()
 ) -> Transactions:
     text = _text(path)
-    if label in (None, LABEL) and not drop and _is_ulb(_header(path, text)[0]):
-        return _from_frame(_ulb_frame(path, text), f"{prefix}{path}", keep_time)
+    names = _header(path, text)[0]
+    if _is_ulb(names):
+        if label in (None, LABEL) and not drop:
+            return _from_frame(_ulb_frame(path, text), f"{prefix}{path}", keep_time)
+        if label is None and LABEL in names and LABEL not in drop:
+            label = LABEL
+        if TIME in names and not keep_time:
+            drop = (*drop, TIME)
     frame, labels = _table(path, text, label, drop)
     features = frame.to_numpy("float64")
     return Transactions(features, labels, np.arange(len(frame), dtype="float64"), tuple(frame.columns), str(path))
@@ -216,6 +226,9 @@ def _table(path: Path, text: str, label: str | None, drop: Sequence[str]) -> tup
     features = [name for name in names if name not in left_out]
     if not features:
         raise DataError(f"{path}: no column is left to be a feature")
+    if "" in features:
+        place = names.index("") + 1
+        raise DataError(f"{path}: column {place} of {len(names)} has no name; name it, or leave it out with --drop ''")
     frame = _parse(path, text, names, separator)
     advice = "; turn it into numbers, for example a column of 0 and 1 for each value, or leave it out with --drop"
     numbers = pd.DataFrame({name: _numbers(path, frame[name], f"{advice} {shlex.quote(name)}") for name in features})
