@@ -210,15 +210,15 @@ def read_input(config: PicturesConfig, trained: CelebaConfig, opened: runs.Run) 
 def usable_pictures(path: Path, trained: CelebaConfig) -> Iterator[np.ndarray]:
     """Reads the pictures of a folder or zip in turn, and names those that can't be used; refuses it if none can."""
     pictures = read_path(path, with_lists=False)
-    failed: list[PictureError] = []
+    failed: list[str] = []
     for i, name in enumerate(pictures.names):
         try:
             yield pictures.reader.read(i, trained.image_size, trained.crop)
         except PictureError as error:
-            failed.append(error)
+            failed.append(str(error))
             console(sys.stderr).print(f"left out: {name}: {error}", soft_wrap=True)
     if len(failed) == len(pictures.names):
-        raise failed[0]
+        raise PictureError(failed[0])
 
 
 ACTIONS: dict[str, tuple[type, Callable[[Any, Read, FaceModel], tuple[Sheet, np.ndarray]]]] = {
