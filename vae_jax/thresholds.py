@@ -137,7 +137,8 @@ def gpd(scores: Float[np.ndarray, " N"], false_alarm_rate: float = DEFAULT_FALSE
     start = np.quantile(scores, GPD_TAIL)
     excess = start - scores[scores < start]
     expected_alarms = false_alarm_rate * scores.size
-    if excess.size < 2 or expected_alarms >= excess.size or np.ptp(excess) == 0:
+    outside = false_alarm_rate >= GPD_TAIL or expected_alarms >= excess.size
+    if outside or excess.size < 2 or np.ptp(excess) == 0:
         return quantile(scores, false_alarm_rate)
     shape, _, scale = genpareto.fit(excess, floc=0)
     return float(start - genpareto.isf(expected_alarms / excess.size, shape, scale=scale))
