@@ -31,7 +31,7 @@ def network_answers() -> bool:
 
 
 def download_from_kaggle(name: str, by_hand: str) -> Path:
-    """Downloads a public set, without credentials; a second call finds the first one's files.
+    """Downloads a public set, without credentials; a second call, with a network too, finds the first one's files.
 
     Args:
       name: owner/set.
