@@ -68,8 +68,8 @@ process and they fit)."""
     run_dir: str | None = None
     """Folder of the run, new or empty; by default runs/celeba/<time>."""
     resume: str | None = None
-    """Continue a run: its folder, or nothing for the latest. Its options are those it was started with; only where \
-the data are may be said anew."""
+    """Continue a run: its folder, or nothing for the latest. Its options are those it was started with; only \
+--data and --cache may name another place."""
     logger: str | None = None
     """MODULE:FUNCTION that is called with the options and returns what is called with each epoch's record, to log \
 elsewhere too; the docs show Weights & Biases and MLflow."""

@@ -17,7 +17,7 @@ Config = TypeVar("Config")
 
 USAGE_ERROR = 2
 FAILURE = 1
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class UsageError(Exception):
@@ -110,7 +110,7 @@ def report(error: BaseException) -> int:
         return FAILURE
     if isinstance(error, OSError) and error.errno in DISK_FULL:  # of standard output, or of temporary files
         _forget_output()
-        return _say(os.strerror(error.errno), FAILURE)
+        return _say(f"can't write to standard output or a temporary file: {os.strerror(error.errno)}", FAILURE)
     raise error
 
 

@@ -74,11 +74,11 @@ class CountingReader(Reader):
         return draw_face(0, index, size)[0]
 
 
-def counted(count: int, reader: Reader, fingerprint: str = "counted") -> Pictures:
+def counted(count: int, reader: Reader, fingerprint: str = "counted", stamp: str = "") -> Pictures:
     """Pictures called 0, 1, 2, ..., whose parts are 0, 1, 2, 0, 1, 2, ..."""
     names = tuple(str(i) for i in range(count))
     parts = (np.arange(count) % 3).astype(np.int8)
-    return Pictures(names, parts, np.zeros((count, 0), np.int8), (), reader, "a counting reader", fingerprint)
+    return Pictures(names, parts, np.zeros((count, 0), np.int8), (), reader, "a counting reader", fingerprint, stamp)
 
 
 def unusable(reason: str = "spoilt") -> PictureError:

@@ -71,12 +71,18 @@ def test_second_call_decodes_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("size", "crop", "fingerprint"), [(17, "none", "counted"), (16, "center", "counted"), (16, "none", "other")]
+    ("size", "crop", "fingerprint", "stamp"),
+    [
+        (17, "none", "counted", ""),
+        (16, "center", "counted", ""),
+        (16, "none", "other", ""),
+        (16, "none", "counted", "later"),
+    ],
 )
-def test_other_size_crop_or_pictures_make_another_set(tmp_path, size, crop, fingerprint):
+def test_other_size_crop_or_pictures_make_another_set(tmp_path, size, crop, fingerprint, stamp):
     prepare_images(counted(COUNT, CountingReader()), SIZE, "none", tmp_path)
     reader = CountingReader()
-    images = prepare_images(counted(COUNT, reader, fingerprint), size, crop, tmp_path)
+    images = prepare_images(counted(COUNT, reader, fingerprint, stamp), size, crop, tmp_path)
     assert len(reader.read_rows) == COUNT
     assert images.pixels.shape == (COUNT, size, size, 3)
     again = CountingReader()

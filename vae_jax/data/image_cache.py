@@ -104,13 +104,13 @@ def prepare_images(
         raise ValueError(f"unknown crop '{crop}': expected one of {', '.join(CROPS)}")
     made_from = f"{VERSION} {size} {crop} {pictures.fingerprint} {pictures.stamp}"
     key = hashlib.sha256(made_from.encode()).hexdigest()[:20]
-    folder = cache / key
+    folder, partial = cache / key, cache / f"{key}.partial"
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with _locked(cache / f"{key}.lock"):
             if not folder.exists():
-                _prepare(pictures, size, crop, cache / f"{key}.partial", report, workers or os.cpu_count() or 1)
-                os.replace(cache / f"{key}.partial", folder)
+                _prepare(pictures, size, crop, partial, report, workers or os.cpu_count() or 1)
+                os.replace(partial, folder)
         left_out = json.loads((folder / LEFT_OUT).read_text(encoding="utf-8"))
         pixels = np.load(folder / PIXELS, mmap_mode="r")
     except DataError:  # a ValueError, too
@@ -119,7 +119,8 @@ def prepare_images(
         reason = error.strerror or error
         raise DataError(f"can't prepare the pictures in {cache}: {reason}; name another --cache") from error
     except ValueError as error:
-        raise DataError(f"{folder}*: damaged ({error}); remove it to prepare the pictures anew") from error
+        damaged = folder if folder.exists() else partial
+        raise DataError(f"{damaged}: damaged ({error}); remove it to prepare the pictures anew") from error
     usable = np.array([i for i, name in enumerate(pictures.names) if name not in left_out], np.int64)
     if not len(usable):
         name, reason = next(iter(left_out.items()))
