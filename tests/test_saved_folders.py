@@ -1,0 +1,96 @@
+"""Folders that earlier code has saved go on working: models load and score as they did, runs continue as they would have.
+
+`fixtures/make.py` made them, with arithmetic that all x86-64 processors do alike.
+"""
+
+import csv
+import json
+import platform
+import shutil
+import sys
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FIXTURES = Path(__file__).parent / "fixtures"
+sys.path.insert(0, str(FIXTURES))
+
+import make  # noqa: E402
+from run_helpers import final_arrays  # noqa: E402
+
+TOLERANCE = 1e-4  # relative, where the compiler is another one and rounds in its own way
+
+
+@pytest.fixture(params=sorted(FIXTURES.glob("*.zip")), ids=lambda path: path.stem)
+def saved(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The saved folders of one format, unpacked."""
+    with zipfile.ZipFile(request.param) as archive:
+        archive.extractall(tmp_path)
+    return tmp_path
+
+
+def assert_same(saved: Path, actual: np.ndarray, expected: np.ndarray) -> None:
+    """Equal to the bit where the fixtures' own compiler computes, else nearly so."""
+    made_with = json.loads((saved / "made_with.json").read_text())
+    if (made_with["jaxlib"], made_with["machine"]) == (version("jaxlib"), platform.machine()):
+        np.testing.assert_array_equal(actual, expected)
+    else:
+        np.testing.assert_allclose(actual, expected, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def numbers(path: Path) -> np.ndarray:
+    """The numbers of a file of scores, and its decisions as such."""
+    rows = csv.DictReader(path.read_text().splitlines())
+    return np.array(
+        [[value == "fraud" if "decision" in name else float(value) for name, value in row.items()] for row in rows]
+    )
+
+
+def test_detectors_score_and_train_on_as_when_they_were_saved(saved: Path):
+    expected = {recipe: dict(np.load(saved / f"{recipe}_scores.npz")) for recipe in make.RECIPES}
+    make.finish(make.python(saved, "-c", make.SCORE))
+    for recipe in make.RECIPES:
+        with np.load(saved / f"{recipe}_scores.npz") as scored:
+            assert scored.keys() == expected[recipe].keys()
+            for name, array in scored.items():
+                assert_same(saved, array, expected[recipe][name])
+
+
+def test_run_of_transactions_continues_as_if_never_stopped(saved: Path):
+    make.write_rows(saved / "rows.csv")
+    shutil.move(saved / "fraud_stopped", saved / "fraud")
+    make.finish(make.python(saved, "-m", "experiments.fraud", "--resume", "fraud"))
+    assert_same(saved, numbers(saved / "fraud" / "scores.csv"), numbers(saved / "fraud_scores.csv"))
+
+
+def test_model_of_a_run_scores_as_the_run_did(saved: Path):
+    make.write_rows(saved / "rows.csv")
+    make.finish(
+        make.python(saved, "-m", "experiments.score", *"--model fraud_model --input rows.csv --output out.csv".split())
+    )
+    scored, run = numbers(saved / "out.csv"), numbers(saved / "fraud_scores.csv")
+    rows = run[:, 0].astype(int)
+    header = (saved / "fraud_scores.csv").read_text().splitlines()[0].split(",")
+    assert_same(saved, scored[rows, 1], run[:, header.index("gaussian_log_reconstruction_probability")])
+
+
+def test_run_of_faces_continues_as_if_never_stopped(saved: Path):
+    shutil.move(saved / "faces_stopped", saved / "faces")
+    make.finish(make.python(saved, "-c", make.NARROW.format(**make.FACES_MODULES), "--resume", "faces"))
+    found = final_arrays(saved / "faces", "vae")
+    with np.load(saved / "faces_final.npz") as expected:
+        assert found.keys() == set(expected)
+        for name, array in found.items():
+            assert_same(saved, array, expected[name])
+
+
+def test_finished_run_of_faces_makes_pictures(saved: Path):
+    program = make.NARROW.format(module="experiments.celeba_model", package="experiments.faces")
+    printed = make.finish(
+        make.python(saved, "-c", program, *"sample --model faces_finished --count 4 --output made".split())
+    )
+    assert "4 single pictures" in printed
+    assert len(list((saved / "made").glob("sample_*.png"))) == 4
