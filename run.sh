@@ -17,7 +17,7 @@ usage: bash run.sh COMMAND [options]
   celeba-sweep  measure weights of the reconstruction term in celeba
   bench         measure speed beside PyTorch's and Keras's, and the machine's    (bench --help lists its options)
   test          run the tests; further words go to pytest
-  check         lint, check formatting and types
+  check         lint; check formatting, types and the order of imports
   docs          build the documentation's site, site/index.html                  (docs serve shows it as you write)
   help          this text
 
@@ -152,11 +152,15 @@ case "$command" in
     "$python" -m ruff check .
     "$python" -m ruff format --check .
     "$python" -m pyright --pythonpath "$(command -v "$python")"
+    "$python" -c 'from importlinter.cli import lint_imports_command as check; check()' --no-logo --no-cache
     ;;
   docs)
     cd "$root"
     # mkdocs.yml makes it strict. The variable keeps the theme's news of its successor out of the build's words.
     NO_MKDOCS_2_WARNING=1 exec "$python" -m mkdocs "${@:-build}"
     ;;
-  *) exec "$python" -m "experiments.${command//-/_}" "$@" ;;
+  sweep) exec "$python" -m experiments.fraud.sweep "$@" ;;
+  faces) exec "$python" -m experiments.celeba.faces "$@" ;;
+  celeba-sweep) exec "$python" -m experiments.celeba.sweep "$@" ;;
+  *) exec "$python" -m "experiments.$command" "$@" ;;
 esac

@@ -27,9 +27,9 @@ from benchmarks import rows, scaling
 from benchmarks.results import Result, show
 from benchmarks.rows import ROOT, Bench
 from benchmarks.sides import SECONDS, SideError
-from experiments import stopping
 from experiments.command_line import RunError, UsageError, parse, run
-from experiments.progress import console
+from experiments.runs import stopping
+from experiments.runs.progress import console
 
 COMMAND = "bash run.sh bench"
 SCALING = "scaling"  # how cost grows: no row of sides, but a study of its own

@@ -21,10 +21,10 @@ from unittest import mock
 
 from rich.table import Table
 
+import experiments.fraud.__main__ as fraud
 from benchmarks.stand_in import FULL_ROWS, write_stand_in
-from experiments import fraud
 from experiments.command_line import UsageError, parse, run
-from experiments.progress import console
+from experiments.runs.progress import console
 from experiments.startup import prepare_jax
 
 REPORT_HOURS = 7.5  # that the report's run took

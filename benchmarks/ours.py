@@ -17,14 +17,19 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.peers.serve import serve, task
-from experiments import celeba_model, fraud_recipes, gallery, loop
-from experiments.celeba_config import CelebaConfig
-from experiments.face_model import FaceModel
-from experiments.fraud_config import FraudConfig
+from experiments.celeba import gallery
+from experiments.celeba import inputs as faces
+from experiments.celeba import model as face_training
+from experiments.celeba.config import CelebaConfig
+from experiments.celeba.face_model import FaceModel
+from experiments.fraud import inputs as transactions
+from experiments.fraud import models as recipes
+from experiments.fraud.config import FraudConfig
+from experiments.runs import loop
 from experiments.startup import prepare_jax, use_cores
-from vae_jax.data.image_cache import Images, prepare_images
-from vae_jax.data.pictures import find_pictures
 from vae_jax.generation import LatentMixture
+from vae_jax.images.cache import Images, prepare_images
+from vae_jax.images.pictures import find_pictures
 from vae_jax.networks import count_parameters
 from vae_jax.training import TrainState
 
@@ -56,8 +61,8 @@ class Model:
 def train_fraud(todo: dict) -> Side:
     """Epochs of a recipe's training; with `runs`, of as many runs one after the other."""
     config = FraudConfig(data=todo["data"], batch_size=todo["batch"], num_models=todo["models"])
-    inputs = fraud_recipes.prepare(config)
-    training, state = fraud_recipes.training(todo["recipe"], config, inputs)
+    inputs = transactions.prepare(config)
+    training, state = recipes.training(todo["recipe"], config, inputs)
     parameters = count_parameters(state.params) // config.num_models
     models = [Model(training, jax.tree.map(jnp.copy, state)) for _ in range(todo["runs"])]
 
@@ -72,9 +77,9 @@ def train_fraud(todo: dict) -> Side:
 def score_fraud(todo: dict) -> Side:
     """Passes over the rows by the experiment's scorer."""
     config = FraudConfig(data=todo["data"], num_samples=todo["samples"])
-    inputs = fraud_recipes.prepare(config)
-    _, state = fraud_recipes.training(todo["recipe"], config, inputs)
-    detector, rows = fraud_recipes.fitted(todo["recipe"], state, config, inputs), np.load(todo["rows"])
+    inputs = transactions.prepare(config)
+    _, state = recipes.training(todo["recipe"], config, inputs)
+    detector, rows = recipes.fitted(todo["recipe"], state, config, inputs), np.load(todo["rows"])
     score = detector.scorer("log_reconstruction_prob")
 
     def work(times: int) -> None:
@@ -90,8 +95,8 @@ def train_celeba(todo: dict) -> Side:
     pixels = np.load(todo["pixels"], mmap_mode="r")
     rows = np.arange(len(pixels))
     images = Images(pixels, {}, rows, None)  # pyright: ignore[reportArgumentType] (training asks for no list)
-    inputs = celeba_model.Inputs(images, rows, rows[:1], rows[:1])
-    training, state = celeba_model.training(config, inputs)
+    inputs = faces.Inputs(images, rows, rows[:1], rows[:1])
+    training, state = face_training.training(config, inputs)
     unit = min(training.steps_per_call, training.steps_per_epoch)
     parameters, model = count_parameters(state.params), Model(training, state)
     return lambda count: model.train(count * unit), unit * config.batch_size, parameters
@@ -99,7 +104,7 @@ def train_celeba(todo: dict) -> Side:
 
 def generate(todo: dict) -> Side:
     """New faces, brought to the host, by the function that draws the experiment's sheets."""
-    state = celeba_model.initial_state(CelebaConfig(dtype=todo["dtype"]))
+    state = face_training.initial_state(CelebaConfig(dtype=todo["dtype"]))
     empty = np.zeros(0)
     model = FaceModel(state.vae, state.params, LatentMixture(empty, empty, empty), empty, empty, ())
     key = jax.random.key(0)

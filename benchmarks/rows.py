@@ -18,11 +18,11 @@ from benchmarks import limits
 from benchmarks.limits import Cost, Rates
 from benchmarks.results import Result
 from benchmarks.sides import Command, Race, Side, median, race
-from experiments import fraud_recipes
-from experiments.fraud_config import FraudConfig
-from experiments.fraud_recipes import Inputs
-from vae_jax import recipes
-from vae_jax.data.drawn_faces import draw_face
+from experiments.fraud.config import FraudConfig
+from experiments.fraud.inputs import Inputs, prepare
+from experiments.fraud.models import settings_of
+from vae_jax.detector import recipes
+from vae_jax.images.drawn_faces import draw_face
 
 ROOT = Path(__file__).parent.parent
 PEERS = Path(__file__).parent / "peers"
@@ -92,7 +92,7 @@ class Bench:
     @cached_property
     def fraud_inputs(self) -> Inputs:
         """The transactions as the experiment sees them."""
-        return fraud_recipes.prepare(FraudConfig(data=self.fraud_data))
+        return prepare(FraudConfig(data=self.fraud_data))
 
     @cached_property
     def train_rows(self) -> str:
@@ -157,7 +157,7 @@ def fraud_model(bench: Bench, recipe: str) -> dict:
     """What a peer needs to build a recipe's model: everything that the experiment's own state was built with."""
     config, inputs = FraudConfig(data=bench.fraud_data), bench.fraud_inputs
     train = inputs.x[inputs.split.train]
-    state = recipes.initial_state(fraud_recipes.detector(recipe, config), train)  # pyright: ignore[reportArgumentType]
+    state = recipes.initial_state(settings_of(recipe, config), train)  # pyright: ignore[reportArgumentType]
     return {
         "largest_sd": recipes.largest_sd(train).tolist() if recipe == "gaussian" else None,
         "mean_bound": state.vae.encoder.mean_bound,

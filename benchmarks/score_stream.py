@@ -26,8 +26,8 @@ import pyarrow.parquet as pq
 from rich.table import Table
 
 from experiments.command_line import RunError, UsageError, parse, run
-from experiments.progress import console
-from vae_jax.data.synthetic import simulate_transactions
+from experiments.runs.progress import console
+from vae_jax.tables.synthetic import simulate_transactions
 
 ROOT = Path(__file__).parent.parent
 DIFFERENT = 20_000  # rows that are simulated, to be repeated

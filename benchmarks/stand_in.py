@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_jax.data.synthetic import simulate_transactions
-from vae_jax.data.transactions import read_csv
+from vae_jax.tables.synthetic import simulate_transactions
+from vae_jax.tables.transactions import read_csv
 
 FULL_ROWS, FULL_FRAUDS = 284_807, 492  # of the whole ULB set
 NOISE = 0.05  # standard deviations by which V1..V28 are moved, so that no two rows are equal

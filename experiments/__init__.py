@@ -1,0 +1,1 @@
+"""The commands: one folder for each experiment, and what they share."""

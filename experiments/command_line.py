@@ -7,9 +7,9 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -63,6 +63,24 @@ def parse(config_type: type[Config], command: str, arguments: Sequence[str], def
         if not end.code:
             raise
         raise UsageError(f"{_first_sentence(refusal.getvalue())} (see {command} --help)") from None
+
+
+def refusal(name: str, value: Any, expected: str) -> UsageError:
+    """The error for an option of a config that can't be used."""
+    shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+    return UsageError(f"--{name.replace('_', '-')} {shown}: expected {expected}")
+
+
+def require(config: Any, rules: Iterable[tuple[str, Any, str]]) -> None:
+    """Raises UsageError for the first option whose rule does not hold.
+
+    Args:
+      config: the options.
+      rules: for each an option's name, whether its value is fine, and what was expected, in words.
+    """
+    for name, fine, expected in rules:
+        if not fine:
+            raise refusal(name, getattr(config, name), expected)
 
 
 def _first_sentence(box: str) -> str:

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vae_jax.data.decoding import PictureError
-from vae_jax.data.drawn_faces import draw_face
-from vae_jax.data.pictures import Pictures, Reader
+from vae_jax.images.decoding import PictureError
+from vae_jax.images.drawn_faces import draw_face
+from vae_jax.images.pictures import Pictures, Reader
 
 SIDE = 20  # of the pictures that nothing more is said about
 

@@ -14,8 +14,8 @@ from benchmarks.limits import Cost, Rates
 from benchmarks.results import Result
 from benchmarks.sides import Command, Side, SideError, check_parameters, race
 from experiments.command_line import run
-from vae_jax.data.transactions import read_csv
 from vae_jax.networks import conv_vae
+from vae_jax.tables.transactions import read_csv
 
 PEERS = Path(bench.__file__).parent / "peers"
 # A side that sleeps for so many milliseconds a unit, and says something on stdout that is no answer.

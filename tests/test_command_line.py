@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from experiments.command_line import Interrupted, RunError, UsageError, parse, run
-from experiments.experiment import _fill_in_resume, announce
-from experiments.fraud_config import FraudConfig, check
-from experiments.progress import console
-from experiments.runs import Run
+from experiments.fraud.config import FraudConfig, check
+from experiments.runs.experiment import _fill_in_resume, announce
+from experiments.runs.progress import console
+from experiments.runs.run_folder import Run
 
 COMMAND = "bash run.sh fraud"
 PROJECT = Path(__file__).parent.parent
@@ -203,7 +203,7 @@ def test_a_batch_of_any_size_will_do_where_the_models_are_divided():
         ("num_models", 0, "0"),
         ("num_samples", 0, "0"),
         ("save_every", 0, "0"),
-        ("hidden_dims", (), ""),
+        ("hidden_dims", (0,), "0"),
         ("hidden_dims", (4, 0), "4 0"),
         ("kl_warmup", -0.1, "-0.1"),
         ("kl_warmup", 1.1, "1.1"),

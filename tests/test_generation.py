@@ -10,7 +10,6 @@ import optax
 import pytest
 from helpers import assert_close, numpy_decode, numpy_encode, tiny_data, tiny_state
 
-from vae_jax.data.drawn_faces import ATTRIBUTES, draw_face
 from vae_jax.generation import (
     LatentMixture,
     attribute_vectors,
@@ -22,6 +21,7 @@ from vae_jax.generation import (
     sample_prior,
     traverse,
 )
+from vae_jax.images.drawn_faces import ATTRIBUTES, draw_face
 from vae_jax.networks import conv_vae, decode, encode
 from vae_jax.objectives import Objective
 from vae_jax.training import as_float, create_train_state, train_epoch

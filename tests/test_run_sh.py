@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.fraud_config import FraudConfig
+from experiments.fraud.config import FraudConfig
 
 RUN_SH = Path(__file__).parent.parent / "run.sh"
 PYTHON_THAT_ECHOES = '#!/bin/sh\n[ "$1" = -c ] && exit 0\nprintf "%s\\n" "$@"\nexit 7\n'

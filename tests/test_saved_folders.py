@@ -1,6 +1,6 @@
-"""Folders that earlier code has saved go on working: models load and score as they did, runs continue as they would have.
+"""What earlier code has saved goes on working: models score as they did, runs continue as they would have.
 
-`fixtures/make.py` made them, with arithmetic that all x86-64 processors do alike.
+`fixtures/make.py` made it, with arithmetic that all x86-64 processors do alike.
 """
 
 import csv
@@ -68,9 +68,8 @@ def test_run_of_transactions_continues_as_if_never_stopped(saved: Path):
 
 def test_model_of_a_run_scores_as_the_run_did(saved: Path):
     make.write_rows(saved / "rows.csv")
-    make.finish(
-        make.python(saved, "-m", "experiments.score", *"--model fraud_model --input rows.csv --output out.csv".split())
-    )
+    options = ["--model", "fraud_model", "--input", "rows.csv", "--output", "out.csv"]
+    make.finish(make.python(saved, "-m", "experiments.score", *options))
     scored, run = numbers(saved / "out.csv"), numbers(saved / "fraud_scores.csv")
     rows = run[:, 0].astype(int)
     header = (saved / "fraud_scores.csv").read_text().splitlines()[0].split(",")
@@ -88,9 +87,8 @@ def test_run_of_faces_continues_as_if_never_stopped(saved: Path):
 
 
 def test_finished_run_of_faces_makes_pictures(saved: Path):
-    program = make.NARROW.format(module="experiments.celeba_model", package="experiments.faces")
-    printed = make.finish(
-        make.python(saved, "-c", program, *"sample --model faces_finished --count 4 --output made".split())
-    )
+    program = make.NARROW.format(module="experiments.celeba.model", package="experiments.celeba.faces")
+    options = ["sample", "--model", "faces_finished", "--count", "4", "--output", "made"]
+    printed = make.finish(make.python(saved, "-c", program, *options))
     assert "4 single pictures" in printed
     assert len(list((saved / "made").glob("sample_*.png"))) == 4

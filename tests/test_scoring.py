@@ -21,7 +21,6 @@ from helpers import (
 from scipy import special, stats
 
 from vae_jax.networks import VAE, Gaussian, Observation, dense_vae
-from vae_jax.parallel import data_mesh
 from vae_jax.scoring import (
     MIN_RESIDUAL_SD,
     ROWS_ENCODED,
@@ -30,6 +29,7 @@ from vae_jax.scoring import (
     score_models,
     score_row,
 )
+from vae_jax.training.parallel import data_mesh
 
 pytestmark = pytest.mark.usefixtures("compiled_well")
 

@@ -11,10 +11,11 @@ import pytest
 from helpers import assert_close
 from jax.sharding import PartitionSpec
 
-from experiments import fraud_recipes
-from experiments.fraud_config import FraudConfig
-from vae_jax import recipes
-from vae_jax.parallel import AXIS, data_mesh, replicated, sharded
+from experiments.fraud import models
+from experiments.fraud.config import FraudConfig
+from experiments.fraud.inputs import prepare
+from vae_jax.detector import recipes
+from vae_jax.training.parallel import AXIS, data_mesh, replicated, sharded
 
 ROOT = Path(__file__).parent.parent
 SHOW = """
@@ -98,10 +99,10 @@ def test_models_are_divided_where_their_number_allows_else_batches() -> None:
 
 def test_models_divided_among_devices_are_those_of_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
     config = FraudConfig(data="synthetic", num_models=4, batch_size=2048, hidden_dims=(4,), epochs=1)
-    inputs = fraud_recipes.prepare(config)
+    inputs = prepare(config)
 
     def epoch():
-        training, state = fraud_recipes.training("report", config, inputs)
+        training, state = models.training("report", config, inputs)
         return training.advance(state, 0, training.steps_per_call)
 
     divided, info = epoch()

@@ -7,7 +7,7 @@ when it is first named; `vae_jax.checkpoints` (Orbax), `vae_jax.data` (pandas, P
 
 from typing import TYPE_CHECKING
 
-from vae_jax import generation, thresholds
+from vae_jax import generation, moved, thresholds
 from vae_jax.distributions import kl_standard_normal, log_prob, log_prob_per_dimension, reparameterise, sample
 from vae_jax.networks import (
     VAE,
@@ -25,7 +25,6 @@ from vae_jax.networks import (
     encode,
 )
 from vae_jax.objectives import Objective, Terms, gaussian, mse, rmse
-from vae_jax.parallel import compile_parallel, data_mesh, replicate, replicated, sharded
 from vae_jax.scoring import Scores, measure_residual_sd, reconstruction_probability, score_models, score_row
 from vae_jax.training import (
     TrainState,
@@ -40,6 +39,7 @@ from vae_jax.training import (
     train_steps,
     validate,
 )
+from vae_jax.training.parallel import compile_parallel, data_mesh, replicate, replicated, sharded
 from vae_jax.version import __version__
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from jax.sharding import Mesh
 
 from vae_jax.distributions import log_prob_per_dimension, reparameterise, sample
 from vae_jax.networks import VAE, Gaussian, decode, encode
-from vae_jax.parallel import AXIS, replicated, sharded
+from vae_jax.training.parallel import AXIS, replicated, sharded
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, PRNGKeyArray

@@ -1,1 +1,1 @@
-"""Readers and their checks, splits, scaling, and built-in synthetic sets."""
+"""What readers of pictures and of tables have in common: downloads, and errors in one line."""

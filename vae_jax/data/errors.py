@@ -6,7 +6,7 @@ class DataError(ValueError):
 
     Examples:
       >>> from vae_jax.data.errors import DataError
-      >>> from vae_jax.data.transactions import load_transactions
+      >>> from vae_jax.tables.transactions import load_transactions
       >>> try:
       ...     load_transactions("no_such_file.csv")
       ... except DataError as error:

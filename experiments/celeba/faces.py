@@ -1,0 +1,238 @@
+"""Pictures from a trained face model: sample, reconstruct, interpolate, traverse, edit."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from experiments.celeba import face_model, figures, gallery
+from experiments.celeba.config import CelebaConfig
+from experiments.celeba.face_model import FaceModel
+from experiments.celeba.gallery import Sheet
+from experiments.celeba.inputs import CELEBA, prepare
+from experiments.celeba.model import CHUNK, NAME, initial_state
+from experiments.command_line import UsageError, parse, run
+from experiments.runs import loop, run_folder, stopping
+from experiments.runs.experiment import INPUTS
+from experiments.runs.progress import console
+from experiments.startup import prepare_jax, use_cores
+from vae_jax.data.errors import DataError
+from vae_jax.images.decoding import PictureError, decode
+from vae_jax.images.listing import SUFFIXES
+from vae_jax.images.pictures import read_path
+
+COMMAND = "bash run.sh faces"
+
+Read = Callable[[], np.ndarray]  # gives the pictures to start from
+
+
+@dataclass(frozen=True)
+class FacesConfig:
+    """What all five have in common."""
+
+    model: str = "latest"
+    """The run whose model to use: a folder, a name in runs/celeba, or latest."""
+    output: str | None = None
+    """Folder for the pictures; by default a new one in the run's folder, made/<time>."""
+    seed: int = 0
+    """Seed of everything random."""
+
+
+@dataclass(frozen=True)
+class SampleConfig(FacesConfig):
+    """Invent faces."""
+
+    count: int = 60
+    """How many."""
+    density: Literal["prior", "mixture"] = "mixture"
+    """Where latents are drawn from: the prior N(0, I), or the mixture fitted to the training pictures."""
+    temperature: float = 1.0
+    """Standard deviation of latents from the prior; below 1 for more typical faces."""
+
+
+@dataclass(frozen=True)
+class PicturesConfig(FacesConfig):
+    """What those that start from pictures have in common."""
+
+    input: str | None = None
+    """A picture, or a folder or zip of pictures; by default the run's own held-out pictures."""
+    count: int = 16
+    """Use at most this many."""
+
+
+@dataclass(frozen=True)
+class ReconstructConfig(PicturesConfig):
+    """Pass pictures through the VAE."""
+
+
+@dataclass(frozen=True)
+class InterpolateConfig(PicturesConfig):
+    """Walk from each picture to the next."""
+
+    count: int = 5
+    """Use at most this many."""
+
+
+@dataclass(frozen=True)
+class TraverseConfig(PicturesConfig):
+    """Vary the most active latents of the first picture."""
+
+    latents: int = 8
+    """How many latents."""
+
+
+@dataclass(frozen=True)
+class EditConfig(PicturesConfig):
+    """Add an attribute to pictures, and take it away."""
+
+    attribute: str | None = None
+    """Which attribute; may be left out where the model knows only one."""
+    count: int = 6
+    """Use at most this many."""
+    strengths: tuple[float, ...] = gallery.STRENGTHS
+    """How much of the attribute's direction is added; below 0 takes it away."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs one of the actions from its command line."""
+    names = "|".join(ACTIONS)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(f"usage: {COMMAND} {names} [options]     ({COMMAND} sample --help lists the options)")
+        if not arguments:
+            raise UsageError(f"{COMMAND}: which of {names}?")
+        return
+    if arguments[0] not in ACTIONS:
+        raise UsageError(f"unknown action '{arguments[0]}': expected {names}")
+    config_type, make = ACTIONS[arguments[0]]
+    config = parse(config_type, f"{COMMAND} {arguments[0]}", arguments[1:])
+    if getattr(config, "count", 1) < 1:
+        raise UsageError(f"--count {config.count}: expected 1 or more")
+    if not 0 <= config.seed < 2**32:
+        raise UsageError(f"--seed {config.seed}: expected between 0 and 2^32 - 1")
+    with stopping.immediate():
+        use_cores(CHUNK)
+        opened = run_folder.reopen(CELEBA.name, config.model, option="--model")
+        trained = run_folder.read_config(opened, CelebaConfig)
+        state = loop.load_best(opened, NAME, initial_state(trained))
+        model = face_model.load(opened, state)
+        sheet, singles = make(config, partial(read_input, config, trained, opened), model)
+        stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+        folder = Path(config.output) if config.output else opened.folder / "made" / f"{stamp}_{arguments[0]}"
+        write(folder, arguments[0], sheet, singles)
+    console().print(f"{folder / arguments[0]}.png, and {len(singles):,} single pictures beside it", soft_wrap=True)
+
+
+def write(folder: Path, name: str, sheet: Sheet, singles: np.ndarray) -> None:
+    """Writes the sheet, and each picture by itself."""
+    from PIL import Image
+
+    with run_folder.disk_errors(folder, UsageError):
+        folder.mkdir(parents=True, exist_ok=True)
+        figures.draw_sheet(folder / f"{name}.png", sheet)
+        for i, picture in enumerate(singles):
+            Image.fromarray((np.clip(picture, 0, 1) * 255).round().astype(np.uint8)).save(folder / f"{name}_{i:04}.png")
+
+
+def sample(config: SampleConfig, read: Read, model: FaceModel) -> tuple[Sheet, np.ndarray]:
+    """New faces."""
+    if config.temperature <= 0:
+        raise UsageError(f"--temperature {config.temperature}: expected more than 0")
+    pictures = gallery.samples(model, config.density, jax.random.key(config.seed), config.count, config.temperature)
+    return gallery.sheet_of(pictures), pictures
+
+
+def reconstruct(config: ReconstructConfig, read: Read, model: FaceModel) -> tuple[Sheet, np.ndarray]:
+    """Pictures above their reconstructions."""
+    pixels = read()
+    return gallery.reconstructions(model, pixels), model.decode(model.encode(pixels))
+
+
+def interpolate(config: InterpolateConfig, read: Read, model: FaceModel) -> tuple[Sheet, np.ndarray]:
+    """Paths from each picture to the next."""
+    pixels = read()
+    if len(pixels) < 2:
+        raise UsageError(f"--input {config.input}: two pictures are needed to walk from one to another")
+    sheet = gallery.interpolations(model, pixels[:-1], pixels[1:])
+    return sheet, _singles(sheet)
+
+
+def traverse(config: TraverseConfig, read: Read, model: FaceModel) -> tuple[Sheet, np.ndarray]:
+    """The most active latents of one picture."""
+    if not 1 <= config.latents <= len(model.active):
+        raise UsageError(f"--latents {config.latents}: expected 1 to {len(model.active)}")
+    sheet = gallery.traversals(model, read()[0], config.latents)
+    return sheet, _singles(sheet)
+
+
+def edit(config: EditConfig, read: Read, model: FaceModel) -> tuple[Sheet, np.ndarray]:
+    """An attribute with several strengths."""
+    known = model.attribute_names
+    if not known:
+        raise UsageError(f"--model {config.model}: trained on pictures without a list of attributes")
+    attribute = config.attribute or (known[0] if len(known) == 1 else "")
+    if attribute not in known:
+        raise UsageError(f"--attribute {attribute or '(none)'}: expected one of {', '.join(known)}")
+    if not config.strengths:
+        raise UsageError("--strengths: expected at least one number")
+    sheet = gallery.edits(model, read(), attribute, config.strengths)
+    return sheet, _singles(sheet)
+
+
+def _singles(sheet: Sheet) -> np.ndarray:
+    return sheet.pictures.reshape(-1, *sheet.pictures.shape[2:])
+
+
+def read_input(config: PicturesConfig, trained: CelebaConfig, opened: run_folder.Run) -> np.ndarray:
+    """The pictures to start from, uint8, prepared as the model's own were."""
+    if config.input is None:
+        inputs = prepare(trained, console())
+        if opened.read_json(INPUTS) != inputs.describe():
+            raise UsageError(f"--data {trained.data} is not what {opened.folder} was trained on; use --input PICTURES")
+        rows = np.random.default_rng(config.seed).choice(
+            inputs.test, min(config.count, len(inputs.test)), replace=False
+        )
+        return inputs.images.pixels[rows]
+    path = Path(config.input)
+    try:
+        if path.is_file() and path.suffix.lower() in SUFFIXES:
+            return decode(path.read_bytes(), trained.image_size, trained.crop)[None]
+        return np.stack(list(islice(usable_pictures(path, trained), config.count)))
+    except (DataError, PictureError, OSError) as error:
+        raise UsageError(f"--input {path}: {str(error).removeprefix(f'{path}: ')}") from error
+
+
+def usable_pictures(path: Path, trained: CelebaConfig) -> Iterator[np.ndarray]:
+    """Reads the pictures of a folder or zip in turn, and names those that can't be used; refuses it if none can."""
+    pictures = read_path(path, with_lists=False)
+    failed: list[str] = []
+    for i, name in enumerate(pictures.names):
+        try:
+            yield pictures.reader.read(i, trained.image_size, trained.crop)
+        except PictureError as error:
+            failed.append(str(error))
+            console(sys.stderr).print(f"left out: {name}: {error}", soft_wrap=True)
+    if len(failed) == len(pictures.names):
+        raise PictureError(failed[0])
+
+
+ACTIONS: dict[str, tuple[type, Callable[[Any, Read, FaceModel], tuple[Sheet, np.ndarray]]]] = {
+    "sample": (SampleConfig, sample),
+    "reconstruct": (ReconstructConfig, reconstruct),
+    "interpolate": (InterpolateConfig, interpolate),
+    "traverse": (TraverseConfig, traverse),
+    "edit": (EditConfig, edit),
+}
+
+
+if __name__ == "__main__":
+    prepare_jax(large_arrays=True)
+    sys.exit(run(main, sys.argv[1:]))

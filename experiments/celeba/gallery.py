@@ -1,0 +1,105 @@
+"""Sheets of pictures: what a face model makes, laid out in rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.celeba.face_model import FaceModel
+from vae_jax.generation import interpolate, sample_mixture, traverse
+
+STEPS = 9  # of a path
+TRAVERSAL = 3.0  # how far a traversal goes to either side, in the prior's standard deviations
+STRENGTHS = tuple(np.linspace(-2, 2, STEPS).tolist())
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Pictures in rows.
+
+    Attributes:
+      pictures: shape (rows, columns, H, W, 3), float in [0, 1].
+      row_labels: a word for each row, or nothing.
+      column_labels: a word for each column, or nothing.
+    """
+
+    pictures: np.ndarray
+    row_labels: Sequence[str] = ()
+    column_labels: Sequence[str] = ()
+
+
+def as_pictures(pixels: np.ndarray) -> np.ndarray:
+    """Turns 0..255 into float32 in [0, 1]."""
+    return np.asarray(pixels, np.float32) / 255
+
+
+def reconstructions(model: FaceModel, pixels: np.ndarray, columns: int = 8) -> Sheet:
+    """Pictures, and under each its reconstruction."""
+    count = len(pixels) // columns * columns or len(pixels)
+    columns = min(columns, count)
+    pixels = pixels[:count]
+    decoded = model.decode(model.encode(pixels))
+    pairs = [part.reshape(-1, columns, *part.shape[1:]) for part in (as_pictures(pixels), decoded)]
+    rows = np.stack(pairs, 1).reshape(-1, columns, *decoded.shape[1:])
+    return Sheet(rows, ("picture", "VAE") * (len(rows) // 2))
+
+
+def samples(model: FaceModel, density: str, key: jax.Array, count: int, temperature: float = 1.0) -> np.ndarray:
+    """New faces, shape (count, H, W, 3), from the `prior` or the `mixture`."""
+    if density == "prior":
+        z = temperature * jax.random.normal(key, (count, model.vae.latent_dim))
+    else:
+        z = sample_mixture(model.mixture, key, count)
+    return model.decode(np.asarray(z))
+
+
+def sheet_of(pictures: np.ndarray, columns: int = 10) -> Sheet:
+    """Lays pictures out in full rows."""
+    columns = min(columns, len(pictures))
+    rows = len(pictures) // columns
+    return Sheet(pictures[: rows * columns].reshape(rows, columns, *pictures.shape[1:]))
+
+
+def interpolations(model: FaceModel, starts: np.ndarray, ends: np.ndarray) -> Sheet:
+    """From one picture to another, along a straight line and along a great circle; the pictures at both ends."""
+    rows, labels = [], []
+    for start, end, z0, z1 in zip(starts, ends, model.encode(starts), model.encode(ends), strict=True):
+        for spherical in (False, True):
+            path = model.decode(np.asarray(interpolate(jnp.asarray(z0), jnp.asarray(z1), STEPS, spherical)))
+            rows.append(np.concatenate([as_pictures(start)[None], path, as_pictures(end)[None]]))
+            labels.append("spherical" if spherical else "linear")
+    return Sheet(np.stack(rows), labels, ["picture", *[""] * STEPS, "picture"])
+
+
+def traversals(model: FaceModel, pixels: np.ndarray, count: int = 8) -> Sheet:
+    """The most active latents, each varied while the others stay those of one picture."""
+    (z,) = model.encode(pixels[None])
+    values = np.linspace(-TRAVERSAL, TRAVERSAL, STEPS)
+    rows = [
+        model.decode(np.asarray(traverse(jnp.asarray(z), int(latent), jnp.asarray(values, jnp.float32))))
+        for latent in model.active[:count]
+    ]
+    return Sheet(
+        np.stack(rows), [f"latent {latent + 1}" for latent in model.active[:count]], [_signed(v, ".2g") for v in values]
+    )
+
+
+def edits(model: FaceModel, pixels: np.ndarray, attribute: str, strengths: Sequence[float] = STRENGTHS) -> Sheet:
+    """An attribute taken away and added, with several strengths: a row for each picture."""
+    vector = model.vectors[model.attribute_names.index(attribute)]
+    latents = model.encode(pixels)
+    decoded = model.decode((latents[:, None] + np.asarray(strengths)[:, None] * vector).reshape(-1, latents.shape[1]))
+    rows = decoded.reshape(len(pixels), len(strengths), *decoded.shape[1:])
+    return Sheet(
+        np.concatenate([as_pictures(pixels)[:, None], rows], 1),
+        [attribute.replace("_", " ")] * len(pixels),
+        ["picture", *(_signed(strength, ".1f") for strength in strengths)],
+    )
+
+
+def _signed(number: float, form: str) -> str:
+    return f"{number:+{form}}".replace("-", "\N{MINUS SIGN}")

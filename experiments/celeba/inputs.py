@@ -1,0 +1,124 @@
+"""What the faces experiment works on: prepared pictures, and what is odd about them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from experiments.celeba.config import CelebaConfig, check, preset
+from experiments.command_line import UsageError
+from experiments.runs import processes
+from experiments.runs.experiment import Experiment
+from experiments.runs.progress import WorkProgress, console
+from vae_jax.data.errors import DataError
+from vae_jax.data.parts import TEST, TRAIN, VALIDATION
+from vae_jax.images.cache import Images, prepare_images
+from vae_jax.images.pictures import find_pictures
+
+RESIDENT_SHARE = 0.4  # of a device's memory that the pictures may take; the rest is for activations
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The prepared pictures, and which of them are for what.
+
+    Attributes:
+      images: all of them.
+      train, validation, test: their row numbers.
+    """
+
+    images: Images
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+    def describe(self) -> dict:
+        """What tells whether the data are still the same."""
+        pictures = self.images.pictures
+        parts = {"train": len(self.train), "validation": len(self.validation), "test": len(self.test)}
+        return {"fingerprint": pictures.fingerprint, "attribute_names": list(pictures.attribute_names), **parts}
+
+
+def prepare(config: CelebaConfig, output: Console) -> Inputs:
+    """Finds and prepares the pictures; refuses what can't be trained on in one line."""
+    try:
+        pictures = find_pictures(config.data, config.limit, config.seed)
+        with WorkProgress("preparing pictures", "images", output) as progress:
+            cache = Path(config.cache).expanduser()
+            images = prepare_images(pictures, config.image_size, config.crop, cache, progress.show)
+    except DataError as error:
+        raise UsageError(str(error)) from error
+    inputs = Inputs(images, *(images.rows(part) for part in (TRAIN, VALIDATION, TEST)))
+    for name, rows, least in (
+        ("training", inputs.train, config.batch_size),
+        ("validation", inputs.validation, 1),
+        ("test", inputs.test, 2),  # to walk from one to another
+    ):
+        if len(rows) < least:
+            option = "--batch-size" if name == "training" else "--data"
+            value = config.batch_size if name == "training" else config.data
+            raise UsageError(
+                f"{option} {value}: there are {len(rows):,} {name} pictures, at least {least:,} are needed"
+            )
+    return inputs
+
+
+CELEBA = Experiment(
+    name="celeba",
+    config_type=CelebaConfig,
+    check=check,
+    prepare=lambda config: prepare(config, console()),
+    describe=Inputs.describe,
+    divided=lambda config: config.batch_size,
+    preset=preset,
+)
+
+
+def is_resident(config: CelebaConfig, inputs: Inputs) -> bool:
+    """Whether the training pictures are to lie on the device."""
+    if config.placement != "auto":
+        return config.placement == "resident"
+    if processes.several():
+        return False  # so that each reads only its share
+    needed = len(inputs.train) * inputs.images.pixels[0].nbytes
+    return needed <= RESIDENT_SHARE * _device_memory()
+
+
+def _device_memory() -> float:
+    """Bytes that each device has for itself; a processor's devices share one memory."""
+    statistics = jax.devices()[0].memory_stats() or {}
+    if "bytes_limit" in statistics:
+        return statistics["bytes_limit"]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / jax.local_device_count()
+
+
+def describe_data(config: CelebaConfig, inputs: Inputs) -> list[str]:
+    """The data in two lines."""
+    placement = "on the device, whole" if is_resident(config, inputs) else "streamed from disk, read ahead"
+    return [
+        inputs.images.pictures.source,
+        f"{len(inputs.images.usable):,} pictures at {config.image_size} x {config.image_size}; training "
+        f"{len(inputs.train):,} ({placement}), validation {len(inputs.validation):,}, test {len(inputs.test):,}",
+    ]
+
+
+def notices(inputs: Inputs) -> list[str]:
+    """What a reader of the results must know about the data."""
+    images = inputs.images
+    found = []
+    if images.pictures.synthetic:
+        found.append(
+            "DRAWN FACES. These pictures are drawn by a small program. No result of this run says anything about "
+            "photographs."
+        )
+    found += [f"{notice[0].upper()}{notice[1:]}." for notice in images.pictures.notices]
+    if images.left_out:
+        examples = "; ".join(f"{name}: {reason}" for name, reason in islice(images.left_out.items(), 3))
+        found.append(f"Pictures left out because they can't be used: {len(images.left_out):,}, e.g. {examples}.")
+    return found

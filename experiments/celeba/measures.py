@@ -1,0 +1,109 @@
+"""What is measured on a trained face model, and in words where something is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.celeba import gallery
+from experiments.celeba.config import CelebaConfig
+from experiments.celeba.face_model import FaceModel
+from experiments.celeba.inputs import Inputs
+from vae_jax.images.measures import reconstruction_errors, sliced_wasserstein
+from vae_jax.training import stream_key
+
+# The protocol of the sliced Wasserstein distance; figures of different protocols don't compare.
+SWD_PICTURES, SWD_PATCHES, SWD_PROJECTIONS, SWD_SEED = 512, 128, 512, 0
+MEMORISED = 1.5  # held-out RMSE over training RMSE above which the set is called memorised
+BLURRED = 0.9  # held-out RMSE over that of one mean picture above which reconstructions are called blurred to the mean
+
+
+def evaluate(config: CelebaConfig, inputs: Inputs, model: FaceModel, measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Measures reconstructions of held-out pictures, and the distances between sets of pictures.
+
+    Args:
+      config: the options.
+      inputs: the pictures.
+      model: what to measure.
+      measured: means over the held-out pictures, see `Encoded.means`.
+
+    Returns:
+      The entry `evaluation` of `metrics.json`.
+    """
+    pixels = inputs.images.pixels
+    rng = np.random.default_rng(config.seed)
+    count = min(SWD_PICTURES, len(inputs.test), len(inputs.train))
+    held_out = pixels[np.sort(rng.choice(inputs.test, count, replace=False))]
+    training = pixels[np.sort(rng.choice(inputs.train, count, replace=False))]
+    reconstructed = model.decode(model.encode(held_out))
+    key = stream_key(jax.random.key(config.seed), "evaluation")
+    sets = {
+        "training_pictures": gallery.as_pictures(training),
+        "reconstructions": reconstructed,
+        "prior_samples": gallery.samples(model, "prior", key, count, config.temperature),
+        "mixture_samples": gallery.samples(model, "mixture", key, count),
+    }
+    real = gallery.as_pictures(held_out)
+    return {
+        **reconstruction_means(pixels[inputs.test], model),
+        "kl": float(measured["kl"]),
+        "loss": float(measured["loss"]),
+        "active_latents": int(measured["active_latents"]),
+        "training_rmse": reconstruction_means(training, model)["rmse"],
+        "mean_picture_rmse": _mean_picture_rmse(inputs),
+        "sliced_wasserstein": {
+            name: sliced_wasserstein(real, pictures, SWD_SEED, SWD_PATCHES, SWD_PROJECTIONS)
+            for name, pictures in sets.items()
+        },
+        "sliced_wasserstein_protocol": {
+            "pictures": count,
+            "patches_per_picture": SWD_PATCHES,
+            "projections": SWD_PROJECTIONS,
+            "seed": SWD_SEED,
+            "unit": "1e-3, against held-out pictures",
+        },
+    }
+
+
+def reconstruction_means(pixels: np.ndarray, model: FaceModel) -> dict[str, float]:
+    """Means of all errors of reconstructions from the posterior mean, by name."""
+    compare = jax.jit(reconstruction_errors)
+    found = []
+    for start in range(0, len(pixels), 256):  # pictures of floats in memory at once
+        taken = pixels[start : start + 256]
+        decoded = model.decode(model.encode(taken))
+        found.append(compare(jnp.asarray(gallery.as_pictures(taken)), jnp.asarray(decoded))._asdict())
+    return {name: float(np.concatenate([errors[name] for errors in found]).mean()) for name in found[0]}
+
+
+def _mean_picture_rmse(inputs: Inputs) -> float:
+    """RMSE of the best that a decoder without latents could do: return the mean training picture."""
+    pixels = inputs.images.pixels
+    mean = np.mean([gallery.as_pictures(pixels[row]) for row in inputs.train[:2000]], axis=0)
+    return float(np.mean([np.sqrt(np.square(gallery.as_pictures(pixels[row]) - mean).mean()) for row in inputs.test]))
+
+
+def warnings(evaluation: dict) -> list[str]:
+    """What a figure says is wrong, in plain words."""
+    found = []
+    if evaluation["active_latents"] == 0:
+        found.append(
+            "POSTERIOR COLLAPSE: no latent is active, so the decoder returns one face for every picture. Raise "
+            "--weight."
+        )
+    elif evaluation["rmse"] > BLURRED * evaluation["mean_picture_rmse"]:
+        found.append(
+            f"BLURRED TO THE MEAN: reconstructions (RMSE {evaluation['rmse']:.3f}) are hardly nearer to the held-out "
+            f"pictures than one mean picture is ({evaluation['mean_picture_rmse']:.3f}). Train for more epochs, or "
+            "raise --weight."
+        )
+    if evaluation["rmse"] > MEMORISED * evaluation["training_rmse"]:
+        found.append(
+            f"MEMORISED: the RMSE of held-out pictures ({evaluation['rmse']:.3f}) is far above that of training "
+            f"pictures ({evaluation['training_rmse']:.3f}). Use more pictures or fewer epochs."
+        )
+    return found

@@ -1,0 +1,103 @@
+"""The sweep behind the weights of the faces experiment: train at each weight, measure on validation pictures alone."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import jax
+import numpy as np
+
+from experiments.celeba import face_model, gallery
+from experiments.celeba.config import CelebaConfig, Reconstruction
+from experiments.celeba.inputs import CELEBA, Inputs
+from experiments.celeba.measures import reconstruction_means
+from experiments.celeba.model import PictureChunks, train
+from experiments.command_line import parse, run
+from experiments.runs import run_folder
+from experiments.runs.progress import console
+from experiments.runs.sweep import sweep
+from experiments.startup import prepare_jax
+from vae_jax.images.measures import sliced_wasserstein
+from vae_jax.training import stream_key
+
+COMMAND = "bash run.sh celeba-sweep"
+
+
+@dataclass(frozen=True)
+class CelebaSweepConfig:
+    """Measure weights of the reconstruction term on validation pictures alone."""
+
+    data: str = "auto"
+    """Where the pictures come from, as for the celeba command."""
+    reconstruction: Reconstruction = "rmse"
+    """Reconstruction term."""
+    weights: tuple[float, ...] = (250, 500, 1000, 2000, 4000, 8000)
+    """Weights to measure."""
+    epochs: int = 8
+    """Passes over the training pictures."""
+    batch_size: int = 64
+    """Pictures in a step."""
+    limit: int | None = None
+    """Use only this many pictures."""
+    cache: str = CelebaConfig.cache
+    """Folder of prepared pictures."""
+    seed: int = 0
+    """Seed of everything random."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs the sweep from its command line."""
+    config = parse(CelebaSweepConfig, COMMAND, arguments)
+    options = {name: value for name, value in asdict(config).items() if name != "weights"}
+    sweep(
+        CELEBA,
+        {weight: CelebaConfig(**options, weight=weight, save_every=config.epochs) for weight in config.weights},
+        (
+            "RMSE",
+            "PSNR (dB)",
+            "SSIM",
+            "KL (nats)",
+            "active latents",
+            "SWD reconstructions",
+            "SWD prior",
+            "SWD mixture",
+        ),
+        measure_weight,
+        lambda inputs: f"validation pictures of {inputs.images.pictures.source}",
+    )
+
+
+def measure_weight(config: CelebaConfig, inputs: Inputs) -> list[str]:
+    """Trains a model and returns the cells of its row."""
+    with tempfile.TemporaryDirectory() as folder:
+        state = train(config, inputs, run_folder.create("celeba-sweep", folder, config), console())
+    chunks, pixels, rows = PictureChunks(state), inputs.images.pixels, inputs.validation
+    encoded = chunks.encode(state, pixels, inputs.train)
+    labels = np.zeros((len(inputs.train), 0), np.int8)
+    model = face_model.study_latents(
+        state, encoded.mean, encoded.log_var, labels, (), config.mixture_components, config.seed
+    )
+    measured, errors = chunks.encode(state, pixels, rows).means(), reconstruction_means(pixels[rows], model)
+    key = stream_key(jax.random.key(config.seed), "evaluation")
+    real = gallery.as_pictures(pixels[rows])
+    sets = (
+        model.decode(model.encode(pixels[rows])),
+        gallery.samples(model, "prior", key, len(rows)),
+        gallery.samples(model, "mixture", key, len(rows)),
+    )
+    return [
+        f"{errors['rmse']:.4f}",
+        f"{errors['psnr']:.2f}",
+        f"{errors['ssim']:.3f}",
+        f"{measured['kl']:.1f}",
+        f"{measured['active_latents']}",
+        *(f"{sliced_wasserstein(real, pictures)['mean']:.1f}" for pictures in sets),
+    ]
+
+
+if __name__ == "__main__":
+    prepare_jax(large_arrays=True)
+    sys.exit(run(main, sys.argv[1:]))

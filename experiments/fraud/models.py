@@ -1,0 +1,63 @@
+"""The transactions experiment's models: how they are trained, and what they say of held-out rows."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import fields
+
+import numpy as np
+from rich.console import Console
+
+from experiments.fraud.config import FraudConfig
+from experiments.fraud.inputs import Inputs
+from experiments.runs import loop
+from experiments.runs.run_folder import Run
+from vae_jax.detector import VAEDetector, recipes
+from vae_jax.detector.settings import ModelSettings, Recipe, Settings
+from vae_jax.training import TrainState
+from vae_jax.training.parallel import data_mesh, replicate
+
+
+def settings_of(recipe: Recipe, config: FraudConfig) -> Settings:
+    """The settings of the detector that a recipe trains: the options of the same names."""
+    return Settings(recipe=recipe, **{field.name: getattr(config, field.name) for field in fields(ModelSettings)})
+
+
+def train_recipe(recipe: Recipe, config: FraudConfig, inputs: Inputs, run: Run, output: Console) -> TrainState:
+    """Trains a recipe, or continues it, and returns its best state, whole on every device."""
+    return replicate(loop.train(run, *training(recipe, config, inputs), output), data_mesh())
+
+
+def training(recipe: Recipe, config: FraudConfig, inputs: Inputs) -> tuple[loop.Training, TrainState]:
+    """Compiles a recipe's training, and builds the state that it starts from."""
+    train, held_out = inputs.x[inputs.split.train], inputs.x[inputs.genuine_validation]
+    compiled = recipes.compile_training(settings_of(recipe, config), train, held_out)
+    steps = len(train) // config.batch_size
+    training = loop.Training(
+        name=recipe,
+        advance=lambda state, step, count: compiled.epoch(state),
+        validate=compiled.validate,
+        epochs=config.epochs,
+        steps_per_epoch=steps,
+        steps_per_call=steps,
+        examples_per_step=config.batch_size * config.num_models,
+        save_every=config.save_every,
+    )
+    return training, compiled.initial
+
+
+def fitted(recipe: Recipe, state: TrainState, config: FraudConfig, inputs: Inputs) -> VAEDetector:
+    """The detector of a trained recipe, whose boundary is set on the validation rows."""
+    found, rows = VAEDetector(**vars(settings_of(recipe, config))), inputs.split.validation
+    found.describe_features(inputs.scaler)
+    return found.adopt(state, inputs.x[rows], inputs.table.labels[rows])
+
+
+def score_rows(detector: VAEDetector, x: np.ndarray) -> tuple[np.ndarray, float]:
+    """Returns the log reconstruction probabilities of standardised rows by each model, shape (K, N), and rows/s."""
+    score = detector.scorer("log_reconstruction_prob")
+    score(x[: recipes.SCORED_AT_ONCE])  # compiles, so that the time is that of scoring
+    started = time.perf_counter()
+    (log_probs,) = score(x)
+    rate = len(x) * detector.num_models / (time.perf_counter() - started)
+    return log_probs.astype(np.float64), rate

@@ -1,0 +1,122 @@
+"""What the trained recipes and the baselines make of the held-out rows, measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from experiments.baselines import score_baselines
+from experiments.fraud.config import FraudConfig
+from experiments.fraud.inputs import Inputs
+from experiments.fraud.models import fitted, score_rows
+from experiments.measures import Scored, bootstrap_interval, measure
+from experiments.runs import loop
+from experiments.runs.run_folder import Run
+from vae_jax.detector import VAEDetector
+from vae_jax.detector.recipes import posterior_means
+from vae_jax.detector.settings import Recipe
+from vae_jax.networks import count_parameters
+from vae_jax.training import TrainState, active_latents
+
+
+@dataclass(frozen=True)
+class Result:
+    """A trained recipe and what it makes of the held-out rows.
+
+    Attributes:
+      detector: its models.
+      measures: its entry in `metrics.json`.
+      scored: the averaged scores, higher = more normal.
+      latents: the first model's posterior means of the test rows, shape (N, L).
+      log: the lines of its training log.
+    """
+
+    detector: VAEDetector
+    measures: dict
+    scored: Scored
+    latents: np.ndarray
+    log: list[dict]
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What the K trained models of a recipe say of the held-out rows: first those for validation, then for test.
+
+    Attributes:
+      detector: the models.
+      log_probs: log reconstruction probabilities, higher = more normal, shape (K, N).
+      rows_per_second: at which rate they came, of all models.
+      latents: posterior means, shape (K, N, L).
+    """
+
+    detector: VAEDetector
+    log_probs: np.ndarray
+    rows_per_second: float
+    latents: np.ndarray
+
+
+def apply(recipe: Recipe, state: TrainState, config: FraudConfig, inputs: Inputs) -> Applied:
+    """Scores the held-out rows with every model of a recipe, on all devices."""
+    x = inputs.x[np.concatenate([inputs.split.validation, inputs.split.test])]
+    detector = fitted(recipe, state, config, inputs)
+    log_probs, rows_per_second = score_rows(detector, x)
+    return Applied(detector, log_probs, rows_per_second, posterior_means(detector.vae_, detector.params_, x))
+
+
+def evaluate(recipe: Recipe, applied: Applied, config: FraudConfig, inputs: Inputs, opened: Run) -> Result:
+    """Measures each model of a recipe and their average."""
+    validation, test = inputs.split.validation, inputs.split.test
+    genuine = inputs.table.labels[np.concatenate([validation, test])] == 0
+    active = [int(active_latents(mean[genuine]).sum()) for mean in applied.latents]
+    log_probs, detector = applied.log_probs, applied.detector
+
+    averaged = _scored(log_probs.mean(0), inputs)
+    models = [
+        {**measure(_scored(scores, inputs), config.boundary, config.false_alarm_rate), "active_latents": count}
+        for scores, count in zip(log_probs, active, strict=True)
+    ]
+    log = loop.read_log(opened, recipe)
+    measures = {
+        **measure(averaged, config.boundary, config.false_alarm_rate),
+        "average_precision_interval": bootstrap_interval(averaged.test, averaged.test_labels, config.seed),
+        "active_latents": min(active),
+        "collapsed": min(active) == 0,
+        "best_epoch": detector.n_steps_ // (len(inputs.split.train) // config.batch_size),
+        "parameters": count_parameters(detector.params_) // config.num_models,
+        "train_rows_per_second": float(np.median([line["rows_per_second"] for line in log])),
+        "score_rows_per_second": applied.rows_per_second,
+        "models": models,
+        "models_mean": _over_models(models, np.mean),
+        "models_sd": _over_models(models, np.std),
+    }
+    return Result(detector, measures, averaged, applied.latents[0, len(validation) :], log)
+
+
+def _scored(scores: np.ndarray, inputs: Inputs) -> Scored:
+    """Takes apart the scores of validation rows and, after them, test rows."""
+    labels, split = inputs.table.labels, inputs.split
+    cut = len(split.validation)
+    return Scored(scores[:cut], labels[split.validation], scores[cut:], labels[split.test])
+
+
+def _over_models(models: list[dict], statistic: Callable[[list[float]], float]) -> dict:
+    """Mean or standard deviation over models of each measure that all of them have."""
+    return {
+        name: float(statistic([model[name] for model in models]))
+        for name in models[0]
+        if all(model[name] is not None for model in models)
+    }
+
+
+def evaluate_baselines(config: FraudConfig, inputs: Inputs) -> dict[str, tuple[dict, Scored]]:
+    """Fits the baselines on the training rows and measures them like a recipe."""
+    rows = np.concatenate([inputs.split.validation, inputs.split.test])
+    results = {}
+    for name, scores in score_baselines(inputs.x[inputs.split.train], inputs.x[rows], config.seed).items():
+        scored = _scored(scores, inputs)
+        measures = measure(scored, config.boundary, config.false_alarm_rate)
+        measures["average_precision_interval"] = bootstrap_interval(scored.test, scored.test_labels, config.seed)
+        results[name] = (measures, scored)
+    return results

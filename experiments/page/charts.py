@@ -1,0 +1,118 @@
+"""Charts, drawn for a paper: no title bars, large enough type, colours that survive colour blindness and grey."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")  # no display needed, and none touched
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+# Okabe & Ito's palette.
+GENUINE, FRAUD, BOUNDARY = "#0072B2", "#E69F00", "#D40000"
+STYLE: Any = {
+    "figure.dpi": 100,
+    "savefig.dpi": 200,
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+    "svg.fonttype": "none",  # letters stay letters, in the page's own type
+    "svg.hashsalt": "vae_jax",  # the same figure is the same file
+}
+HISTOGRAM_LINEAR = 10.0  # nats below the top within which a histogram's axis is nearly linear
+NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+
+
+@contextmanager
+def chart(path: Path, width: float, height: float, rows: int = 1, columns: int = 1) -> Iterator[list[Any]]:
+    """Gives the axes of a figure's panels to draw on, then saves the figure twice.
+
+    Args:
+      path: of the PNG file; an SVG file without a background comes beside it.
+      width: in inches.
+      height: in inches.
+      rows: of panels.
+      columns: of panels. Each has a frame of its own, so that a page can take the figure apart.
+
+    Yields:
+      The axes of each panel, row by row; of any type, because matplotlib takes more than it declares.
+    """
+    with plt.rc_context(STYLE):
+        figure = plt.figure(figsize=(width, height))
+        yield [panel.subplots() for panel in figure.subfigures(rows, columns, squeeze=False, wspace=0.05).flat]
+        figure.savefig(path)
+        figure.set_layout_engine("none")  # it is laid out by now
+        figure.savefig(path.with_suffix(".svg"), metadata=NO_METADATA, transparent=True)
+        plt.close(figure)
+
+
+@dataclass(frozen=True)
+class HistogramScale:
+    """A histogram's axis: a logarithm of the distance from the most normal row.
+
+    Genuine rows lie within some tens of nats, and outliers reach down to minus thousands.
+
+    Attributes:
+      bottom: the least normal score, or the boundary if that is lower.
+      top: the most normal score, or the boundary if that is higher.
+    """
+
+    bottom: float
+    top: float
+
+    @classmethod
+    def over(cls, scores: np.ndarray, boundary: float) -> HistogramScale:
+        """The scale that shows all scores and the boundary."""
+        return cls(min(scores.min(), boundary), max(scores.max(), boundary))
+
+    def compress(self, scores: Any) -> np.ndarray:
+        """From scores to places on the axis, which ends at 0."""
+        return -np.log1p(np.maximum(self.top - np.asarray(scores), 0) / HISTOGRAM_LINEAR)
+
+    def stretch(self, places: Any) -> np.ndarray:
+        """From places on the axis to scores."""
+        return self.top - HISTOGRAM_LINEAR * np.expm1(-np.asarray(places))
+
+
+def minus(number: float, decimals: int = 0) -> str:
+    """A number as it is printed, with a real minus sign."""
+    return f"{number:,.{decimals}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def draw_training(path: Path, logs: Mapping[str, list[dict]]) -> None:
+    """Losses and KL against epochs, a row of panels for each recipe."""
+    with chart(path, 8.25, 2.5 * len(logs), rows=len(logs), columns=3) as panels:
+        for row, (recipe, log) in enumerate(logs.items()):
+            loss, reconstruction, kl = panels[3 * row : 3 * row + 3]
+            epochs = [line["epoch"] for line in log]
+            for axes, name in ((loss, "loss"), (reconstruction, "reconstruction"), (kl, "kl")):
+                axes.plot(epochs, [line[name] for line in log], color=GENUINE, label="training")
+                axes.plot(epochs, [line[f"validation_{name}"] for line in log], color=FRAUD, label="validation")
+                axes.set_xlabel("epoch")
+                axes.xaxis.get_major_locator().set_params(integer=True)
+            _clip_spikes(loss, log, "loss")
+            _clip_spikes(reconstruction, log, "reconstruction")
+            loss.set_ylabel(f"{recipe}: loss")
+            reconstruction.set_ylabel("reconstruction term")
+            kl.set_ylabel("KL (nats)")
+            loss.legend()
+
+
+def _clip_spikes(axes: Axes, log: list[dict], name: str) -> None:
+    """Limits the axis to where 99 % of the values are, so that the first epoch does not flatten the rest."""
+    values = [line[key] for line in log for key in (name, f"validation_{name}")]
+    low, high = np.quantile(values, [0, 0.97])
+    if high > low:
+        axes.set_ylim(low - 0.05 * (high - low), high + 0.25 * (high - low))

@@ -1,0 +1,90 @@
+"""The report page: one HTML file with everything in it, readable without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from experiments.page import embedding
+from experiments.page.charts import minus
+
+TEMPLATES = Path(__file__).parent / "templates"
+COLLAPSE = "A KL term at 0 means that the latents are not in use."
+
+
+class Words(NamedTuple):
+    """What is written around a figure.
+
+    Attributes:
+      heading: above it; figures in a row that share it stand under one.
+      title: which of those it is; empty if it is the only one.
+      caption: what to look for.
+      alternatives: what is drawn, in words, for each panel.
+    """
+
+    heading: str
+    title: str
+    caption: str
+    alternatives: list[str]
+
+
+def render(template: Path, metrics: dict, pictures: Mapping[str, Path], words: Mapping[str, Words], **more: Any) -> str:
+    """Renders the report page of an experiment.
+
+    Args:
+      template: the experiment's own, which extends `page.html`.
+      metrics: the contents of `metrics.json`.
+      pictures: the PNG files of the figures by name.
+      words: for every figure that there may be, in the page's order.
+      more: what the template needs besides: at least `verdict`, the result in a sentence, and `sliders`, by the name of
+        the figure that each belongs to.
+
+    Returns:
+      A whole HTML document.
+    """
+    environment = Environment(
+        loader=FileSystemLoader([template.parent, TEMPLATES]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = lambda value: "–" if value is None else f"{value:.3f}"
+    environment.filters["count"] = lambda value: f"{value:,.0f}"
+    environment.filters["minus"] = minus
+    environment.filters["setting"] = _setting
+    figures = _figures(pictures, words)
+    groups = [(heading, list(group)) for heading, group in groupby(figures, lambda figure: figure["heading"])]
+    return environment.get_template(template.name).render(metrics=metrics, groups=groups, **more)
+
+
+def _figures(pictures: Mapping[str, Path], words: Mapping[str, Words]) -> list[dict]:
+    """The figures that there are, in the order of the words for them: charts as vectors, where there is an SVG file."""
+    found = []
+    for name in (name for name in words if name in pictures):
+        vector = pictures[name].with_suffix(".svg")
+        content = embedding.chart(name, vector) if vector.exists() else embedding.sheet(pictures[name])
+        found.append({"name": name, **words[name]._asdict(), **content})
+    return found
+
+
+def _setting(value: Any) -> str:
+    """An option's value as a user would type it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return " ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+
+
+def training_alternatives(names: Iterable[str]) -> list[str]:
+    """What the training curves show, in words, for each panel."""
+    return [
+        f"Line chart: {what} of {name} by epoch, a line for training and one for validation."
+        for name in names
+        for what in ("loss", "reconstruction term", "KL")
+    ]

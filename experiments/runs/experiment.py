@@ -1,0 +1,205 @@
+"""What both experiments' commands do alike: from a command line to a config, its inputs and an open run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.panel import Panel
+
+from experiments.command_line import Interrupted, UsageError, parse
+from experiments.runs import loggers, processes, run_folder
+from experiments.startup import use_cores
+from vae_jax.version import __version__
+
+INPUTS = "checkpoints/inputs.json"
+PLACES = ("data", "cache")  # options that say where things are, which may be elsewhere when a run is continued
+PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "pandas", "scikit-learn")
+
+
+def no_preset(config: Any) -> Any:
+    """The defaults of a config type that has one set of them."""
+    return type(config)()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What differs between the experiments when one is started.
+
+    Attributes:
+      name: of the command and of its folder under `runs/`.
+      config_type: a frozen dataclass with the fields `run_dir`, `resume`, `logger` and those in `processes.OPTIONS`.
+      check: raises UsageError for a config that can't be used.
+      prepare: from config to inputs, checked.
+      describe: from inputs to a JSON object: what a model needs besides its parameters, and what tells whether the
+        data are still the same.
+      divided: from a config to the number of things that are divided among a processor's cores.
+      preset: from a config to the defaults of the options that it does not name.
+    """
+
+    name: str
+    config_type: type
+    check: Callable[[Any], None]
+    prepare: Callable[[Any], Any]
+    describe: Callable[[Any], dict]
+    divided: Callable[[Any], int]
+    preset: Callable[[Any], Any] = no_preset
+
+    @property
+    def command(self) -> str:
+        """The command as a user types it."""
+        return f"bash run.sh {self.name}"
+
+    def start(self, arguments: Sequence[str]) -> tuple[Any, Any, run_folder.Run]:
+        """Reads the command line and the data, and makes the run folder, or opens the one to continue.
+
+        Where there are other processes, this one joins them.
+        """
+        arguments = _fill_in_resume(arguments)
+        config = parse(self.config_type, self.command, arguments)
+        config = parse(self.config_type, self.command, arguments, default=self.preset(config))
+        processes.connect(config.coordinator, config.num_processes, config.process_id)
+        # How its processes find each other is no part of a run.
+        config = dataclasses.replace(config, **dict.fromkeys(processes.OPTIONS))
+        logger = loggers.find(config.logger)
+        if config.resume is None:
+            config, inputs, opened = self._begin(config)
+        else:
+            config, inputs, opened = self._continue(config.resume, arguments)
+            logger = loggers.find(config.logger)
+        if logger is not None and opened.writes:
+            opened.callback = logger(dataclasses.asdict(config) | {"run": str(opened.folder)})
+        return config, inputs, opened
+
+    def _begin(self, config: Any) -> tuple[Any, Any, run_folder.Run]:
+        """Makes a new run: process 0 the folder, when all have the same options and data."""
+
+        def same_options(told: str) -> None:
+            theirs = run_folder.as_config(self.config_type, json.loads(told))
+            self._refuse_other_options(config, theirs, "process 0 has")
+
+        use_cores(self.divided(config))
+        processes.by_main(lambda: self.check(config), lambda _: json.dumps(dataclasses.asdict(config)), same_options)
+        inputs = self._inputs(config)
+
+        def create() -> run_folder.Run:
+            opened = run_folder.create(self.name, config.run_dir, config)
+            opened.write_json(INPUTS, self.describe(inputs))
+            return opened
+
+        return config, inputs, processes.by_main(create, _place, run_folder.follow)
+
+    def _continue(self, name: str, arguments: Sequence[str]) -> tuple[Any, Any, run_folder.Run]:
+        """Opens a run to continue, with the options and the data that it was started with."""
+
+        def read(opened: run_folder.Run) -> tuple[Any, Any]:
+            saved = run_folder.read_config(opened, self.config_type)
+            asked = parse(self.config_type, self.command, arguments, default=saved)
+            places = {field: getattr(asked, field) for field in PLACES if hasattr(asked, field)}
+            return asked, dataclasses.replace(saved, **places)
+
+        def reopen() -> run_folder.Run:
+            opened = run_folder.reopen(self.name, name)
+            asked, saved = read(opened)
+            self._refuse_other_options(asked, saved, "the run was started with", "start a new run to change it")
+            use_cores(self.divided(saved))
+            self.check(saved)
+            return opened
+
+        opened = processes.by_main(reopen, _place, run_folder.follow)
+        _, saved = read(opened)
+        inputs = self._inputs(saved)
+        if opened.read_json(INPUTS) != self.describe(inputs):
+            raise UsageError(f"{saved.data}: not the data that the run in {opened.folder} was started with")
+        return saved, inputs, opened
+
+    def _inputs(self, config: Any) -> Any:
+        """Reads the data: first process 0, which downloads and prepares what the others then find."""
+
+        def same_data(told: str) -> Any:
+            inputs = self.prepare(config)
+            if json.loads(told) != self.describe(inputs):
+                raise UsageError(f"--data {config.data}: other data here than process 0 has")
+            return inputs
+
+        return processes.by_main(
+            lambda: self.prepare(config), lambda inputs: json.dumps(self.describe(inputs)), same_data
+        )
+
+    def _refuse_other_options(self, asked: Any, wanted: Any, owner: str, advice: str = "") -> None:
+        for field in dataclasses.fields(self.config_type):
+            value, expected = getattr(asked, field.name), getattr(wanted, field.name)
+            if field.name not in ("resume", *processes.OPTIONS) and value != expected:
+                option = f"--{field.name.replace('_', '-')}"
+                raise UsageError(f"{option} {value}: {owner} {expected}" + (f"; {advice}" if advice else ""))
+
+    @contextmanager
+    def resumable(self, opened: run_folder.Run) -> Iterator[None]:
+        """Says how to continue where a signal ends the block."""
+        try:
+            yield
+        except Interrupted:
+            if processes.is_main():
+                print(f"stopped; continue with: {self.command} --resume {opened.folder}", file=sys.stderr)
+            raise
+
+    def command_line(self, config: Any) -> str:
+        """The command that repeats a run: the options that differ from the defaults."""
+        words = [self.command]
+        defaults = self.preset(config)
+        for field in dataclasses.fields(self.config_type):
+            value = getattr(config, field.name)
+            unnamed = value == getattr(defaults, field.name) and field.name != "preset"
+            if unnamed or field.name in ("run_dir", "resume", *processes.OPTIONS):
+                continue
+            words.append(f"--{field.name.replace('_', '-')}")
+            if not isinstance(value, bool):
+                words.extend(shlex.quote(str(v)) for v in (value if isinstance(value, tuple) else (value,)))
+        return " ".join(words)
+
+
+def announce(output: Console, lines: Sequence[str], opened: run_folder.Run, notices: Sequence[str]) -> None:
+    """Says which data, device and folder a run uses, and what is odd about them."""
+    devices = jax.devices()
+    for title, line in zip(["data", *[""] * len(lines)], lines, strict=False):
+        output.print(f"{title:8}{line}", soft_wrap=True)
+    among = f" in {jax.process_count()} processes" if processes.several() else ""
+    output.print(f"device  {len(devices)} x {devices[0].device_kind}{among}")
+    output.print(f"run     {opened.folder}", soft_wrap=True)
+    for notice in notices:
+        output.print(Panel(notice, title="NOTICE", style="bold yellow"))
+
+
+def describe_machine() -> dict:
+    """Versions and devices, for whoever compares numbers."""
+    devices = jax.devices()
+    return {
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "devices": [device.device_kind for device in devices],
+        "packages": {"vae_jax": __version__, **{name: version(name) for name in PACKAGES}},
+    }
+
+
+def _place(opened: run_folder.Run) -> str:
+    return str(opened.folder.absolute())
+
+
+def _fill_in_resume(arguments: Sequence[str]) -> list[str]:
+    """Lets `--resume` stand without a value for the latest run."""
+    filled = []
+    for word, following in zip(arguments, [*arguments, "--"][1:], strict=True):
+        filled.append(word)
+        if word == "--resume" and following.startswith("--"):
+            filled.append(run_folder.LATEST)
+    return filled

@@ -1,0 +1,288 @@
+"""The training loop of both experiments: compiled steps, a log, checkpoints, and stopping."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import numpy as np
+from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboardX.record_writer import RecordWriter
+
+from experiments.command_line import Interrupted, RunError
+from experiments.runs import processes
+from experiments.runs.progress import TrainingProgress
+from experiments.runs.run_folder import Run, disk_errors
+from experiments.runs.stopping import deferred
+from vae_jax.training import TrainState
+from vae_jax.training.checkpoints import CheckpointError, Checkpoints
+
+METRICS_LOG = "metrics.jsonl"
+STEPS = "steps"  # in an epoch's sums: how many steps they are over
+
+
+@dataclass(frozen=True)
+class Training:
+    """What to train, and for how long.
+
+    Attributes:
+      name: of the model in logs, and of its folder of checkpoints.
+      advance: compiled; (state, step it stands at, number of steps) -> (state, info of each step). It may donate the
+        state, and is never asked to go past the end of an epoch.
+      validate: (state) -> dict of numbers, among them `loss`.
+      epochs: how many in all.
+      steps_per_epoch: optimiser steps in one.
+      steps_per_call: how many to ask of `advance` at once.
+      examples_per_step: examples that one step works through, of all models together.
+      save_every: epochs between checkpoints.
+      save_every_minutes: minutes between checkpoints within an epoch; none if None.
+      unit: what the examples are called in the log's rate: "rows" or "images".
+    """
+
+    name: str
+    advance: Callable[[TrainState, int, int], tuple[TrainState, dict[str, jax.Array]]]
+    validate: Callable[[TrainState], dict[str, Any]]
+    epochs: int
+    steps_per_epoch: int
+    steps_per_call: int
+    examples_per_step: int
+    save_every: int
+    save_every_minutes: float | None = None
+    unit: str = "rows"
+
+
+def train(run: Run, training: Training, state: TrainState, output: Any) -> TrainState:
+    """Trains to the last epoch, from the latest checkpoint where there is one.
+
+    All processes of a run train and save alike; one of them writes the log.
+
+    Args:
+      run: the run's folder.
+      training: what to do.
+      state: the state at step 0.
+      output: the console.
+
+    Returns:
+      The saved state with the lowest validation loss.
+
+    Raises:
+      Interrupted: after a signal, when everything is saved.
+      RunError: if the loss is not finite, or the disk fails.
+    """
+    try:
+        with Checkpoints(run.folder / "checkpoints" / training.name) as checkpoints:
+            sums: dict[str, float] = {}
+            if checkpoints.latest is not None:
+                state = checkpoints.restore(state, checkpoints.latest)
+                sums = checkpoints.sums(checkpoints.latest)
+            first = checkpoints.latest or 0
+            _forget_after(run, training.name, first // training.steps_per_epoch)
+            if first < training.epochs * training.steps_per_epoch:
+                state = _train(run, training, state, first, sums, checkpoints, output)
+            checkpoints.wait()
+            assert checkpoints.best is not None  # the last epoch is always saved
+            return checkpoints.restore(state, checkpoints.best)
+    except CheckpointError as error:
+        raise RunError(str(error)) from error
+
+
+def load_best(run: Run, name: str, like: TrainState) -> TrainState:
+    """Reads the saved state with the lowest validation loss; raises RunError where there is none that fits."""
+    try:
+        with Checkpoints(run.folder / "checkpoints" / name) as checkpoints:
+            if checkpoints.best is None:
+                raise RunError(f"{run.folder}: no checkpoint was saved in this run")
+            return checkpoints.restore(like, checkpoints.best)
+    except CheckpointError as error:
+        raise RunError(str(error)) from error
+
+
+def _train(
+    run: Run,
+    training: Training,
+    state: TrainState,
+    first: int,
+    sums: dict[str, float],
+    checkpoints: Checkpoints,
+    output: Any,
+) -> TrainState:
+    last = training.epochs * training.steps_per_epoch
+    with (
+        disk_errors(run.folder),
+        deferred() as stop,
+        TrainingProgress(training.name, first, last, training.steps_per_epoch, training.unit, output) as progress,
+        _open_log(run, training.name, first // training.steps_per_epoch) as log,
+    ):
+        meter = _Meter(training, first, sums, checkpoints)
+        votes = processes.Votes()
+        step, saved_at = first, time.monotonic()
+        while step < last:
+            count = min(training.steps_per_call, training.steps_per_epoch - step % training.steps_per_epoch)
+            state, info = training.advance(state, step, count)
+            step += count
+            meter.add(info, count)
+            epoch, within = divmod(step, training.steps_per_epoch)
+            if within == 0:
+                record = meter.finish_epoch(epoch)
+                validation = training.validate(state)
+                record |= {f"validation_{name}": float(np.mean(value)) for name, value in validation.items()}
+                meter.start_epoch()
+                log(record)
+                progress.show(step, record)
+                if epoch % training.save_every == 0 or step == last:
+                    checkpoints.save(step, state, record["validation_loss"])
+                    saved_at = time.monotonic()
+            else:
+                progress.show(step, meter.so_far())
+            save_now = _is_due(training, saved_at)
+            if save_now:
+                saved_at = time.monotonic()
+            save_now, signal_number = votes.cast(save_now, stop.signal_number or 0, last=step == last)
+            if save_now or signal_number:
+                # Never the best, or a run that was stopped would choose among more epochs than one that was not.
+                checkpoints.save(step, state, math.inf, meter.wait())
+            if signal_number:
+                checkpoints.wait()
+                raise Interrupted(signal_number)
+    return state
+
+
+def _is_due(training: Training, saved_at: float) -> bool:
+    """Whether it is time for a checkpoint within an epoch; one process's clock decides."""
+    minutes = training.save_every_minutes
+    return minutes is not None and processes.is_main() and time.monotonic() - saved_at > 60 * minutes
+
+
+class _Meter:
+    """Adds up the info of an epoch's steps, and watches that the loss stays finite.
+
+    It looks at a call's numbers only when the next call is under way, so that the device never waits for the host.
+    """
+
+    def __init__(self, training: Training, step: int, sums: dict[str, float], checkpoints: Checkpoints):
+        self._training = training
+        self._checkpoints = checkpoints
+        self._step = step  # up to which the sums go
+        self._pending: list[tuple[dict[str, jax.Array], int]] = []
+        self.start_epoch(sums)
+
+    def start_epoch(self, sums: Mapping[str, float] = MappingProxyType({})) -> None:
+        """Begins to add up, from the given sums, and starts the clock of the rate."""
+        self._sums = defaultdict(float, sums)
+        self._started, self._examples = time.perf_counter(), 0
+
+    def add(self, info: dict[str, jax.Array], count: int) -> None:
+        """Takes the info of a call that has just been started."""
+        self._pending.append((info, count))
+        while len(self._pending) > 1:
+            self._read()
+
+    def wait(self) -> dict[str, float]:
+        """Waits for all that was started, and returns the sums over the epoch so far."""
+        while self._pending:
+            self._read()
+        return dict(self._sums)
+
+    def so_far(self) -> dict[str, float]:
+        """Means over what is known of the epoch, and the rate."""
+        steps = self._sums.get(STEPS, 0)
+        means = {name: value / steps for name, value in self._sums.items() if name != STEPS} if steps else {}
+        seconds = max(time.perf_counter() - self._started, 1e-9)
+        return {**means, f"{self._training.unit}_per_second": self._examples / seconds}
+
+    def finish_epoch(self, epoch: int) -> dict[str, Any]:
+        """Waits, and returns one line of the log: means over the steps, and over the models if there are several."""
+        self.wait()
+        return {"recipe": self._training.name, "epoch": epoch, **self.so_far()}
+
+    def _read(self) -> None:
+        info, count = self._pending.pop(0)
+        values = {name: np.asarray(value, np.float64) for name, value in info.items()}  # waits for the call to end
+        self._check_finite(values["loss"])
+        for name, value in values.items():
+            self._sums[name] += float(value.mean() * count)
+        self._sums[STEPS] += count
+        self._step += count
+        self._examples += count * self._training.examples_per_step
+
+    def _check_finite(self, loss: np.ndarray) -> None:
+        """Raises RunError that names the first step whose loss is not finite."""
+        finite = np.isfinite(loss)
+        if finite.all():
+            return
+        step = self._step + int(np.argmin(finite.reshape(-1, finite.shape[-1]).all(0)))  # loss is (..., steps)
+        epoch, within = divmod(step, self._training.steps_per_epoch)
+        saved = self._checkpoints.latest
+        kept = f"the checkpoint of step {saved:,} is kept" if saved else "no checkpoint was saved yet"
+        raise RunError(f"{self._training.name}: the loss is not finite in epoch {epoch + 1}, step {within + 1}; {kept}")
+
+
+@contextmanager
+def _open_log(run: Run, name: str, first: int) -> Iterator[Callable[[dict], None]]:
+    """Opens `metrics.jsonl` and a TensorBoard file; yields what writes an epoch's record to both."""
+    if not run.writes:
+        yield lambda record: None
+        return
+    with closing(_event_file(run, name, first)) as events, open(run.path(METRICS_LOG), "a", encoding="utf-8") as log:
+
+        def write(record: dict) -> None:
+            print(json.dumps(record), file=log, flush=True)
+            _write_event(events, record)
+            run.callback(record)
+
+        yield write
+
+
+def _event_file(run: Run, name: str, first: int) -> RecordWriter:
+    """Opens a TensorBoard event file.
+
+    It is written record by record, not by tensorboardX's SummaryWriter, whose thread dies of a full disk and then keeps
+    the program from ending.
+    """
+    events = RecordWriter(str(run.path("tensorboard", name, f"events.out.tfevents.{time.time_ns()}.vae_jax")))
+    # The second event makes TensorBoard forget what a killed run wrote after its last checkpoint.
+    start = Event(step=first, session_log={"status": 1})
+    for event in (Event(wall_time=time.time(), file_version="brain.Event:2"), start):
+        events.write(event.SerializeToString())
+    return events
+
+
+def _write_event(events: RecordWriter, record: dict) -> None:
+    """Appends the numbers of one epoch."""
+    scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in record.items() if isinstance(value, float)]
+    event = Event(wall_time=time.time(), step=record["epoch"], summary=Summary(value=scalars))
+    events.write(event.SerializeToString())
+    events.flush()
+
+
+def read_log(run: Run, name: str) -> list[dict]:
+    """Reads the log lines of one model, in the order of epochs."""
+    return [record for record in _all_records(run) if record["recipe"] == name]
+
+
+def _all_records(run: Run) -> list[dict]:
+    path = run.folder / METRICS_LOG
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            break  # the line that a killed process was writing
+    return records
+
+
+def _forget_after(run: Run, name: str, epoch: int) -> None:
+    """Drops what a killed run logged after its last checkpoint, since these epochs come again."""
+    records = [record for record in _all_records(run) if record["recipe"] != name or record["epoch"] <= epoch]
+    run.write_text(METRICS_LOG, "".join(json.dumps(record) + "\n" for record in records))

@@ -1,0 +1,420 @@
+"""Several processes on one run: how they find each other, agree, wait, and end together.
+
+Process 0 is the one that writes and prints. With one process, which is what nothing here changes, every function
+returns at once what that process alone makes of it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import json
+import os
+import re
+import signal
+import sys
+import threading
+import time
+import traceback
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from glob import glob
+from typing import Any, NoReturn, TypeVar
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+
+from experiments.command_line import FAILURE, USAGE_ERROR, Interrupted, RunError, UsageError, report
+from vae_jax.training.parallel import data_mesh, divide, replicated
+
+Result = TypeVar("Result")
+
+OPTIONS = ("coordinator", "num_processes", "process_id")
+CONNECT_SECONDS = 300  # in which all processes must have started
+HEARTBEAT_SECONDS = 60  # after which a process that gives no sign of life counts as gone
+FAREWELL_SECONDS = 5  # for which a process that ends early waits for others that end with it
+LAST_WORDS_SECONDS = 10  # in which a process that JAX is about to end says why, however busy the machine
+
+LOST = "another process has ended or can't be reached; start all of them again with --resume to continue"
+
+
+def connect(
+    coordinator: str | None, num_processes: int | None, process_id: int | None, seconds: int = CONNECT_SECONDS
+) -> None:
+    """Joins the other processes of a run, if a launcher or the three options say that there are any.
+
+    It must come before the first use of a device.
+
+    Args:
+      coordinator: HOST:PORT at which process 0 is reached.
+      num_processes: how many there are.
+      process_id: which this one is, from 0.
+      seconds: how long to wait for the others.
+
+    Raises:
+      UsageError: if only some of the options are given, or one is malformed.
+      RunError: if the others are not reached.
+    """
+    global _link
+    _check(coordinator, num_processes, process_id)
+    if num_processes == 1 or (coordinator is None and not launched(os.environ)):
+        return
+    where = coordinator or "process 0"
+    native = _NativeOutput(f"no connection of all processes by way of {where} within {seconds} seconds")
+    options: dict[str, Any] = {"initialization_timeout": seconds, "heartbeat_timeout_seconds": HEARTBEAT_SECONDS}
+    if coordinator is not None:
+        options |= dict(
+            zip(("coordinator_address", *OPTIONS[1:]), (coordinator, num_processes, process_id), strict=True)
+        )
+        options["cluster_detection_method"] = "deactivate"  # what is given counts, even within a launcher
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM away from us
+    try:
+        jax.distributed.initialize(**options)
+        index, count = jax.process_index(), jax.process_count()
+    except (RuntimeError, ValueError) as error:
+        native.close()
+        raise RunError(f"can't connect the processes by way of {where}: {_first_line(error)}") from error
+    if count == 1:  # such as a TPU of one machine
+        native.close()
+        return
+    native.meaning = LOST if index == 0 else f"process {index}: {LOST}"
+    if index:
+        native.silence()
+    _link = _Link(index, native)
+
+
+def _check(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+    values = (coordinator, num_processes, process_id)
+    given: dict[str, Any] = dict(zip(OPTIONS, values, strict=True))
+    absent = [name for name, value in given.items() if value is None]
+    if absent and len(absent) < len(given):
+        present = next(name for name in given if name not in absent)
+        raise UsageError(f"{_option(absent[0])}: needed with {_option(present)} {given[present]}")
+    if coordinator is None or num_processes is None or process_id is None:
+        return
+    host, _, port = coordinator.rpartition(":")
+    rules = {
+        "coordinator": (host and port.isdecimal() and 0 < int(port) < 2**16, "HOST:PORT, e.g. node1:9733"),
+        "num_processes": (num_processes > 0, "1 or more"),
+        "process_id": (0 <= process_id < num_processes, f"0 to {num_processes - 1}"),
+    }
+    for name, (fine, expected) in rules.items():
+        if not fine:
+            raise UsageError(f"{_option(name)} {given[name]}: expected {expected}")
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def launched(environment: Mapping[str, str]) -> bool:
+    """Whether a launcher has started this process as one of several, in a way of which JAX finds out the rest.
+
+    Args:
+      environment: the process's environment variables.
+
+    Raises:
+      UsageError: if there are several, and JAX can't find out the rest.
+    """
+    if int(environment.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
+        if "OMPI_MCA_orte_hnp_uri" not in environment:
+            raise UsageError(
+                "--coordinator: needed with Open MPI 5 and later, which does not say where process 0 is; "
+                "--num-processes is $OMPI_COMM_WORLD_SIZE, --process-id $OMPI_COMM_WORLD_RANK"
+            )
+        return True
+    # Within an allocation but without srun, the last of these is absent.
+    slurm = ("SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NODELIST")
+    if all(name in environment for name in slurm):
+        return int(environment["SLURM_NTASKS"]) > 1
+    if importlib.util.find_spec("libtpu") is not None and _tpu_machines(environment) > 1:
+        return True
+    # A pod of an indexed job. JAX asks Kubernetes for the rest by its Python client.
+    indexed = "KUBERNETES_SERVICE_HOST" in environment and "JOB_COMPLETION_INDEX" in environment
+    return indexed and importlib.util.find_spec("kubernetes") is not None
+
+
+def _tpu_machines(environment: Mapping[str, str]) -> int:
+    """How many machines the TPU slice has that this machine is one of."""
+    named = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES")
+    if named:
+        return len(named.split(","))
+    if "TPU_SKIP_MDS_QUERY" in environment or not glob("/dev/accel*") + glob("/dev/vfio/[0-9]*"):
+        return 1
+    host = environment.get("GCE_METADATA_IP", "metadata.google.internal")
+    url = f"http://{host}/computeMetadata/v1/instance/attributes/worker-network-endpoints"
+    try:
+        request = urllib.request.Request(url, headers={"Metadata-Flavor": "Google"})
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return len(answer.read().decode().split(","))
+    except (OSError, ValueError):
+        return 1
+
+
+class _Link:
+    """This process's connection to the others.
+
+    Attributes:
+      index: which process this is.
+    """
+
+    def __init__(self, index: int, native: _NativeOutput):
+        # Not public, but the only way to wait without the devices, whose collectives give up after some minutes.
+        from jax._src.distributed import global_state
+
+        self.index = index
+        self.native = native
+        self._client: Any = global_state.client
+        self._turn = 0  # counts alike in all processes
+
+    def by_main(
+        self, work: Callable[[], Result], tell: Callable[[Result], str], follow: Callable[[str], Result]
+    ) -> Result:
+        self._turn += 1
+        if self.index == 0:
+            result = self._try(lambda: (result := work(), tell(result)))
+        else:
+            told = self._hear(0)
+            result = self._try(lambda: (follow(told), ""))
+        for index in range(jax.process_count()):
+            self._hear(index)
+        return result
+
+    def _try(self, work: Callable[[], tuple[Result, str]]) -> Result:
+        """Does this process's work, and tells the others how it went."""
+        try:
+            result, text = work()
+        except BaseException as error:
+            self._say({"failed": _exit_code(error)})
+            raise
+        self._say({"text": text})
+        return result
+
+    def _say(self, record: dict) -> None:
+        self._client.key_value_set(f"vae_jax/{self._turn}/{self.index}", json.dumps(record))
+
+    def _hear(self, index: int) -> str:
+        """Waits for what a process has to say in this turn; where it failed, this one ends without a word."""
+        record = json.loads(self._wait(f"vae_jax/{self._turn}/{index}"))
+        if "failed" in record:
+            raise SystemExit(record["failed"])
+        return record["text"]
+
+    def _wait(self, key: str) -> str:
+        # In pieces, between which Python attends to signals; as long as it takes, since the others' hearts are heard.
+        while True:
+            try:
+                return self._client.blocking_key_value_get(key, 1000)
+            except jax.errors.JaxRuntimeError as error:
+                if "DEADLINE_EXCEEDED" not in str(error):
+                    raise
+
+    def end(self, error: BaseException) -> NoReturn:
+        """Says what has ended this process, and ends it.
+
+        At once, and not by leaving Python: on the way out JAX and Orbax would wait for processes that may be gone.
+        """
+        # Whoever goes first is lost to the others; those that end for a reason of their own say that one all the same.
+        with self.native.last_words:
+            if not isinstance(error, jax.errors.JaxRuntimeError):
+                with suppress(jax.errors.JaxRuntimeError):
+                    self._client.wait_at_barrier("vae_jax/end", 1000 * FAREWELL_SECONDS)
+            try:
+                code = report(self._named(error))
+            except BaseException:
+                traceback.print_exc()
+                code = FAILURE
+            _exit(code)
+
+    def _named(self, error: BaseException) -> BaseException:
+        """The error as it is to be reported, with this process's number unless it is 0."""
+        if isinstance(error, jax.errors.JaxRuntimeError):
+            error = RunError(f"computing together failed ({_first_line(error)}); {LOST}")
+        if self.index and isinstance(error, UsageError | RunError):
+            return type(error)(f"process {self.index}: {error}")
+        return error
+
+
+_link: _Link | None = None
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes and prints."""
+    return _link is None or _link.index == 0
+
+
+def several() -> bool:
+    """Whether there are other processes."""
+    return _link is not None
+
+
+def by_main(work: Callable[[], Result], tell: Callable[[Result], str], follow: Callable[[str], Result]) -> Result:
+    """Lets process 0 do something first, and the others what follows from it. If any of them fails, all end.
+
+    Args:
+      work: what process 0 does.
+      tell: what the others need to know of its result.
+      follow: what they do, given that.
+
+    Returns:
+      The result of `work` or of `follow`.
+    """
+    return work() if _link is None else _link.by_main(work, tell, follow)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Within this block an error ends this one of several processes at once, so that the others notice."""
+    try:
+        yield
+    except BaseException as error:
+        if _link is None:
+            raise
+        _link.end(error)
+
+
+def finish() -> bool:
+    """Parts from the other processes when everything done together is done.
+
+    Returns:
+      Whether this process goes on: only process 0 does, for as long as it likes.
+    """
+    global _link
+    if _link is None:
+        return True
+    jax.distributed.shutdown()  # waits for all
+    goes_on, native, _link = _link.index == 0, _link.native, None
+    native.close()
+    return goes_on
+
+
+class Votes:
+    """Numbers that all processes must know alike while they train, such as whether someone asked to stop.
+
+    The devices exchange them in the train of their work, so that nobody waits for them: what is cast at one call is
+    known at the next. With one process it is known at once.
+    """
+
+    def __init__(self) -> None:
+        self._previous: jax.Array | None = None
+        if several():
+            self._mesh = data_mesh()
+            self._largest = jax.jit(lambda cast: cast.max(0), out_shardings=NamedSharding(self._mesh, replicated))
+
+    def cast(self, *numbers: int, last: bool = False) -> tuple[int, ...]:
+        """Gives this process's numbers, 0 or more, and returns the largest of all processes.
+
+        Args:
+          numbers: as many at every call.
+          last: whether no call follows; then these numbers are waited for.
+
+        Returns:
+          The largest of those cast at the previous call, or now if it is the last; zeros if there are none.
+        """
+        if not several():
+            return numbers
+        own = np.tile(np.array(numbers, np.int32), (self._mesh.local_mesh.size, 1))
+        before, self._previous = self._previous, self._largest(divide(own, self._mesh))
+        known = np.zeros(len(numbers), np.int32) if before is None else np.asarray(before)
+        if last:
+            known = np.maximum(known, np.asarray(self._previous))
+        return tuple(known.tolist())
+
+
+class _NativeOutput:
+    """What libraries print past Python, read line by line.
+
+    JAX ends a process that has lost the others from a thread of its own, by a stack trace and SIGABRT, whatever Python
+    is doing, be it waiting for a collective that will never end. Here that becomes one line and exit code 1. All else
+    goes on to stderr, but for what is said of every connection.
+
+    Attributes:
+      meaning: what is said where JAX ends the process.
+      last_words: held by the thread that ends the process.
+    """
+
+    _START = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d")  # of a message, which may go on over more lines
+    _NOISE = re.compile(r"coordination_service|preemption_sync")
+    # Of every connection, from several threads at once and in pieces, so lines are mixed up.
+    _CONNECTED = re.compile(r".*(\[Gloo\]|peer ranks)|\d*$")
+    _FATAL = re.compile(r"F.*JAX distributed service detected fatal errors")
+
+    def __init__(self, meaning: str):
+        self.meaning = meaning
+        self.last_words = threading.Lock()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._python = sys.stdout, sys.stderr
+        self._saved = os.dup(1), os.dup(2)
+        text: dict[str, Any] = {"mode": "w", "buffering": 1, "errors": "backslashreplace"}
+        sys.stdout, sys.stderr = (os.fdopen(number, **text) for number in self._saved)
+        reading, writing = os.pipe()
+        for number in (1, 2):
+            os.dup2(writing, number)
+        os.close(writing)
+        self._thread = threading.Thread(target=self._read, args=(reading,), daemon=True)
+        self._thread.start()
+        self._on_abort()
+
+    def silence(self) -> None:
+        """Lets what Python prints on stdout go nowhere."""
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for as long as the process lives)
+
+    def _read(self, reading: int) -> None:
+        noise = False
+        with os.fdopen(reading, errors="backslashreplace") as lines:
+            for line in lines:
+                if self._FATAL.match(line):
+                    self._end()
+                if self._START.match(line):
+                    noise = self._NOISE.search(line) is not None
+                if not noise and not self._CONNECTED.match(line):
+                    sys.stderr.write(line)
+
+    def _end(self) -> NoReturn:
+        with self.last_words:
+            print(f"error: {self.meaning}", file=sys.stderr)
+            _exit(FAILURE)
+
+    def _on_abort(self) -> None:
+        """Keeps the thread that aborts from doing so until its message has been read."""
+
+        def wait(number: int) -> None:
+            time.sleep(LAST_WORDS_SECONDS)
+            os._exit(128 + number)  # something else aborted
+
+        # By C's signal, since Python's handlers run in the main thread alone, and only when it comes back to Python.
+        self._wait = ctypes.CFUNCTYPE(None, ctypes.c_int)(wait)
+        self._signal = ctypes.CDLL(None).signal
+        self._signal.argtypes, self._signal.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+        self._default = self._signal(signal.SIGABRT, ctypes.cast(self._wait, ctypes.c_void_p))
+
+    def close(self) -> None:
+        """Lets everything print where it did before."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, saved in zip((1, 2), self._saved, strict=True):
+            os.dup2(saved, number)
+        self._thread.join()
+        self._signal(signal.SIGABRT, self._default)
+        sys.stdout, sys.stderr = self._python
+
+
+def _exit(code: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _exit_code(error: BaseException) -> int:
+    if isinstance(error, UsageError):
+        return USAGE_ERROR
+    if isinstance(error, Interrupted):
+        return 128 + error.signal_number
+    return FAILURE
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -1,0 +1,45 @@
+"""A sweep: train at each weight of the reconstruction term, and measure on validation data alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from experiments.command_line import UsageError
+from experiments.runs import stopping
+from experiments.runs.experiment import Experiment
+from experiments.runs.progress import console
+from experiments.startup import use_cores
+
+
+def sweep(
+    experiment: Experiment,
+    configs: Mapping[float, Any],
+    columns: Sequence[str],
+    measure: Callable[[Any, Any], list[str]],
+    describe: Callable[[Any], str],
+) -> None:
+    """Prints a table, a row for each weight.
+
+    Args:
+      experiment: what is trained.
+      configs: its config for each weight; all on the same data.
+      columns: titles of what is measured.
+      measure: from a config and the inputs to the cells of its row.
+      describe: from the inputs to what the table is measured on, in words.
+    """
+    if not configs:
+        raise UsageError("--weights: expected at least one weight")
+    output, table, inputs = console(), Table(), None
+    for title in ("weight", *columns):
+        table.add_column(title, justify="right")
+    with stopping.immediate():
+        for weight, config in configs.items():
+            use_cores(experiment.divided(config))
+            experiment.check(config)
+            inputs = inputs or experiment.prepare(config)
+            table.add_row(f"{weight:g}", *measure(config, inputs))
+    output.print(describe(inputs))
+    output.print(table)

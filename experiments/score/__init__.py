@@ -1,0 +1,1 @@
+"""Scores of your own rows by a saved model, in a stream: `bash run.sh score`."""

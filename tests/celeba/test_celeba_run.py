@@ -1,0 +1,274 @@
+"""Whole runs of the faces experiment, as a user starts them, on small pictures."""
+
+import io
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from run_helpers import assert_bit_for_bit, final_arrays, logged_epochs, refused, resume, start, wait_for
+
+import experiments.celeba.__main__ as celeba
+from experiments.celeba import faces
+from experiments.celeba.config import PRESETS
+from experiments.celeba.model import train
+from experiments.command_line import run
+from experiments.runs.progress import console
+from vae_jax.images.drawn_faces import ATTRIBUTES, draw_face
+
+SMALL = ["--data", "synthetic", "--limit", "160", "--image-size", "32", "--latent-dim", "4", "--batch-size", "16"]
+SHEETS = ["reconstructions_training", "reconstructions_held-out", "samples_prior", "samples_mixture", "interpolations"]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the pictures of all these runs are prepared."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def small(cache: Path, *more: str) -> list[str]:
+    """The options of a run that ends in seconds."""
+    return [*SMALL, "--cache", str(cache), *more]
+
+
+@pytest.fixture(scope="module")
+def finished(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, on the four devices of the test session."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    assert run(celeba.main, small(cache, "--epochs", "6", "--save-every", "2", "--run-dir", str(folder))) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def metrics(finished: Path) -> dict:
+    """What the finished run measured."""
+    return json.loads((finished / "metrics.json").read_text())
+
+
+def test_a_run_leaves_every_file_behind(finished: Path) -> None:
+    names = {str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file()}
+    expected = {"config.json", "metrics.json", "metrics.jsonl", "report.html", "model/latents.npz"}
+    expected |= {f"figures/{name}.png" for name in (*SHEETS, "traversals", "latents", "training")}
+    expected |= {f"figures/edits_{name}.png" for name in ATTRIBUTES}
+    assert expected <= names
+    assert not [name for name in names if name.endswith((".partial", ".pkl", ".pickle"))]
+
+
+def test_metrics_json_holds_what_is_promised(metrics: dict) -> None:
+    evaluation = metrics["evaluation"]
+    assert {"rmse", "mse", "psnr", "ssim", "kl", "active_latents"} <= evaluation.keys()
+    assert 0 < evaluation["rmse"] < 1
+    assert evaluation["mse"] == pytest.approx(evaluation["rmse"] ** 2, rel=0.5)  # of means, not of one picture
+    assert 0 <= evaluation["active_latents"] <= 4
+    distances = evaluation["sliced_wasserstein"]
+    assert distances.keys() == {"training_pictures", "reconstructions", "prior_samples", "mixture_samples"}
+    assert distances["training_pictures"]["mean"] < distances["prior_samples"]["mean"]
+    assert evaluation["sliced_wasserstein_protocol"]["pictures"] == metrics["data"]["test"]
+    assert evaluation["train_images_per_second"] > 0
+    assert evaluation["parameters"] > 0
+    assert metrics["data"]["train"] + metrics["data"]["validation"] + metrics["data"]["test"] == 160
+
+
+def test_the_log_has_one_line_an_epoch(finished: Path) -> None:
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert lines[-1]["loss"] < lines[0]["loss"]
+
+
+def test_drawn_faces_are_announced_everywhere(finished: Path, metrics: dict) -> None:
+    assert metrics["data"]["synthetic"]
+    assert "DRAWN FACES" in metrics["notices"][0]
+    assert "DRAWN FACES" in (finished / "report.html").read_text()
+
+
+def test_the_page_needs_nothing_else(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    assert page.count("<figure ") == len(list((finished / "figures").glob("*.png")))
+    assert 'src="http' not in page
+
+
+def test_killed_and_stopped_within_epochs_then_resumed_equals_uninterrupted(
+    finished: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While streaming, and saving whenever half a second has passed: neither changes a bit."""
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "4")  # as the finished run had
+    folder = tmp_path / "run"
+    arguments = small(cache, "--epochs", "6", "--save-every-minutes", "0.01", "--placement", "stream")
+    process = start([*arguments, "--run-dir", folder], tmp_path, "celeba")
+
+    def saved_within_an_epoch() -> bool:
+        saved = (folder / "checkpoints" / "vae").glob("*")
+        return logged_epochs(folder) >= 1 and any(path.name.isdigit() and int(path.name) % 7 for path in saved)
+
+    wait_for(saved_within_an_epoch, process)
+    process.kill()
+    process.communicate()
+
+    process = start(["--resume", folder], tmp_path, "celeba")
+    reached = logged_epochs(folder)
+    wait_for(lambda: logged_epochs(folder) > reached, process)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert f"bash run.sh celeba --resume {folder}" in errors
+    assert logged_epochs(folder) < 6
+
+    resume(folder, "celeba")
+    assert_bit_for_bit(folder, finished, "vae")
+    logs = [[json.loads(line) for line in (run / "metrics.jsonl").open()] for run in (folder, finished)]
+    for line, expected in zip(*logs, strict=True):
+        # Means over an epoch too, though they were added up in several processes.
+        assert {**line, "images_per_second": 0} == {**expected, "images_per_second": 0}
+    measured, expected = (
+        {**json.loads((run / "metrics.json").read_text())["evaluation"], "train_images_per_second": 0}
+        for run in (folder, finished)
+    )
+    assert measured == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "weight"),
+    [
+        (["--reconstruction", "mse", "--dtype", "bfloat16"], 10_000),
+        (["--reconstruction", "gaussian"], 1),
+    ],
+)
+def test_bfloat16_and_the_other_reconstructions_train(
+    options: list[str], weight: float, cache: Path, tmp_path: Path
+) -> None:
+    config, inputs, opened = celeba.CELEBA.start(
+        small(cache, "--epochs", "2", *options, "--run-dir", str(tmp_path / "run"))
+    )
+    assert config.used_weight == weight
+    train(config, inputs, opened, console(io.StringIO()))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    assert lines[-1]["validation_loss"] < lines[0]["validation_loss"]
+    kernel = final_arrays(tmp_path / "run", "vae")["['params']['params']['encoder']['Conv_0']['kernel']"]
+    assert kernel.dtype == np.float32
+
+
+def test_pictures_that_can_not_be_used_are_listed(tmp_path: Path, cache: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for i in range(60):
+        Image.fromarray(draw_face(0, i, 40)[0]).save(pictures / f"{i:03}.png")
+    (pictures / "bad.jpg").write_text("not a picture")
+    arguments = ["--data", str(pictures), "--image-size", "16", "--batch-size", "8", "--cache", str(cache)]
+    _, inputs, _ = celeba.CELEBA.start([*arguments, "--run-dir", str(tmp_path / "run")])
+    assert inputs.images.left_out == {"bad.jpg": "not a JPEG or PNG picture"}
+    assert len(inputs.images.usable) == 60
+    notice = "Pictures left out because they can't be used: 1, e.g. bad.jpg: not a JPEG or PNG picture."
+    assert celeba.notices(inputs)[-1] == notice
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--image-size", "40"], "--image-size 40: expected a multiple of 16"),
+        (["--batch-size", "10"], "--batch-size 10: expected a multiple of the 4 devices"),
+        (["--data", "nowhere"], "nowhere: no such file or folder"),
+        (["--limit", "3"], "--limit 3: expected 10 or more"),
+        (["--weight", "0"], "--weight 0.0: expected more than 0"),
+        (["--batch-size", "256"], "--batch-size 256: there are 112 training pictures"),
+        (["--crop", "left"], "--crop"),
+    ],
+)
+def test_wrong_options_are_refused_in_one_line(
+    options: list[str], expected: str, cache: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert expected in refused(celeba.main, [*small(cache), *options], capsys)
+
+
+def test_presets_are_defaults_that_options_override(cache: Path, capsys: pytest.CaptureFixture) -> None:
+    assert celeba.CELEBA.command_line(PRESETS["smoke"]) == "bash run.sh celeba --preset smoke"
+    line = refused(celeba.main, ["--preset", "smoke", "--data", "synthetic", "--epochs", "0"], capsys)
+    assert "--epochs 0" in line
+
+
+@pytest.mark.parametrize(
+    ("action", "singles"), [("sample", 12), ("reconstruct", 12), ("interpolate", 242), ("traverse", 18), ("edit", 120)]
+)
+def test_faces_makes_pictures_later(action: str, singles: int, finished: Path, tmp_path: Path) -> None:
+    options = {
+        "traverse": ["--latents", "2"],
+        "edit": ["--attribute", "Smiling", "--count", "12"],
+    }.get(action, ["--count", "12"])
+    arguments = [action, "--model", str(finished), "--output", str(tmp_path / "made"), *options]
+    assert run(faces.main, arguments) == 0
+    assert (tmp_path / "made" / f"{action}.png").exists()
+    made = sorted((tmp_path / "made").glob(f"{action}_*.png"))
+    assert len(made) == singles
+    assert Image.open(made[0]).size == (32, 32)
+
+
+def test_faces_takes_ones_own_pictures_and_names_those_it_can_not_use(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = tmp_path / "holiday"
+    folder.mkdir()
+    (folder / "bad.jpg").write_text("not a picture")
+    arguments = ["reconstruct", "--model", str(finished), "--output", str(tmp_path / "made"), "--input"]
+    assert "not a JPEG or PNG picture" in refused(faces.main, [*arguments, folder], capsys)
+    Image.fromarray(draw_face(5, 5, 64)[0]).save(folder / "me.jpg")
+    for given in (folder, folder / "me.jpg"):
+        assert run(faces.main, [*arguments, str(given)]) == 0
+        assert len(list((tmp_path / "made").glob("reconstruct_*.png"))) == 1
+    assert capsys.readouterr().err == "left out: bad.jpg: not a JPEG or PNG picture\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["paint"], "unknown action 'paint'"),
+        (["edit", "--attribute", "Hat"], "--attribute Hat: expected one of Smiling"),
+        (["reconstruct", "--input", "nothing.jpg"], "--input nothing.jpg: no such file"),
+        (["sample", "--count", "0"], "--count 0: expected 1 or more"),
+        (["traverse", "--latents", "9"], "--latents 9: expected 1 to 4"),
+    ],
+)
+def test_faces_refuses_in_one_line(
+    arguments: list[str], expected: str, finished: Path, capsys: pytest.CaptureFixture
+) -> None:
+    model = ["--model", str(finished)] if len(arguments) > 1 else []
+    assert expected in refused(faces.main, [*arguments, *model], capsys)
+
+
+def test_faces_refuses_other_pictures_than_the_runs_own(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "limit": 80}))
+    line = refused(faces.main, ["reconstruct", "--model", folder], capsys)
+    assert "is not what" in line
+    assert "use --input PICTURES" in line
+
+
+def test_faces_refuses_an_unfinished_or_damaged_run(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
+    latents = folder / "model" / "latents.npz"
+    for content in (b"", latents.read_bytes()[:100]):
+        latents.write_bytes(content)
+        assert "latents.npz is damaged" in refused(faces.main, ["sample", "--model", folder], capsys)
+    latents.unlink()
+    assert "not finished" in refused(faces.main, ["sample", "--model", folder], capsys)
+
+
+def test_a_short_run_on_real_photographs(cache: Path, tmp_path: Path) -> None:
+    """In two epochs of a thousand photographs a reconstruction is nearer to a picture than the mean picture is."""
+    if not (data := os.environ.get("VAE_JAX_DATA")) or not Path(data, "celeba").exists():
+        pytest.skip("real data: VAE_JAX_DATA is not set, or has no celeba")
+    arguments = ["--data", f"{data}/celeba", "--limit", "1000", "--image-size", "32", "--batch-size", "16"]
+    arguments += ["--epochs", "4", "--learning-rate", "1e-3", "--cache", str(cache), "--run-dir", str(tmp_path / "run")]
+    assert run(celeba.main, arguments) == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    evaluation = metrics["evaluation"]
+    assert evaluation["rmse"] < 0.85 * evaluation["mean_picture_rmse"]
+    assert evaluation["active_latents"] >= 1
+    assert (tmp_path / "run" / "figures" / "edits_Male.png").exists()

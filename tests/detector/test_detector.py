@@ -1,0 +1,256 @@
+"""The estimator: scikit-learn's own checks, what it computes, and how it is explained, continued and used."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import assert_same
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import average_precision_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import RobustScaler
+
+from vae_jax import VAEDetector
+from vae_jax.detector import recipes
+from vae_jax.scoring import reconstruction_probability
+
+ROOT = Path(__file__).parents[2]
+FEATURES = ["amount", "hour", "distance"]
+SMALL = {
+    "hidden_dims": (6,),
+    "num_samples": 16,
+    "epochs": 60,
+    "batch_size": 32,
+    "learning_rate": 0.01,
+    "kl_warmup": 0.5,
+    "input_noise": 0.1,
+}
+# In a process of its own, because SciPy reads the variable when it is first imported.
+CHECKS = """
+from sklearn.utils.estimator_checks import check_estimator
+from vae_jax import VAEDetector
+done = check_estimator(VAEDetector(hidden_dims=(4,), num_samples=8, epochs=3), on_skip=None)
+assert {check["status"] for check in done} == {"passed"}, done
+print(len(done))
+"""
+
+
+def correlated(rows: int, seed: int = 0) -> pd.DataFrame:
+    """Three features that go together."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(rows, 1)) + 0.2 * rng.normal(size=(rows, 3))
+    return pd.DataFrame(x * [10, 2, 100] + [50, 12, 0], columns=FEATURES)
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    return correlated(300)
+
+
+@pytest.fixture(scope="module")
+def fitted(frame) -> VAEDetector:
+    return VAEDetector(**SMALL, num_models=2, validation_share=0.4).fit(frame)
+
+
+def test_every_check_of_scikit_learn_passes_and_none_is_skipped():
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "SCIPY_ARRAY_API": "1", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", CHECKS], env=environment, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 40
+
+
+def test_scores_are_the_mean_over_models_of_the_librarys_own(fitted, frame):
+    x = fitted.scaler_.transform(frame.to_numpy())
+    key = recipes._score_key(fitted)
+
+    def of_one(params):
+        return reconstruction_probability(fitted.vae_, params, x, key, fitted.num_samples)
+
+    expected = jax.jit(jax.vmap(of_one))(fitted.params_)
+    # float32 carries 7 digits of scores of order 10.
+    np.testing.assert_allclose(fitted.score_samples(frame), np.mean(expected.log_reconstruction_prob, 0), atol=1e-4)
+    np.testing.assert_allclose(fitted.expected_log_prob(frame), np.mean(expected.mean_log_prob, 0), atol=1e-4)
+
+
+def test_decision_and_prediction_follow_the_boundary(fitted, frame):
+    scores = fitted.score_samples(frame)
+    np.testing.assert_array_equal(fitted.decision_function(frame), scores - fitted.offset_)
+    np.testing.assert_array_equal(fitted.predict(frame), np.where(scores < fitted.offset_, -1, 1))
+    odd = pd.DataFrame([[80, 5, -200]], columns=FEATURES)  # each in its range, but they do not go together
+    assert fitted.predict(odd) == [-1]
+    assert (fitted.predict(correlated(200, seed=1)) == 1).mean() > 0.9
+
+
+def test_shares_add_up_to_the_expected_negative_log_probability(fitted, frame):
+    shares = fitted.explain(frame.iloc[5:9])
+    assert list(shares.columns) == FEATURES
+    assert list(shares.index) == [5, 6, 7, 8]
+    np.testing.assert_allclose(shares.sum(axis=1), -fitted.expected_log_prob(frame.iloc[5:9]), atol=1e-4)
+
+
+def test_the_strongest_share_is_that_of_the_odd_feature(fitted, frame):
+    odd = frame.head(20).copy()
+    odd["hour"] += 30
+    assert (fitted.explain(odd).idxmax(axis=1) == "hour").mean() > 0.9
+
+
+def test_a_score_depends_on_its_row_alone(fitted, frame):
+    scores = fitted.score_samples(frame)
+    assert_same(fitted.score_samples(frame.iloc[[7]]), scores[[7]])
+    assert_same(fitted.score_samples(frame.iloc[::-1]), scores[::-1].copy())
+
+
+def test_numpy_pandas_and_arrow_give_the_same_scores(fitted, frame):
+    scores = fitted.score_samples(frame)
+    arrow = frame.convert_dtypes(dtype_backend="pyarrow")
+    assert_same(fitted.score_samples(arrow), scores)
+    with pytest.warns(UserWarning, match="feature names"):
+        assert_same(fitted.score_samples(frame.to_numpy()), scores)
+
+
+def test_the_boundary_lets_the_asked_share_of_held_out_rows_through(frame):
+    detector = VAEDetector(**SMALL, false_alarm_rate=0.2, validation_share=0.5).fit(frame)
+    # 150 rows: the quantile falls between two of them.
+    assert detector.false_alarm_share_ == pytest.approx(0.2, abs=1 / 150)
+    assert 0 < detector.n_steps_ <= 60 * (150 // 32)
+    assert detector.active_latents_ >= 1
+
+
+def test_both_recipes_and_every_rule_give_a_boundary(frame):
+    for rule in ("quantile", "tukey", "mad", "mean-sigma", "gpd"):
+        detector = VAEDetector(**SMALL, recipe="report", boundary=rule).fit(frame)
+        assert np.isfinite(detector.offset_), rule
+        assert detector.residual_sd_.shape == (1, 3)
+
+
+def test_patience_ends_a_training_that_no_longer_improves(frame):
+    # With no warm-up, a rate this high stops improving long before the last epoch.
+    options = {**SMALL, "kl_warmup": 0.0, "learning_rate": 0.05, "epochs": 400}
+    records = []
+    VAEDetector(**options, patience=5, callback=records.append).fit(frame)
+    losses = [record["validation_loss"] for record in records]
+    assert len(losses) < 400
+    assert int(np.argmin(losses)) == len(losses) - 1 - 5
+
+
+def test_patience_counts_from_the_beginning_where_there_is_no_warm_up(frame):
+    options = {**SMALL, "recipe": "report", "kl_warmup": 0.8, "learning_rate": 0.2, "epochs": 100}
+    records = []
+    VAEDetector(**options, patience=2, callback=records.append).fit(frame)
+    assert len(records) < 80
+
+
+def test_a_fit_that_does_not_end_leaves_no_model_behind(frame):
+    detector = VAEDetector(**{**SMALL, "epochs": 1}).fit(frame)
+
+    def interrupt(record):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        detector.set_params(callback=interrupt).fit(1000 * frame)
+    with pytest.raises(NotFittedError):
+        detector.score_samples(frame)
+
+
+def test_the_callback_gets_a_record_of_each_epoch(frame):
+    records = []
+    VAEDetector(**{**SMALL, "epochs": 3}, callback=records.append).fit(frame)
+    assert [record["epoch"] for record in records] == [1, 2, 3]
+    names = {"epoch", "loss", "reconstruction", "kl", "validation_loss", "validation_reconstruction", "validation_kl"}
+    assert all(names <= record.keys() and np.isfinite(list(record.values())).all() for record in records)
+
+
+def test_partial_fit_goes_on_where_fit_ended(frame):
+    detector = VAEDetector(**SMALL).fit(frame)
+    steps, scaler = detector.n_steps_, detector.scaler_
+    assert detector.partial_fit(correlated(300, seed=2)) is detector
+    assert detector.n_steps_ == steps + 270 // 32
+    assert detector.scaler_ is scaler
+
+
+def test_partial_fit_from_the_beginning_learns(frame):
+    detector = VAEDetector(**{**SMALL, "kl_warmup": 0.0})
+    for _ in range(2):
+        detector.partial_fit(frame)
+    early = detector.score_samples(frame).mean()
+    for _ in range(30):
+        detector.partial_fit(frame)
+    assert detector.score_samples(frame).mean() > early + 0.5
+
+
+def test_other_data_of_the_same_shape_need_no_compilation(fitted):
+    from helpers import compilations
+
+    before = compilations()
+    clone(fitted).fit(correlated(300, seed=3))
+    assert compilations() == before
+
+
+def test_in_a_pipeline_a_grid_search_and_cross_validation(frame):
+    labels = np.zeros(len(frame), int)
+    odd = frame.copy()
+    odd.loc[::20, "distance"] *= -1  # no longer goes with the others
+    labels[::20] = 1
+
+    def ranks_frauds(detector, x, y):
+        return average_precision_score(y, -detector.score_samples(x))
+
+    pipeline = make_pipeline(RobustScaler(), VAEDetector(**SMALL))
+    assert pipeline.fit(odd).predict(odd).shape == (300,)
+    assert (cross_val_score(VAEDetector(**SMALL), odd, labels, scoring=ranks_frauds, cv=2) > 0.2).all()
+    search = GridSearchCV(VAEDetector(**SMALL), {"latent_dim": [1, 2]}, scoring=ranks_frauds, cv=2)
+    assert search.fit(odd, labels).best_params_["latent_dim"] in (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("recipe", "other"),
+        ("hidden_dims", (0,)),
+        ("latent_dim", 0),
+        ("epochs", 0),
+        ("batch_size", -1),
+        ("learning_rate", 0.0),
+        ("kl_warmup", 1.5),
+        ("input_noise", -1.0),
+        ("boundary", "guess"),
+        ("boundary", "best-f1"),
+        ("false_alarm_rate", 0.0),
+        ("validation_share", 1.0),
+        ("patience", 0),
+        ("num_samples", 0),
+        ("seed", -1),
+        ("seed", None),
+        ("hidden_dims", 8),
+        ("hidden_dims", (2.5,)),
+        ("epochs", 2.5),
+        ("num_samples", "10"),
+        ("learning_rate", "fast"),
+    ],
+)
+def test_an_option_that_can_not_be_used_is_named(frame, option, value):
+    with pytest.raises(ValueError, match=f"^{option}=.*: expected ") as refused:
+        VAEDetector(**{option: value}).fit(frame)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_loss_that_is_not_finite_ends_the_fit(frame):
+    with pytest.raises(ValueError, match="the loss is not finite in epoch"):
+        VAEDetector(**{**SMALL, "learning_rate": 1e30}).fit(frame)
+
+
+def test_real_frauds_are_found(real_transactions):
+    frame = pd.read_csv(real_transactions).drop(columns="Time")
+    labels = frame.pop("Class").to_numpy()
+    genuine = frame[labels == 0]
+    detector = VAEDetector(epochs=10, kl_warmup=0.2).fit(genuine.iloc[::2])
+    rows = np.concatenate([np.flatnonzero(labels == 0)[1::2][:5_000], np.flatnonzero(labels == 1)])
+    precision = average_precision_score(labels[rows], -detector.score_samples(frame.iloc[rows]))
+    assert precision > 0.8  # by chance: 0.09

@@ -1,0 +1,339 @@
+import errno
+import json
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pytest
+
+from experiments.command_line import RunError, UsageError
+from experiments.fraud.config import FraudConfig
+from experiments.runs import run_folder
+
+PROJECT = Path(run_folder.__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Config:
+    epochs: int = 3
+    dims: tuple[int, ...] = (4, 2)
+    name: str | None = None
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    """Runs go below an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def same_second(monkeypatch) -> str:
+    """Stops the clock that names runs."""
+    monkeypatch.setattr(time, "strftime", lambda form: "2025-01-31_12-00-00")
+    return "2025-01-31_12-00-00"
+
+
+def close(run: run_folder.Run) -> run_folder.Run:
+    """Does what the end of the process does."""
+    run._lock.close()
+    return run
+
+
+def refusal(call, *arguments, error_type: type[Exception] = UsageError) -> str:
+    with pytest.raises(error_type) as caught:
+        call(*arguments)
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def test_a_run_holds_its_config():
+    run = run_folder.create("fraud", None, Config())
+    assert run.folder.parent == Path("runs/fraud")
+    assert json.loads((run.folder / "config.json").read_text()) == {"epochs": 3, "dims": [4, 2], "name": None}
+
+
+def test_runs_of_the_same_second_get_folders_of_their_own(same_second):
+    created = [run_folder.create("fraud", None, Config(epochs=i)) for i in range(3)]
+    assert [run.folder.name for run in created] == [same_second, f"{same_second}_2", f"{same_second}_3"]
+    assert [json.loads((run.folder / "config.json").read_text())["epochs"] for run in created] == [0, 1, 2]
+
+
+def test_runs_created_at_once_get_folders_of_their_own(same_second):
+    created, start = [], threading.Barrier(8)
+
+    def create(i: int) -> None:
+        start.wait()
+        created.append((i, run_folder.create("fraud", None, Config(epochs=i))))
+
+    threads = [threading.Thread(target=create, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({run.folder for _, run in created}) == 8
+    for i, run in created:
+        assert json.loads((run.folder / "config.json").read_text())["epochs"] == i
+    assert Path("runs/fraud/latest").resolve() in {run.folder.resolve() for _, run in created}
+    assert len(list(Path("runs/fraud").iterdir())) == 9  # the runs and latest, and no other link
+
+
+def test_latest_points_to_the_newest(same_second):
+    for _ in range(3):
+        run = run_folder.create("fraud", None, Config())
+        assert Path("runs/fraud/latest").is_symlink()
+        assert Path("runs/fraud/latest").resolve() == run.folder.resolve()
+
+
+def test_latest_survives_moving_the_folder_of_runs(folder):
+    run = run_folder.create("fraud", None, Config())
+    os.rename("runs", "kept")
+    assert Path("kept/fraud/latest").resolve() == folder / "kept" / "fraud" / run.folder.name
+
+
+def test_latest_is_replaced_without_a_gap(same_second):
+    run_folder.create("fraud", None, Config())
+    gaps, done = [], threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            try:
+                Path("runs/fraud/latest/config.json").read_text()
+            except OSError as error:
+                gaps.append(error)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for _ in range(30):
+        run_folder.create("fraud", None, Config())
+    done.set()
+    watcher.join()
+    assert not gaps
+
+
+def test_experiments_have_a_latest_each():
+    fraud, faces = run_folder.create("fraud", None, Config()), run_folder.create("celeba", None, Config())
+    assert Path("runs/fraud/latest").resolve() == fraud.folder.resolve()
+    assert Path("runs/celeba/latest").resolve() == faces.folder.resolve()
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_run_dir_may_be_new_or_empty(folder, exists):
+    if exists:
+        Path("some/where").mkdir(parents=True)
+    run = run_folder.create("fraud", "some/where", Config())
+    assert run.folder == Path("some/where")
+    assert (run.folder / "config.json").is_file()
+    assert not Path("runs").exists()
+
+
+def test_run_dir_that_is_not_empty_is_refused():
+    Path("mine").mkdir()
+    Path("mine/thesis.txt").write_text("precious")
+    message = refusal(run_folder.create, "fraud", "mine", Config())
+    assert message.startswith("--run-dir mine: not empty")
+    assert "--resume mine" in message
+    assert contents(Path("mine")) == {"thesis.txt": "precious"}
+
+
+def test_run_dir_of_another_run_is_refused():
+    close(run_folder.create("fraud", "mine", Config()))
+    assert refusal(run_folder.create, "fraud", "mine", Config()).startswith("--run-dir mine: not empty")
+
+
+@pytest.mark.parametrize("place", ["file", "file/run", "file/some/run"])
+def test_run_dir_that_cannot_be_written_is_refused(place):
+    Path("file").write_text("not a folder")
+    assert refusal(run_folder.create, "fraud", place, Config()).startswith(f"can't write in {place}: ")
+    assert Path("file").read_text() == "not a folder"
+
+
+def test_default_place_that_cannot_be_written_is_refused():
+    Path("runs").write_text("not a folder")
+    assert refusal(run_folder.create, "fraud", None, Config()).startswith("can't write in runs/fraud: ")
+
+
+def test_a_run_is_found_by_latest_name_and_path(folder):
+    run = close(run_folder.create("fraud", None, Config()))
+    run_folder.create("fraud", None, Config())
+    for name in (run.folder.name, str(run.folder), f"{run.folder}/", str(folder / run.folder)):
+        assert close(run_folder.reopen("fraud", name)).folder == folder / run.folder
+    run = close(run_folder.create("fraud", None, Config()))
+    assert close(run_folder.reopen("fraud", "latest")).folder == folder / run.folder
+
+
+def test_a_run_in_a_folder_of_its_own_is_found_by_path(folder):
+    close(run_folder.create("fraud", "some/where", Config()))
+    assert close(run_folder.reopen("fraud", "some/where")).folder == folder / "some" / "where"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["latest", "nope", "no/such/run", "/no/such/run", pytest.param("x" * 300, id="longer than a name may be")],
+)
+def test_a_missing_run_is_refused(name):
+    assert refusal(run_folder.reopen, "fraud", name).startswith(f"--resume {name}: no run at ")
+
+
+def test_a_folder_that_is_no_run_is_left_alone():
+    Path("mine").mkdir()
+    assert refusal(run_folder.reopen, "fraud", "mine").startswith("--resume mine: no run at ")
+    assert contents(Path("mine")) == {}
+
+
+def test_reopening_changes_nothing():
+    run = close(run_folder.create("fraud", None, Config()))
+    before = contents(run.folder)
+    close(run_folder.reopen("fraud", "latest"))
+    assert contents(run.folder) == before
+
+
+def test_an_open_run_is_refused(folder):
+    run = run_folder.create("fraud", None, Config())
+    # A lock belongs to an open file, not to a process: a second open here meets it as another process would.
+    expected = f"{folder / run.folder}: another process is using this run"
+    assert refusal(run_folder.reopen, "fraud", "latest") == expected
+    close(run)
+    reopened = run_folder.reopen("fraud", "latest")
+    assert refusal(run_folder.reopen, "fraud", "latest") == expected
+    close(reopened)
+
+
+def test_another_process_is_refused_and_its_death_frees_the_run():
+    program = """
+import dataclasses, time
+from experiments.runs import run_folder
+run = run_folder.create("fraud", "mine", dataclasses.make_dataclass("Config", [])())
+print("open", flush=True)
+time.sleep(60)
+"""
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    holder = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment)
+    assert holder.stdout.readline() == b"open\n"
+    assert "another process is using this run" in refusal(run_folder.reopen, "fraud", "mine")
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    close(run_folder.reopen("fraud", "mine"))
+
+
+@pytest.mark.parametrize("config", [FraudConfig(), FraudConfig(hidden_dims=(3,), recipes=("gaussian",), run_dir="x")])
+def test_config_comes_back(config):
+    assert run_folder.read_config(run_folder.create("fraud", None, config), FraudConfig) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda record: record | {"momentum": 0.9}, "momentum"),
+        (lambda record: {k: v for k, v in record.items() if k != "dims"}, "dims"),
+        (lambda record: {"old_name" if k == "name" else k: v for k, v in record.items()}, "name, old_name"),
+    ],
+)
+def test_config_with_other_fields_is_refused_by_name(change, named):
+    run = run_folder.create("fraud", None, Config())
+    run.write_json("config.json", change(asdict(Config())))
+    expected = f"{run.folder / 'config.json'}: made by another version; differs in {named}"
+    assert refusal(run_folder.read_config, run, Config) == expected
+
+
+@pytest.mark.parametrize("content", [b"", b'{"epochs": 3, ', b"\xff\xfe\0", b"not json", b"[]", b"null", b"3"])
+def test_damaged_config_is_refused(content):
+    run = run_folder.create("fraud", None, Config())
+    (run.folder / "config.json").write_bytes(content)
+    assert refusal(run_folder.read_config, run, Config).startswith(f"{run.folder / 'config.json'}: damaged")
+
+
+def test_missing_json_is_refused():
+    run = run_folder.create("fraud", None, Config())
+    assert refusal(run.read_json, "inputs.json") == f"{run.folder / 'inputs.json'}: no such file"
+
+
+def test_json_comes_back():
+    run = run_folder.create("fraud", None, Config())
+    record = {"a": [0.1, 1e-300, None, True], "b": {"c": "ü"}}
+    run.write_json("deep/down/record.json", record)
+    assert run.read_json("deep/down/record.json") == record
+
+
+def test_json_holds_no_nan():
+    run = run_folder.create("fraud", None, Config())
+    run.write_json("record.json", {"a": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        run.write_json("record.json", {"a": float("nan")})
+    assert run.read_json("record.json") == {"a": 1}
+
+
+def test_text_is_replaced_whole():
+    run = run_folder.create("fraud", None, Config())
+    for text in ("long " * 100, "ü\n", ""):
+        run.write_text("report.html", text)
+        assert (run.folder / "report.html").read_text(encoding="utf-8") == text
+    assert not list(run.folder.glob("*.partial"))
+
+
+def write_on_a_full_disk(run: run_folder.Run, monkeypatch: pytest.MonkeyPatch, when: str) -> str:
+    """Writes report.html, and lets the disk fail while writing or while renaming; returns the message."""
+    if when == "renaming":
+
+        def fail(*arguments):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", fail)
+            return refusal(run.write_text, "report.html", "new", error_type=RunError)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        return refusal(run.write_text, "report.html", "new" * 10_000, error_type=RunError)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("when", ["writing", "renaming"])
+@pytest.mark.parametrize("old", ["old", None])
+def test_failing_disk_is_told_in_one_line_and_keeps_the_old_text(monkeypatch, when, old):
+    run = run_folder.create("fraud", None, Config())
+    if old:
+        run.write_text("report.html", old)
+    assert write_on_a_full_disk(run, monkeypatch, when).startswith(f"can't write in {run.folder}: ")
+    assert contents(run.folder).get("report.html") == old
+
+
+@pytest.mark.parametrize("when", ["writing", "renaming"])
+def test_failing_disk_leaves_no_partial_file(monkeypatch, when):
+    run = run_folder.create("fraud", None, Config())
+    before = contents(run.folder)
+    write_on_a_full_disk(run, monkeypatch, when)
+    assert contents(run.folder) == before
+
+
+def test_folder_that_cannot_be_made_is_told_in_one_line():
+    run = run_folder.create("fraud", None, Config())
+    (run.folder / "figures").write_text("not a folder")
+    message = refusal(run.path, "figures", "curves.png", error_type=RunError)
+    assert message.startswith(f"can't write in {run.folder}: ")
+
+
+def test_other_processes_follow_a_run_and_write_nothing():
+    made = run_folder.create("fraud", "run", Config())
+    followed = run_folder.follow(str(made.folder.absolute()))  # in spite of the lock
+    assert made.writes
+    assert not followed.writes
+    assert run_folder.read_config(followed, Config) == Config()
+    before = contents(made.folder)
+    followed.write_json("metrics.json", {})
+    assert contents(made.folder) == before
+
+
+def test_a_folder_that_other_processes_do_not_see_is_refused(folder):
+    assert "--run-dir must be on a disk that all processes share" in refusal(run_folder.follow, str(folder / "nowhere"))

@@ -1,0 +1,363 @@
+"""`VAEDetector`: anomalies in tables by reconstruction probability, with scikit-learn's interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from vae_jax import thresholds
+from vae_jax.detector import model_folder, recipes
+from vae_jax.detector.forks import refuse_forked_process
+from vae_jax.detector.settings import Recipe, SettingError, Settings
+from vae_jax.networks import VAE
+from vae_jax.tables.scaling import Scaler
+from vae_jax.training import TrainState, active_latents
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from jaxtyping import Float, Int
+
+    from vae_jax.detector.recipes import Training
+
+FEWEST_ROWS = 2  # one to train on, and one to set the boundary by
+# What the parameters of fitted models depend on, so that training can't go on with another value.
+OF_FITTED_MODELS = ("recipe", "hidden_dims", "latent_dim", "num_models", "limit")
+
+
+@dataclass(eq=False, repr=False)  # writes __init__; an estimator is equal to itself alone, and shown by scikit-learn
+class VAEDetector(OutlierMixin, BaseEstimator):
+    """Finds anomalies in a table by their reconstruction probability under small variational autoencoders.
+
+    Fit it on rows that are normal, or nearly all so. Scores are log reconstruction probabilities in nats,
+    **higher = more normal**; a row whose score is below `offset_` is an anomaly. A score depends on the fitted model
+    and the row alone: not on the other rows, their order, or the devices.
+
+    Features are standardised, so units do not matter. They must be finite numbers.
+
+    Args:
+      callback: called by `fit` after each epoch with its record: `epoch`, means over steps and models of `loss`,
+        `reconstruction` and `kl`, and the same on held-out rows as `validation_loss` and so on. All other arguments are
+        the settings of the same names, see [`Settings`][vae_jax.detector.settings.Settings]; `fit` checks them.
+
+    Attributes:
+      settings_: the settings it was fitted with, by which it scores whatever `set_params` says later.
+      offset_: the boundary, nats, float.
+      scaler_: the standardisation, a `Scaler`.
+      state_: the K trained models, stacked along a first axis: NumPy arrays under `step`, `params` and `opt_state`.
+      kl_warmup_steps_: optimiser steps over which the KL weight rises.
+      residual_sd_: standard deviation of each model's features, shape (K, D), in units of standardised features; None
+        in the `gaussian` recipe, whose decoder gives its own.
+      n_steps_: optimiser steps that the models were trained for.
+      active_latents_: how many latents the models use on held-out rows, the fewest of any model; 0 is posterior
+        collapse.
+      false_alarm_share_: share of the held-out rows that are below the boundary.
+      n_features_in_: number of features D.
+      feature_names_in_: their names, where `fit` was given a frame.
+
+    References:
+      An & Cho 2015, "Variational Autoencoder based Anomaly Detection using Reconstruction Probability", algorithm 4.
+      Kingma & Welling 2013, https://arxiv.org/abs/1312.6114.
+
+    Examples:
+      >>> import numpy as np
+      >>> from vae_jax import VAEDetector
+      >>> rng = np.random.default_rng(0)
+      >>> x = rng.normal(size=(500, 1)) + 0.1 * rng.normal(size=(500, 3))  # three features that go together
+      >>> detector = VAEDetector(hidden_dims=(8,), latent_dim=1, epochs=60, learning_rate=0.01).fit(x)
+      >>> detector.predict([[1.0, 1.0, 1.0], [1.0, -1.0, 1.0]])
+      array([ 1, -1])
+    """
+
+    recipe: Recipe = Settings.recipe
+    hidden_dims: Sequence[int] = Settings.hidden_dims
+    latent_dim: int = Settings.latent_dim
+    num_models: int = Settings.num_models
+    epochs: int = Settings.epochs
+    batch_size: int = Settings.batch_size
+    learning_rate: float = Settings.learning_rate
+    kl_warmup: float = Settings.kl_warmup
+    input_noise: float = Settings.input_noise
+    report_weight: float = Settings.report_weight
+    limit: float = Settings.limit
+    num_samples: int = Settings.num_samples
+    boundary: str = Settings.boundary
+    false_alarm_rate: float = Settings.false_alarm_rate
+    validation_share: float = Settings.validation_share
+    patience: int | None = Settings.patience
+    seed: int = Settings.seed
+    callback: Callable[[dict[str, float]], object] | None = None
+
+    def fit(self, X: Any, y: Any = None) -> VAEDetector:  # noqa: N803
+        """Trains on rows that are taken to be normal, and sets the boundary on those held out.
+
+        Args:
+          X: shape (N, D), finite numbers, N at least 2: an array or a frame.
+          y: ignored.
+
+        Returns:
+          The detector, with the parameters of the epoch that had the lowest loss on held-out rows.
+
+        Raises:
+          ValueError: for an option that can't be used, rows that can't be trained on, or a loss that is not finite.
+        """
+        settings = self._settings_without_labels()
+        refuse_forked_process()
+        for name in ("state_", "offset_"):
+            vars(self).pop(name, None)  # or a fit that does not end would leave an older one's models with new units
+        x = self._validated(X, reset=True)
+        train, held_out = _divide(len(x), settings)
+        self.scaler_ = Scaler.fit(x[train], self._names(), settings.limit)
+        standardised = self.scaler_.transform(x)
+        state = self._train(recipes.compile_training(settings, standardised[train], standardised[held_out]), settings)
+        return self.adopt(state, standardised[held_out], np.zeros(len(held_out), np.int64))
+
+    def partial_fit(self, X: Any, y: Any = None) -> VAEDetector:  # noqa: N803
+        """Goes on training for one pass over the given rows, and sets the boundary anew on those held out of them.
+
+        The first call on a detector that is not fitted sets the standardisation; `epochs` is then the number of calls
+        by which the KL warm-up is planned. Settings that shape the models (`recipe`, `hidden_dims`, `latent_dim`,
+        `num_models`, `limit`) stay as they were fitted; others may have changed since.
+
+        Args:
+          X: as for `fit`.
+          y: ignored.
+
+        Returns:
+          The detector.
+
+        Raises:
+          ValueError: as for `fit`.
+        """
+        settings = self._settings_without_labels()
+        refuse_forked_process()
+        begun = hasattr(self, "state_")
+        if begun:
+            _check_unchanged(settings, self.settings_)
+        x = self._validated(X, reset=not begun)
+        train, held_out = _divide(len(x), settings)
+        if not begun:
+            self.scaler_ = Scaler.fit(x[train], self._names(), settings.limit)
+        standardised = self.scaler_.transform(x)
+        state = self._train_state(settings) if begun else None
+        training = recipes.compile_training(settings, standardised[train], standardised[held_out], state)
+        state, info = training.epoch(training.initial)
+        _check_finite(info, "this pass")
+        return self.adopt(state, standardised[held_out], np.zeros(len(held_out), np.int64))
+
+    def describe_features(self, scaler: Scaler) -> None:
+        """Takes over names and standardisation of the features, for training loops of your own; `adopt` comes next."""
+        self.scaler_ = scaler
+        self.n_features_in_ = len(scaler.feature_names)
+        self.feature_names_in_ = np.array(scaler.feature_names, dtype=object)
+
+    def adopt(
+        self,
+        state: TrainState,
+        held_out: Float[np.ndarray, "M D"],
+        labels: Int[np.ndarray, " M"],
+    ) -> VAEDetector:
+        """Takes over trained models, and sets the boundary: the end of `fit`, for training loops of your own.
+
+        Call `describe_features` first.
+
+        Args:
+          state: K models, stacked along a first axis.
+          held_out: standardised rows, float32.
+          labels: 1 for anomalies among them, 0 for normal rows.
+
+        Returns:
+          The detector, fitted.
+        """
+        self.settings_ = settings = Settings.of(self)
+        normal = held_out[labels == 0]
+        arrays = {"step": state.step, "params": state.params, "opt_state": state.opt_state}
+        self.state_ = jax.tree.map(np.asarray, jax.device_get(arrays))
+        self.n_steps_ = int(self.state_["step"][0])
+        self.kl_warmup_steps_ = state.objective.kl_warmup_steps
+        self.residual_sd_ = recipes.residual_sds(settings, self.vae_, self.params_, normal)
+        means = recipes.posterior_means(self.vae_, self.params_, normal)
+        self.active_latents_ = min(int(active_latents(of_model).sum()) for of_model in means)
+        scores = self._mean_over_models(held_out, "log_reconstruction_prob")
+        self.offset_ = thresholds.boundary(settings.boundary, scores, labels, settings.false_alarm_rate)
+        self.false_alarm_share_ = float((scores[labels == 0] < self.offset_).mean())
+        return self
+
+    @property
+    def vae_(self) -> VAE:
+        """The network of all models."""
+        return recipes.make_vae(self.settings_, self.n_features_in_)
+
+    @property
+    def params_(self) -> Any:
+        """The parameters of K models, stacked along a first axis."""
+        return self.state_["params"]
+
+    def score_samples(self, X: Any) -> Float[np.ndarray, " N"]:  # noqa: N803
+        """Scores rows.
+
+        Args:
+          X: shape (N, D), as for `fit`, but of any number of rows, also none.
+
+        Returns:
+          The log reconstruction probability of each row, nats, float64, **higher = more normal**; with several models
+          the mean of theirs.
+        """
+        return self._mean_over_models(self._standardised(X), "log_reconstruction_prob")
+
+    def expected_log_prob(self, X: Any) -> Float[np.ndarray, " N"]:  # noqa: N803
+        """Returns the mean over samples of log p(x|z), An & Cho's expectation; never above `score_samples`.
+
+        Args:
+          X: shape (N, D), as for `fit`.
+
+        Returns:
+          Shape (N,), nats, float64, higher = more normal; with several models the mean of theirs.
+        """
+        return self._mean_over_models(self._standardised(X), "mean_log_prob")
+
+    def decision_function(self, X: Any) -> Float[np.ndarray, " N"]:  # noqa: N803
+        """Returns `score_samples(X) - offset_`: below 0 is an anomaly."""
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: Any) -> Int[np.ndarray, " N"]:  # noqa: N803
+        """Returns +1 for normal rows and -1 for anomalies."""
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def explain(self, X: Any) -> pd.DataFrame:  # noqa: N803
+        """Tells which features make a row unlikely.
+
+        Args:
+          X: shape (N, D), as for `fit`.
+
+        Returns:
+          A frame of shape (N, D): each feature's share of the row's expected negative log probability, nats, larger =
+          more suspicious. A row's shares add up to `-expected_log_prob(X)`. Its index is that of `X` if that is a
+          pandas frame.
+        """
+        import pandas as pd
+
+        shares = -self._mean_over_models(self._standardised(X), "contributions")
+        index = X.index if isinstance(X, pd.DataFrame) else None
+        return pd.DataFrame(shares, columns=list(self.scaler_.feature_names), index=index)
+
+    def save(self, folder: str | Path, measures: Mapping[str, Any] | None = None) -> None:
+        """Writes the detector into a folder, whole or not at all; see `model_folder.save`."""
+        check_is_fitted(self)
+        measured = {name: getattr(self, name) for name in model_folder.MEASURED}
+        named = hasattr(self, "feature_names_in_")
+        fitted = model_folder.Fitted(self.settings_, self.scaler_, self.state_, self.residual_sd_, named, measured)
+        model_folder.save(fitted, Path(folder), measures or {})
+
+    @classmethod
+    def load(cls, folder: str | Path, feature_names: Sequence[str] | None = None) -> VAEDetector:
+        """Reads a detector back, to the same scores, ready for more training; see `model_folder.load`."""
+        fitted = model_folder.load(Path(folder), feature_names)
+        detector = cls(**vars(fitted.settings))
+        vars(detector).update(fitted.measured)
+        if fitted.named_features:
+            detector.feature_names_in_ = np.array(fitted.scaler.feature_names, dtype=object)
+        detector.settings_, detector.scaler_ = fitted.settings, fitted.scaler
+        detector.state_, detector.residual_sd_ = fitted.state, fitted.residual_sd
+        return detector
+
+    def scorer(self, *what: str) -> Callable[[Float[np.ndarray, "N D"]], tuple[np.ndarray, ...]]:
+        """Gets ready to score standardised rows by each model, see `recipes.scorer`."""
+        refuse_forked_process()
+        return recipes.scorer(self.settings_, self.vae_, self.params_, self.residual_sd_, what)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "offset_")
+
+    def _mean_over_models(self, standardised: np.ndarray, what: str) -> np.ndarray:
+        (by_model,) = self.scorer(what)(standardised)
+        return by_model.astype(np.float64).mean(0)
+
+    def _standardised(self, X: Any) -> np.ndarray:  # noqa: N803
+        check_is_fitted(self)
+        return self.scaler_.transform(self._validated(X, reset=False))
+
+    def _validated(self, X: Any, reset: bool) -> np.ndarray:  # noqa: N803
+        _refuse_dates(X)
+        least = FEWEST_ROWS if reset else 0
+        return np.asarray(validate_data(self, X, reset=reset, dtype=np.float64, ensure_min_samples=least))
+
+    def _names(self) -> tuple[str, ...]:
+        names = getattr(self, "feature_names_in_", None)
+        return tuple(f"x{i}" for i in range(self.n_features_in_)) if names is None else tuple(map(str, names))
+
+    def _settings_without_labels(self) -> Settings:
+        settings = Settings.of(self)
+        if settings.boundary == "best-f1":
+            rules = [rule for rule in thresholds.RULES if rule != "best-f1"]
+            raise SettingError("boundary", "best-f1", f"a rule that needs no labels: {', '.join(rules)}")
+        return settings
+
+    def _train(self, training: Training, settings: Settings) -> TrainState:
+        """Trains, and returns the models of the epoch with the lowest loss on held-out rows."""
+        state, best = training.initial, training.initial
+        lowest, since = np.inf, 0
+        for epoch in range(1, settings.epochs + 1):
+            state, info = training.epoch(state)
+            _check_finite(info, f"epoch {epoch}")
+            validation = training.validate(state)
+            loss = float(np.mean(validation["loss"]))
+            if self.callback is not None:
+                self.callback(_record(epoch, info, validation))
+            if loss < lowest or epoch == 1:
+                lowest, since, best = loss, 0, jax.tree.map(jnp.copy, state)
+            elif int(state.step[0]) > state.objective.kl_warmup_steps:
+                since += 1
+            if settings.patience is not None and since >= settings.patience:
+                break
+        return best
+
+    def _train_state(self, settings: Settings) -> TrainState:
+        """The models as they can be trained further."""
+        objective = recipes.make_objective(settings, self.kl_warmup_steps_)
+        optimizer = recipes.make_optimizer(settings.learning_rate)
+        key = recipes.model_keys(settings)
+        return TrainState(**self.state_, key=key, vae=self.vae_, objective=objective, optimizer=optimizer)
+
+
+def _divide(rows: int, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers to train on and to hold out, at least one of each."""
+    if rows < FEWEST_ROWS:
+        raise ValueError(f"n_samples={rows}: expected {FEWEST_ROWS} rows or more")
+    order = np.random.default_rng(settings.seed).permutation(rows)
+    held_out = min(rows - 1, max(1, round(settings.validation_share * rows)))
+    return np.sort(order[held_out:]), np.sort(order[:held_out])
+
+
+def _check_unchanged(settings: Settings, fitted: Settings) -> None:
+    """Refuses settings for which the fitted models would have to be others."""
+    for name in OF_FITTED_MODELS:
+        value, expected = getattr(settings, name), getattr(fitted, name)
+        if value != expected:
+            raise SettingError(name, value, f"{expected!r}, as the fitted models have it; `fit` trains others")
+
+
+def _refuse_dates(X: Any) -> None:  # noqa: N803
+    """Raises ValueError for columns of dates or durations, for which NumPy and scikit-learn have a riddle."""
+    columns = X.dtypes.items() if hasattr(X, "dtypes") else [(None, getattr(X, "dtype", None))]
+    for name, dtype in columns:
+        if getattr(dtype, "kind", "") in ("M", "m"):
+            where = "X" if name is None else f"column {name!r}"
+            raise ValueError(f"{where}: expected numbers, not {dtype}; turn dates into numbers, such as the hour")
+
+
+def _record(epoch: int, info: Mapping[str, Any], validation: Mapping[str, Any]) -> dict[str, float]:
+    means = {name: float(np.mean(value)) for name, value in info.items()}
+    return {"epoch": epoch, **means, **{f"validation_{name}": float(np.mean(v)) for name, v in validation.items()}}
+
+
+def _check_finite(info: Mapping[str, Any], when: str) -> None:
+    if not np.isfinite(np.asarray(info["loss"])).all():
+        raise ValueError(f"the loss is not finite in {when}; try a smaller learning_rate")

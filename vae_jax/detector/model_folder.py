@@ -1,0 +1,264 @@
+"""A fitted detector in a folder: arrays in safetensors, the rest in JSON, a model card, and checksums of all.
+
+    manifest.json      format, version of the library that wrote it, SHA-256 of the other files
+    detector.json      options, names of the features, boundary, what was measured
+    arrays.safetensors parameters, optimiser state, standardisation
+    README.md          the model card
+
+Nothing is pickled: reading a folder runs no code of its author.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from vae_jax.detector import recipes
+from vae_jax.detector.settings import Settings
+from vae_jax.tables.scaling import Scaler
+from vae_jax.version import __version__
+
+FORMAT = 1
+MANIFEST, DETECTOR, ARRAYS, CARD = "manifest.json", "detector.json", "arrays.safetensors", "README.md"
+# What JSON holds as it is, of what was found in fitting.
+MEASURED = ("offset_", "n_steps_", "active_latents_", "false_alarm_share_", "kl_warmup_steps_", "n_features_in_")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """All that a fitted detector consists of.
+
+    Attributes:
+      settings: those it was fitted with.
+      scaler: the standardisation.
+      state: NumPy arrays of the K models under `step`, `params` and `opt_state`.
+      residual_sd: see `recipes.residual_sds`.
+      named_features: whether the features' names are those of a frame.
+      measured: the attributes in `MEASURED`, by name.
+    """
+
+    settings: Settings
+    scaler: Scaler
+    state: dict[str, Any]
+    residual_sd: np.ndarray | None
+    named_features: bool
+    measured: dict[str, Any]
+
+
+class ModelError(ValueError):
+    """A folder that can't be read as a model, or does not fit the table; the message is one line."""
+
+
+def save(fitted: Fitted, folder: Path, measures: Mapping[str, Any]) -> None:
+    """Writes a fitted detector, whole or not at all.
+
+    Args:
+      fitted: what to save.
+      folder: where; a model that is there already is replaced.
+      measures: names and values for the model card: what it was trained on and how well it did.
+
+    Raises:
+      ModelError: if the folder holds anything else than a model, or can't be written.
+    """
+    if folder.exists() and not _may_be_replaced(folder):
+        raise ModelError(f"{folder}: holds something that is not a model; name another folder")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # In a folder within it, because a temporary one can't be read by others.
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+            made = Path(temporary, folder.name)
+            made.mkdir()
+            _write_files(fitted, made, measures)
+            if folder.exists():
+                os.replace(folder, Path(temporary, "old"))
+            os.replace(made, folder)
+    except OSError as error:
+        raise ModelError(f"can't write in {folder}: {error.strerror or error}") from error
+
+
+def load(folder: Path, feature_names: Sequence[str] | None = None) -> Fitted:
+    """Reads a detector.
+
+    Args:
+      folder: where `save` wrote it.
+      feature_names: those of the table that is to be scored; None accepts any.
+
+    Returns:
+      What `save` was given, to the bit.
+
+    Raises:
+      ModelError: if a file is missing or was altered, if a newer version wrote the folder, or if the model is for other
+        features.
+    """
+    _check_files(folder)
+    record = json.loads((folder / DETECTOR).read_text(encoding="utf-8"))
+    names = tuple(record["scaler"]["feature_names"])
+    if feature_names is not None and tuple(feature_names) != names:
+        raise ModelError(f"{folder}: {_difference(names, tuple(feature_names))}")
+    settings = _read_settings(folder, record["options"])
+    state, residual_sd = _read_arrays(settings, len(names), folder / ARRAYS)
+    scaler = Scaler.from_json(record["scaler"])
+    return Fitted(settings, scaler, state, residual_sd, record["named_features"], record["measured"])
+
+
+def _read_settings(folder: Path, options: dict[str, Any]) -> Settings:
+    """Makes settings of a folder's options; one that the folder is too old to name has its default."""
+    if unknown := options.keys() - {field.name for field in fields(Settings)}:
+        raise ModelError(f"{folder / DETECTOR}: unknown option {', '.join(sorted(unknown))}")
+    return Settings(**{**options, "hidden_dims": tuple(options["hidden_dims"])})
+
+
+def _may_be_replaced(folder: Path) -> bool:
+    """Whether a folder is empty, or holds a model and nothing else."""
+    if not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir()}
+    try:
+        return not names or (names <= {MANIFEST, DETECTOR, ARRAYS, CARD} and bool(_read_manifest(folder)))
+    except ModelError:
+        return False
+
+
+def _write_files(fitted: Fitted, folder: Path, measures: Mapping[str, Any]) -> None:
+    from safetensors.numpy import save_file
+
+    record = {
+        "options": vars(fitted.settings),
+        "measured": fitted.measured,
+        "named_features": fitted.named_features,
+        "scaler": fitted.scaler.to_json(),
+    }
+    (folder / DETECTOR).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    (folder / CARD).write_text(model_card(fitted, measures), encoding="utf-8")
+    arrays = _named(fitted.state)
+    if fitted.residual_sd is not None:
+        arrays["residual_sd"] = fitted.residual_sd
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / ARRAYS)
+    checksums = {name: _checksum(folder / name) for name in (DETECTOR, ARRAYS, CARD)}
+    manifest = {"format": FORMAT, "vae_jax": __version__, "sha256": checksums}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _named(state: dict) -> dict[str, np.ndarray]:
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def _read_arrays(settings: Settings, feature_dim: int, path: Path) -> tuple[dict, np.ndarray | None]:
+    """Puts arrays into the tree that new models of the same settings have."""
+    from safetensors.numpy import load_file
+
+    arrays = load_file(path)
+    residual_sd = arrays.pop("residual_sd", None)
+    rows = np.zeros((1, feature_dim), np.float32)
+    state = jax.eval_shape(lambda: recipes.initial_state(settings, rows))
+    like = {"step": state.step, "params": state.params, "opt_state": state.opt_state}
+    return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in _named(like)]), residual_sd
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{folder}: no model there ({MANIFEST} is missing)") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder / MANIFEST}: damaged ({error})") from None
+    kinds = {"format": int, "sha256": dict}
+    if not isinstance(manifest, dict) or not all(isinstance(manifest.get(name), kinds[name]) for name in kinds):
+        raise ModelError(f"{folder / MANIFEST}: damaged (it has no format and sha256)")
+    return manifest
+
+
+def _check_files(folder: Path) -> None:
+    manifest = _read_manifest(folder)
+    written, checksums = manifest["format"], manifest["sha256"]
+    if written > FORMAT:
+        newer = manifest.get("vae_jax", "a newer version")
+        raise ModelError(f"{folder}: written by vae_jax {newer} in format {written}; this one reads up to {FORMAT}")
+    for name in (DETECTOR, ARRAYS, CARD):
+        if not (folder / name).is_file():
+            raise ModelError(f"{folder / name}: missing")
+        if _checksum(folder / name) != checksums.get(name):
+            raise ModelError(f"{folder / name}: altered since it was written (its checksum differs)")
+
+
+def _checksum(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ModelError(f"{path}: can't be read ({error.strerror})") from None
+
+
+def _difference(ours: tuple[str, ...], theirs: tuple[str, ...]) -> str:
+    missing = [name for name in ours if name not in theirs]
+    extra = [name for name in theirs if name not in ours]
+    if not missing and not extra:
+        return "the features are in another order than in training"
+    words = [f"{what} {', '.join(names[:5])}" for what, names in (("missing", missing), ("unknown", extra)) if names]
+    return f"made for other features: {'; '.join(words)}"
+
+
+def model_card(fitted: Fitted, measures: Mapping[str, Any]) -> str:
+    """Describes a fitted detector for whoever is about to use it, from what was measured.
+
+    Args:
+      fitted: the detector.
+      measures: names and values to add.
+
+    Returns:
+      Markdown.
+    """
+    settings, scaler, found = fitted.settings, fitted.scaler, fitted.measured
+    names, layers = scaler.feature_names, "-".join(map(str, settings.hidden_dims)) or "linear"
+    lines = [
+        "# Anomaly detector: variational autoencoder, reconstruction probability",
+        "",
+        f"{settings.num_models} model{'s' * (settings.num_models > 1)} of the `{settings.recipe}` recipe "
+        f"({layers}, {settings.latent_dim} latents) on {len(names)} features, "
+        f"trained for {found['n_steps_']:,} steps by vae_jax {__version__}.",
+        "",
+        "## Use",
+        "",
+        "    from vae_jax import VAEDetector",
+        "    detector = VAEDetector.load(FOLDER)",
+        "    detector.predict(table)   # -1 = anomaly; score_samples, explain",
+        "",
+        "    bash run.sh score --model FOLDER --input FILE --output FILE",
+        "",
+        "## Boundary and measures",
+        "",
+        f"- boundary: {found['offset_']:.6g} nats by the rule `{settings.boundary}`; lower scores are anomalies",
+        f"- held-out normal rows below it: {found['false_alarm_share_']:.2%}",
+        f"- active latents: {found['active_latents_']} of {settings.latent_dim}"
+        + ("; POSTERIOR COLLAPSE: a model ignores its input" if found["active_latents_"] == 0 else ""),
+        *(f"- {name}: {value}" for name, value in measures.items()),
+        "",
+        "## Limits of use",
+        "",
+        "- It knows the rows it was trained on. Where customers, seasons or the meaning of a column change, its false "
+        "alarms change too: count them, and train anew.",
+        f"- Features are clipped at ± {scaler.limit:g} standard deviations of the training rows.",
+        "- An anomaly is a row unlike the training rows. That is neither proof of fraud nor its absence.",
+        "- Scores of different models can't be compared; decisions can.",
+        "",
+        "## Features",
+        "",
+        "| name | mean in training | standard deviation |",
+        "| --- | --- | --- |",
+        *(f"| {name} | {mean:.6g} | {sd:.6g} |" for name, mean, sd in zip(names, scaler.mean, scaler.sd, strict=True)),
+        "",
+        "## Options",
+        "",
+        *(f"- {name}: {value}" for name, value in vars(settings).items()),
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,224 @@
+"""Pictures prepared once: a uint8 array on disk that is mapped into memory, never loaded whole.
+
+A prepared set is a folder named by what it was made from (pictures, size, crop). It is filled under a temporary name, a
+block of pictures at a time with a note of each finished block, so that a killed preparation goes on where it was; it
+gets its own name when it is whole.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vae_jax.data.errors import DataError
+from vae_jax.images.decoding import CROPS, PictureError
+from vae_jax.images.pictures import Pictures
+
+if TYPE_CHECKING:
+    from jaxtyping import Int, UInt8
+
+VERSION = 1  # of the decoding: a change of it makes prepared sets stale
+BLOCK = 256  # pictures between two notes of progress
+SPARE = 64 * 2**20  # bytes to leave free on the disk
+PIXELS, LEFT_OUT, BLOCKS = "pixels.npy", "left_out.json", "blocks.jsonl"
+
+
+@dataclass(frozen=True)
+class Images:
+    """Prepared pictures.
+
+    Attributes:
+      pixels: shape (N, size, size, 3), uint8, mapped from disk. Those left out are black.
+      left_out: why, by name, for each picture that could not be used.
+      usable: row numbers of all others.
+      pictures: the list that they were made from, row by row.
+
+    Examples:
+      >>> import tempfile
+      >>> from pathlib import Path
+      >>> from vae_jax.images.cache import prepare_images
+      >>> from vae_jax.images.pictures import find_pictures
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     images = prepare_images(find_pictures("synthetic", limit=10), size=32, crop="none", cache=Path(folder))
+      >>> len(images.rows(0)), len(images.rows(1)), len(images.rows(2))  # training, validation, test
+      (7, 1, 2)
+    """
+
+    pixels: UInt8[np.ndarray, "N size size 3"]
+    left_out: Mapping[str, str]
+    usable: Int[np.ndarray, " M"]
+    pictures: Pictures
+
+    def rows(self, part: int) -> Int[np.ndarray, " P"]:
+        """Row numbers of the usable pictures of a part."""
+        return self.usable[self.pictures.parts[self.usable] == part]
+
+
+def prepare_images(
+    pictures: Pictures,
+    size: int,
+    crop: str,
+    cache: Path,
+    report: Callable[[int, int], None] = lambda done, total: None,
+    workers: int | None = None,
+) -> Images:
+    """Decodes pictures to one size, in parallel, or finds them prepared.
+
+    Args:
+      pictures: the list.
+      size: height and width.
+      crop: `none` or `center`, see [`decode`][vae_jax.data.decoding.decode].
+      cache: folder of prepared sets.
+      report: called with the numbers of pictures done and in all, now and then.
+      workers: number of threads; as many as there are cores by default.
+
+    Returns:
+      The prepared pictures.
+
+    Raises:
+      DataError: if the disk is full or can't be written, a picture can't be read, or none can be used.
+
+    Examples:
+      >>> import tempfile
+      >>> from pathlib import Path
+      >>> from vae_jax.images.cache import prepare_images
+      >>> from vae_jax.images.pictures import find_pictures
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     images = prepare_images(find_pictures("synthetic", limit=10), size=32, crop="none", cache=Path(folder))
+      >>> images.pixels.shape, images.pixels.dtype.name, dict(images.left_out)
+      ((10, 32, 32, 3), 'uint8', {})
+    """
+    if crop not in CROPS:
+        raise ValueError(f"unknown crop '{crop}': expected one of {', '.join(CROPS)}")
+    made_from = f"{VERSION} {size} {crop} {pictures.fingerprint} {pictures.stamp}"
+    key = hashlib.sha256(made_from.encode()).hexdigest()[:20]
+    folder, partial = cache / key, cache / f"{key}.partial"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with _locked(cache / f"{key}.lock"):
+            if not folder.exists():
+                _prepare(pictures, size, crop, partial, report, workers or os.cpu_count() or 1)
+                os.replace(partial, folder)
+        left_out = json.loads((folder / LEFT_OUT).read_text(encoding="utf-8"))
+        pixels = np.load(folder / PIXELS, mmap_mode="r")
+    except DataError:  # a ValueError, too
+        raise
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"can't prepare the pictures in {cache}: {reason}; name another --cache") from error
+    except ValueError as error:
+        damaged = folder if folder.exists() else partial
+        raise DataError(f"{damaged}: damaged ({error}); remove it to prepare the pictures anew") from error
+    usable = np.array([i for i, name in enumerate(pictures.names) if name not in left_out], np.int64)
+    if not len(usable):
+        name, reason = next(iter(left_out.items()))
+        raise DataError(f"{pictures.source}: none of the {len(left_out):,} pictures can be used; {name}: {reason}")
+    return Images(pixels, left_out, usable, pictures)
+
+
+def _prepare(
+    pictures: Pictures, size: int, crop: str, partial: Path, report: Callable[[int, int], None], workers: int
+) -> None:
+    total = len(pictures.names)
+    shape = (total, size, size, 3)
+    _check_space(partial.parent, int(np.prod(shape, dtype=np.int64)), partial / PIXELS)
+    partial.mkdir(exist_ok=True)
+    finished = _finished_blocks(partial)
+    pixels = _open_pixels(partial / PIXELS, shape, fresh=not finished)
+
+    def decode_block(start: int) -> dict[str, str]:
+        left_out = {}
+        for row in range(start, min(start + BLOCK, total)):
+            try:
+                pixels[row] = pictures.reader.read(row, size, crop)
+            except PictureError as error:
+                left_out[pictures.names[row]] = str(error)
+                pixels[row] = 0  # a killed preparation may have read it
+        return left_out
+
+    todo = [start for start in range(0, total, BLOCK) if start not in finished]
+    done = total - sum(min(BLOCK, total - start) for start in todo)
+    report(done, total)
+    with open(partial / BLOCKS, "a", encoding="utf-8") as notes:
+        print(file=notes)  # ends the note that a killed process was writing
+        for start, left_out in _in_parallel(decode_block, todo, workers):
+            pixels.flush()  # before the note: what is noted as finished must be there
+            finished[start] = left_out
+            print(json.dumps({"start": start, "left_out": left_out}), file=notes, flush=True)
+            done += min(BLOCK, total - start)
+            report(done, total)
+    everything = {name: reason for start in sorted(finished) for name, reason in finished[start].items()}
+    (partial / LEFT_OUT).write_text(json.dumps(everything, indent=1), encoding="utf-8")
+    (partial / BLOCKS).unlink()
+
+
+def _in_parallel(work: Callable[[int], dict], items: list[int], workers: int) -> Iterator[tuple[int, dict]]:
+    """Yields (item, result) in order. Decoding lets go of Python's lock, so threads do."""
+    with ThreadPoolExecutor(workers) as pool:
+        running: deque[tuple[int, Future]] = deque()
+        try:
+            for item in items:
+                running.append((item, pool.submit(work, item)))
+                if len(running) > 2 * workers:
+                    item, future = running.popleft()
+                    yield item, future.result()
+            while running:
+                item, future = running.popleft()
+                yield item, future.result()
+        finally:
+            for _, future in running:
+                future.cancel()
+
+
+def _finished_blocks(partial: Path) -> dict[int, dict[str, str]]:
+    """What a killed preparation had finished: for each block, what it left out."""
+    if not (partial / BLOCKS).exists() or not (partial / PIXELS).exists():
+        return {}
+    finished = {}
+    for line in (partial / BLOCKS).read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue  # the note that a killed process was writing
+        finished[record["start"]] = record["left_out"]
+    return finished
+
+
+def _open_pixels(path: Path, shape: tuple[int, ...], fresh: bool) -> np.memmap:
+    if not fresh:
+        return np.lib.format.open_memmap(path, mode="r+")
+    pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    with open(path, "r+b") as file:
+        # Now, in one line: a mapped file that meets a full disk later ends the process with SIGBUS.
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return pixels
+
+
+def _check_space(cache: Path, needed: int, existing: Path) -> None:
+    if existing.exists():
+        return
+    free = shutil.disk_usage(cache).free
+    if free < needed + SPARE:
+        raise DataError(
+            f"--cache {cache}: {needed / 1e9:.1f} GB are needed for the prepared pictures, {free / 1e9:.1f} GB are free"
+        )
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Lets one process prepare a set while others wait for it."""
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

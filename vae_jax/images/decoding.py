@@ -1,0 +1,97 @@
+"""From the bytes of a picture file to an array of one size."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
+    from PIL import Image
+
+CROPS = ("none", "center")
+SMALLEST_SIDE = 16  # pixels; anything smaller is a tracking pixel or an icon, not a photograph
+MOST_PIXELS = 100_000_000  # more is taken for a decompression bomb: a small file that fills the memory
+
+
+class PictureError(ValueError):
+    """A picture that can't be used; the message says why, without its name.
+
+    Examples:
+      >>> from vae_jax.images.decoding import PictureError, decode
+      >>> try:
+      ...     decode(b"<html>", size=64)
+      ... except PictureError as error:
+      ...     print(error)
+      not a JPEG or PNG picture
+    """
+
+
+def decode(data: bytes, size: int, crop: str = "none") -> UInt8[np.ndarray, "size size 3"]:
+    """Decodes a JPEG or PNG file, upright, in RGB, at one size.
+
+    Grey, palette, CMYK and 16-bit pictures are converted, transparent ones laid on white, and EXIF rotation is undone.
+
+    Args:
+      data: the file.
+      size: height and width of the result.
+      crop: `none` squeezes the whole picture into the square; `center` cuts the largest square from its middle.
+
+    Returns:
+      The picture, 0..255.
+
+    Raises:
+      PictureError: if the data are no picture, truncated, or too small or too large.
+      ValueError: if `crop` is unknown.
+
+    Examples:
+      >>> import io
+      >>> from PIL import Image
+      >>> from vae_jax.images.decoding import decode
+      >>> file = io.BytesIO()
+      >>> Image.new("RGB", (40, 30), "red").save(file, "PNG")
+      >>> picture = decode(file.getvalue(), size=16, crop="center")
+      >>> picture.shape, picture[0, 0].tolist()
+      ((16, 16, 3), [255, 0, 0])
+    """
+    from PIL import Image, ImageOps
+
+    if crop not in CROPS:
+        raise ValueError(f"unknown crop '{crop}': expected one of {', '.join(CROPS)}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own words about large pictures and odd EXIF data
+            picture = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
+            width, height = picture.size
+            if width * height > MOST_PIXELS:
+                raise PictureError(f"{width:,} x {height:,} pixels are more than {MOST_PIXELS:,}")
+            if min(width, height) < SMALLEST_SIDE:
+                raise PictureError(f"{width} x {height} pixels are too few")
+            rgb = _to_rgb(ImageOps.exif_transpose(picture))
+    except (PictureError, MemoryError):
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise PictureError("not a JPEG or PNG picture") from error
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and others for damage
+        raise PictureError(f"damaged ({(str(error) or type(error).__name__).splitlines()[0][:100]})") from error
+    if crop == "center":
+        side = min(rgb.size)
+        left, top = (rgb.width - side) // 2, (rgb.height - side) // 2
+        # Cut first: `resize` with a box lets what lies beside the box bleed into its edge.
+        rgb = rgb.crop((left, top, left + side, top + side))
+    return np.asarray(rgb.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0))
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    if picture.mode.startswith("I") or picture.mode == "F":
+        values = np.asarray(picture, np.float64)
+        return Image.fromarray(np.clip(values / 257, 0, 255).round().astype(np.uint8)).convert("RGB")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    return picture.convert("RGB")

@@ -1,0 +1,120 @@
+"""What a folder or a zip of pictures holds: their names, the lists beside them, and a fingerprint of it all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from vae_jax.data.errors import DataError
+from vae_jax.images.readers import FolderReader, Reader, ZipReader
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+
+PARTITION_LISTS = ("list_eval_partition.csv", "list_eval_partition.txt")
+
+ATTRIBUTE_LISTS = ("list_attr_celeba.csv", "list_attr_celeba.txt")
+
+IMAGE_FOLDER = "img_align_celeba"
+
+OTHER_WAYS = "use --data kaggle, --data tfds or --data synthetic, or unpack the pictures and name their folder"
+
+
+class Found(NamedTuple):
+    """What a folder or a zip holds: `Pictures`, before the lists are read."""
+
+    names: list[str]
+    reader: Reader
+    lists: list[Path]
+    fingerprint: str
+    stamp: str
+    notices: list[str]
+
+
+def list_folder(path: Path) -> Found:
+    """Lists a folder, searched through."""
+    names, lists, unreadable = [], [], []
+    fingerprint, stamp = hashlib.sha256(), hashlib.sha256()
+    seen = set()
+    for folder, subfolders, files in os.walk(path, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:
+            subfolders.clear()  # a link that leads back
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
+        for name in sorted(files):
+            file = Path(folder, name)
+            if name in (*PARTITION_LISTS, *ATTRIBUTE_LISTS):
+                lists.append(file)
+            elif name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                picture = file.relative_to(path).as_posix()
+                if not _is_text(picture):
+                    unreadable.append(picture)
+                    continue
+                names.append(picture)
+                size, modified = _status(file)
+                fingerprint.update(f"{picture} {size}\n".encode())
+                stamp.update(f"{modified}\n".encode())
+    if not lists:  # a folder of pictures was named, and its lists lie beside it
+        lists = [path.parent / name for name in (*PARTITION_LISTS, *ATTRIBUTE_LISTS)]
+        lists = [file for file in lists if path.name == IMAGE_FOLDER and file.is_file()]
+    notices = []
+    if unreadable:
+        example = unreadable[0].encode(errors="surrogateescape").decode(errors="backslashreplace")
+        notices.append(f"{len(unreadable):,} pictures whose names are not UTF-8 are left out, e.g. {example}")
+    return Found(names, FolderReader(path, names), lists, fingerprint.hexdigest(), stamp.hexdigest(), notices)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file's name, which may be any bytes, is UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _status(file: Path) -> tuple[int | None, int | None]:
+    """Returns a file's size and time of change; None for a link to nowhere, of which the reader will say so."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None, None
+    return status.st_size, status.st_mtime_ns
+
+
+def list_zip(path: Path) -> Found:
+    """Lists a zip file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            checksums = {entry.filename: entry.CRC for entry in archive.infolist()}  # the last of each name, as is read
+            entries = archive.namelist()
+    except OSError as error:
+        raise DataError(f"{path}: can't be read ({error.strerror or error})") from error
+    except zipfile.BadZipFile as error:
+        with open(path, "rb") as file:
+            start = file.read(512).lstrip().lower()
+        if start.startswith((b"<!doctype html", b"<html")):
+            raise DataError(
+                f"{path}: an HTML page, not a zip (Google Drive serves one when its download quota is used up); "
+                + OTHER_WAYS
+            ) from error
+        raise DataError(f"{path}: not a folder and not a readable zip ({error}); {OTHER_WAYS}") from error
+    entries = [e for e in entries if e.lower().endswith(SUFFIXES) and not _hidden(e)]
+    unsafe = [e for e in entries if PurePosixPath(e).is_absolute() or ".." in PurePosixPath(e).parts or "\\" in e]
+    repeated = len(entries) - len(set(entries))
+    names = sorted(set(entries) - set(unsafe))
+    notices = []
+    if unsafe:
+        notices.append(f"{len(unsafe):,} entries whose path leads out of the zip are left out, e.g. {unsafe[0]}")
+    if repeated:
+        notices.append(f"{repeated:,} repeated names in the zip: the last picture of each name counts")
+    fingerprint = hashlib.sha256("\n".join(f"{name} {checksums[name]}" for name in names).encode()).hexdigest()
+    lists = [file for name in (*PARTITION_LISTS, *ATTRIBUTE_LISTS) if (file := path.parent / name).is_file()]
+    return Found(names, ZipReader(path, names), lists, fingerprint, str(_status(path)), notices)
+
+
+def _hidden(entry: str) -> bool:
+    return any(part.startswith((".", "__MACOSX")) and not part.startswith("..") for part in PurePosixPath(entry).parts)

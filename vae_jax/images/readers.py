@@ -1,0 +1,112 @@
+"""Readers of one picture at a time: from a folder, a zip, tensorflow-datasets' records, or drawn."""
+
+from __future__ import annotations
+
+import threading
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vae_jax.data.errors import DataError
+from vae_jax.images.decoding import PictureError, decode
+from vae_jax.images.drawn_faces import draw_face
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
+
+MOST_BYTES = 100_000_000  # of a picture in a zip, unpacked; more is taken for a decompression bomb
+
+
+class Reader(ABC):
+    """Reads pictures by number. Safe to call from several threads.
+
+    Examples:
+      >>> import numpy as np
+      >>> from vae_jax.images.pictures import Reader
+      >>> class Grey(Reader):
+      ...     def read(self, index, size, crop):
+      ...         return np.full((size, size, 3), index, np.uint8)
+      >>> Grey().read(7, size=32, crop="none").shape
+      (32, 32, 3)
+    """
+
+    @abstractmethod
+    def read(self, index: int, size: int, crop: str) -> UInt8[np.ndarray, "size size 3"]:
+        """Returns a picture; raises PictureError if it can't be used, DataError if it can't be read now."""
+
+
+@dataclass(frozen=True)
+class FolderReader(Reader):
+    """Reads files by their names below a folder."""
+
+    folder: Path
+    names: Sequence[str]
+
+    def read(self, index: int, size: int, crop: str) -> np.ndarray:
+        try:
+            data = (self.folder / self.names[index]).read_bytes()
+        except FileNotFoundError as error:
+            raise PictureError(error.strerror) from error
+        except OSError as error:  # which may pass: no reason to do without the picture for good
+            raise DataError(f"{self.folder / self.names[index]}: can't be read ({error.strerror or error})") from error
+        return decode(data, size, crop)
+
+
+class ZipReader(Reader):
+    """Reads members of a zip, without unpacking it."""
+
+    def __init__(self, path: Path, names: Sequence[str]):
+        self._path, self._names = path, names
+        self._open = threading.local()  # a ZipFile has one position, so each thread opens its own
+
+    def read(self, index: int, size: int, crop: str) -> np.ndarray:
+        if not hasattr(self._open, "archive"):
+            self._open.archive = zipfile.ZipFile(self._path)
+        try:
+            if (length := self._open.archive.getinfo(self._names[index]).file_size) > MOST_BYTES:
+                raise PictureError(f"{length:,} bytes unpacked are more than {MOST_BYTES:,}")
+            data = self._open.archive.read(self._names[index])
+        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
+            raise PictureError(f"can't be unpacked ({error})") from error
+        return decode(data, size, crop)
+
+
+@dataclass(frozen=True)
+class RecordReader(Reader):
+    """Reads records of tensorflow-datasets' data sources, one source after another."""
+
+    splits: Sequence
+
+    def read(self, index: int, size: int, crop: str) -> np.ndarray:
+        for split in self.splits:
+            if index < len(split):
+                return decode(bytes(split[index]["image"]), size, crop)
+            index -= len(split)
+        raise IndexError(index)
+
+
+@dataclass(frozen=True)
+class DrawingReader(Reader):
+    """Draws a face for each number."""
+
+    seed: int
+
+    def read(self, index: int, size: int, crop: str) -> np.ndarray:
+        return draw_face(self.seed, index, size)[0]
+
+
+@dataclass(frozen=True)
+class SomeReader(Reader):
+    """Reads some of the pictures of another reader."""
+
+    reader: Reader
+    rows: np.ndarray
+
+    def read(self, index: int, size: int, crop: str) -> np.ndarray:
+        return self.reader.read(int(self.rows[index]), size, crop)

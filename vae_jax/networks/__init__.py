@@ -1,0 +1,16 @@
+"""Encoders, decoders and the VAE made of them, as Flax Linen modules.
+
+Every module is a pure function of its parameters: `vae.apply(params, ...)`. Nothing in here draws random numbers.
+"""
+
+from vae_jax.networks.convolutional import ConvDecoder, ConvEncoder, conv_vae, leaky_relu
+from vae_jax.networks.mlp import DenseDecoder, DenseEncoder, bound_sd, dense_vae
+from vae_jax.networks.outputs import (
+    OBSERVATION_LOG_VAR,
+    PIXEL_LOG_VAR,
+    POSTERIOR_LOG_VAR,
+    Gaussian,
+    Observation,
+    soft_clip,
+)
+from vae_jax.networks.vae import VAE, count_parameters, decode, encode

@@ -1,0 +1,129 @@
+"""A file of comma separated values: its text, its header and its cells, each checked."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zipfile
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vae_jax.data.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LARGEST_CELL = 1e30  # the square of a larger number is infinite in float32, and its standard deviation in float64
+
+
+def read_text(path: Path) -> str:
+    """Returns a file's text, unpacked where it is a gzip or a zip."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except OSError as error:
+        raise DataError(f"{path}: can't be read ({error.strerror})") from None
+    try:
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+        elif content[:2] == b"PK":
+            content = _only_csv(path, content)
+    except DataError:
+        raise
+    except (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: damaged, truncated or unsupported archive ({error})") from None
+    if not content.strip():
+        raise DataError(f"{path}: the file is empty")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise DataError(f"{path}: not a text file")
+    # Blank lines at the end are harmless; line ends may be Windows's or the old Macintosh's.
+    return text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n") + "\n"
+
+
+def _only_csv(path: Path, content: bytes) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = [name for name in archive.namelist() if name.lower().endswith(".csv") and "__MACOSX" not in name]
+        if len(members) != 1:
+            raise DataError(f"{path}: expected one .csv file in the zip, found {len(members)}")
+        return archive.read(members[0])
+
+
+def read_header(path: Path, text: str) -> tuple[list[str], str]:
+    """The columns' names, and what separates them: the most frequent of comma, semicolon and tab."""
+    header = text.partition("\n")[0]
+    separator = max(",;\t", key=header.count)
+    try:
+        names = [name.strip() for name in next(csv.reader([header], delimiter=separator), [])]
+    except csv.Error:
+        names = []
+    if not any(names) or all(map(_is_number, names)):
+        raise DataError(f"{path}: no header with the names of the columns in the first line")
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"{path}: column repeated {', '.join(map(repr, repeated[:5]))}")
+    return names, separator
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def parse(path: Path, text: str, names: list[str], separator: str) -> pd.DataFrame:
+    """Reads all cells, those that are no numbers as text."""
+    import pandas as pd
+
+    rows = text.partition("\n")[2]
+    try:
+        frame = pd.read_csv(
+            io.StringIO(text),
+            sep=separator,
+            header=None,
+            skiprows=1,
+            skip_blank_lines=False,  # so that a row's number is also its place in the file
+            keep_default_na=False,
+            low_memory=False,
+        )
+    except pd.errors.EmptyDataError:
+        raise DataError(
+            f"{path}: {place_of(0, names[0]) + ': blank' if rows.strip() else 'a header, but no rows'}"
+        ) from None
+    except (pd.errors.ParserError, ValueError) as error:
+        raise DataError(f"{path}: {str(error).splitlines()[0]}") from None
+    if frame.shape[1] != len(names):
+        raise DataError(f"{path}: the header names {len(names)} columns, the rows have {frame.shape[1]}")
+    return frame.set_axis(names, axis="columns")
+
+
+def as_numbers(path: Path, column: Any, advice: str = "") -> np.ndarray:
+    """Returns a column as float64 within bounds, or names its first bad cell, with advice for one that is no number."""
+    import pandas as pd
+
+    numbers = np.asarray(pd.to_numeric(column, errors="coerce"), np.float64)
+    bad = ~(np.abs(numbers) <= LARGEST_CELL)  # true for NaN, too
+    if bad.any():
+        row = int(bad.argmax())
+        cell: Any = column.iloc[row]
+        blank = pd.isna(cell) or not str(cell).strip()
+        hint = "blank (is the file truncated?)" if blank and row == len(column) - 1 else "blank"
+        beyond = np.isfinite(numbers[row])
+        wrong = f"is beyond ±{LARGEST_CELL:g}" if beyond else f"is not a finite number{advice}"
+        what = hint if blank else f"{str(cell)[:40]!r} {wrong}"
+        raise DataError(f"{path}: {place_of(row, column.name)}: {what}")
+    return numbers
+
+
+def place_of(row: int, column: Any) -> str:
+    """Says where a cell is."""
+    return f"row {row} (line {row + 2}), column {column}"

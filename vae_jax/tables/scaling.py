@@ -1,0 +1,89 @@
+"""Standardisation of features by the mean and standard deviation of genuine training rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
+# Standardised values beyond this are always cut: their squares would overflow float32 (3e38) after some layers, and a
+# score of minus infinity or NaN orders no rows.
+LARGEST = 1e6
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """An affine map of each feature, with a limit on how far a value may lie outside.
+
+    Attributes:
+      mean: shape (D,), float64, in the feature's unit.
+      sd: shape (D,), float64, in the feature's unit; 1 for a constant feature.
+      feature_names: the D names.
+      limit: standardised values beyond ± this are cut.
+
+    Examples:
+      >>> import numpy as np
+      >>> from vae_jax.tables.scaling import Scaler
+      >>> scaler = Scaler.fit(np.array([[0.0], [2.0]]), feature_names=("amount",), limit=10.0)
+      >>> print(scaler.transform(np.array([[1.0], [3.0], [1e9]])).ravel())
+      [ 0.  2. 10.]
+    """
+
+    mean: Float[np.ndarray, " D"]
+    sd: Float[np.ndarray, " D"]
+    feature_names: tuple[str, ...]
+    limit: float = LARGEST
+
+    @classmethod
+    def fit(cls, features: Float[np.ndarray, "N D"], feature_names: tuple[str, ...], limit: float = LARGEST) -> Scaler:
+        """Measures mean and standard deviation.
+
+        Args:
+          features: rows to measure, float64.
+          feature_names: the D names.
+          limit: in standard deviations, at most 1e6.
+
+        Returns:
+          The scaler.
+        """
+        # By a power of two, which changes no digit, to about 1: squares of 1e300 overflow, those of 1e-300 vanish.
+        _, exponent = np.frexp(np.abs(features).max(0))
+        scaled = np.ldexp(features, -exponent)
+        sd = np.where(constant_features(features), 1.0, np.ldexp(scaled.std(0), exponent))
+        return cls(np.ldexp(scaled.mean(0), exponent), sd, tuple(feature_names), min(limit, LARGEST))
+
+    def transform(self, features: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
+        """Standardises rows.
+
+        Args:
+          features: rows, float.
+
+        Returns:
+          `(features - mean) / sd` as float32, within ± `limit`.
+        """
+        with np.errstate(over="ignore"):  # infinity is beyond the limit, too
+            return np.clip((features - self.mean) / self.sd, -self.limit, self.limit).astype(np.float32)
+
+    def to_json(self) -> dict:
+        """Returns the scaler as lists and strings."""
+        return {
+            "feature_names": list(self.feature_names),
+            "mean": self.mean.tolist(),
+            "sd": self.sd.tolist(),
+            "limit": self.limit,
+        }
+
+    @classmethod
+    def from_json(cls, record: dict) -> Scaler:
+        """Rebuilds a scaler from `to_json`, to the last bit."""
+        return cls(np.array(record["mean"]), np.array(record["sd"]), tuple(record["feature_names"]), record["limit"])
+
+
+def constant_features(features: Float[np.ndarray, "N D"]) -> Bool[np.ndarray, " D"]:
+    """Tells which features have one value in all rows."""
+    # Not by the standard deviation, which for a constant like 0.1 is a rounding error above 0.
+    return features.max(0) == features.min(0)

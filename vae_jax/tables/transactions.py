@@ -1,0 +1,265 @@
+"""The ULB credit card transactions, or another table of numbers, and the sources they may come from.
+
+The set (Dal Pozzolo et al. 2015, https://www.kaggle.com/datasets/mlg-ulb/creditcardfraud) has the columns Time
+(seconds since the first transaction), V1..V28 (principal components), Amount (euros) and Class (1 = fraud).
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vae_jax.data.downloads import download_from_kaggle, network_answers
+from vae_jax.data.errors import DataError
+from vae_jax.tables.csv_file import as_numbers, parse, place_of, read_header, read_text
+from vae_jax.tables.synthetic import simulate_transactions
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from jaxtyping import Int
+
+TIME, AMOUNT, LABEL = "Time", "Amount", "Class"
+
+TIME, AMOUNT, LABEL = "Time", "Amount", "Class"
+
+FEATURES = (*(f"V{i}" for i in range(1, 29)), AMOUNT)
+
+COLUMNS = (TIME, *FEATURES, LABEL)
+
+FILE_NAME = "creditcard.csv"
+
+KAGGLE_SET = "mlg-ulb/creditcardfraud"
+
+
+@dataclass(frozen=True)
+class Transactions:
+    """A table of transactions.
+
+    Attributes:
+      features: shape (N, D), float64, in the file's units.
+      labels: shape (N,), int64, 1 = fraud, 0 = genuine; 0 for all rows of a table without labels.
+      time: shape (N,), float64, seconds since the first transaction; the row's number in a table of other columns.
+      feature_names: the D names.
+      source: where the rows come from, in words for a person.
+      synthetic: whether they are simulated.
+
+    Examples:
+      >>> import numpy as np
+      >>> from vae_jax.tables.transactions import Transactions
+      >>> mine = Transactions(
+      ...     features=np.zeros((4, 2)),
+      ...     labels=np.array([0, 0, 0, 1]),
+      ...     time=np.arange(4.0),
+      ...     feature_names=("amount", "age"),
+      ...     source="made up",
+      ... )
+      >>> len(mine)
+      4
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
+    time: np.ndarray
+    feature_names: tuple[str, ...]
+    source: str
+    synthetic: bool = False
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def load_transactions(
+    source: str = "auto", keep_time: bool = False, seed: int = 0, label: str | None = None, drop: Sequence[str] = ()
+) -> Transactions:
+    """Finds and reads the transactions.
+
+    A file whose columns are not those of the ULB set, or from which some are to be left out, is read as a table of its
+    own: every column is a feature, but for the label and those to leave out.
+
+    Args:
+      source: `auto`, `kaggle`, `synthetic`, or the path of a CSV file (plain, gzip or zip). `auto` takes the first of
+        `$VAE_JAX_DATA/creditcard/creditcard.csv`, `data/creditcard/creditcard.csv`, a download from Kaggle, and, where
+        no network answers within some seconds, the simulated set.
+      keep_time: whether the ULB set's Time is one of the features.
+      seed: seed of the simulated set.
+      label: in a file, the column that is 1 for frauds and 0 for genuine rows; None for that of the ULB set, or where
+        there is none.
+      drop: in a file, columns to leave out.
+
+    Returns:
+      The table.
+
+    Raises:
+      DataError: if the source is missing or can't be used.
+
+    Examples:
+      >>> from vae_jax.tables.transactions import load_transactions
+      >>> transactions = load_transactions("synthetic")
+      >>> transactions.features.shape, transactions.feature_names[-1]
+      ((50000, 29), 'Amount')
+    """
+    if source in ("auto", "kaggle", "synthetic") and (label is not None or drop):
+        option = f"--drop {drop[0]}" if drop else f"--label {label}"
+        raise DataError(f"{option}: for a file of one's own; name it by --data")
+    if source == "synthetic":
+        return _from_frame(simulate_transactions(seed), "the built-in simulated set", keep_time, synthetic=True)
+    if source == "kaggle":
+        return _read(_download(), keep_time, "Kaggle: ")
+    if source != "auto":
+        return _read(Path(source), keep_time, label=label, drop=drop)
+    folders = [Path(os.environ["VAE_JAX_DATA"])] if os.environ.get("VAE_JAX_DATA") else []
+    for folder in [*folders, Path("data")]:
+        path = folder / "creditcard" / FILE_NAME
+        if path.exists():
+            return _read(path, keep_time)
+    if network_answers():
+        return _read(_download(), keep_time, "Kaggle: ")
+    return load_transactions("synthetic", keep_time, seed)
+
+
+def _read(
+    path: Path, keep_time: bool, prefix: str = "", label: str | None = None, drop: Sequence[str] = ()
+) -> Transactions:
+    text = read_text(path)
+    names = read_header(path, text)[0]
+    if _is_ulb(names):
+        if label in (None, LABEL) and not drop:
+            return _from_frame(_ulb_frame(path, text), f"{prefix}{path}", keep_time)
+        if label is None and LABEL in names and LABEL not in drop:
+            label = LABEL
+        if TIME in names and not keep_time:
+            drop = (*drop, TIME)
+    frame, labels = _table(path, text, label, drop)
+    features = frame.to_numpy("float64")
+    return Transactions(features, labels, np.arange(len(frame), dtype="float64"), tuple(frame.columns), str(path))
+
+
+def _from_frame(frame: pd.DataFrame, source: str, keep_time: bool, synthetic: bool = False) -> Transactions:
+    names = (TIME, *FEATURES) if keep_time else FEATURES
+    return Transactions(
+        features=frame[list(names)].to_numpy("float64"),
+        labels=frame[LABEL].to_numpy("int64"),
+        time=frame[TIME].to_numpy("float64"),
+        feature_names=names,
+        source=source,
+        synthetic=synthetic,
+    )
+
+
+def _download() -> Path:
+    return download_from_kaggle(KAGGLE_SET, f"PATH/{FILE_NAME}") / FILE_NAME
+
+
+def read_csv(path: str | Path) -> pd.DataFrame:
+    """Reads and checks a file of transactions.
+
+    Commas, semicolons or tabs, quoted or not; gzip and zip are recognised by content.
+
+    Args:
+      path: the file.
+
+    Returns:
+      A frame with the columns `COLUMNS` in that order, all numbers finite, Class 0 or 1.
+
+    Raises:
+      DataError: for anything else; names the file and, for a bad cell, its row (0 = first row of data) and column.
+
+    Examples:
+      >>> import tempfile
+      >>> from pathlib import Path
+      >>> from vae_jax.tables.synthetic import simulate_transactions
+      >>> from vae_jax.tables.transactions import read_csv
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = Path(folder, "mine.csv")
+      ...     simulate_transactions(rows=10).to_csv(path, index=False)
+      ...     frame = read_csv(path)
+      >>> frame.shape
+      (10, 31)
+    """
+    return _ulb_frame(Path(path), read_text(Path(path)))
+
+
+def _ulb_frame(path: Path, text: str) -> pd.DataFrame:
+    import pandas as pd
+
+    names, separator = read_header(path, text)
+    _check_columns(path, names)
+    frame = parse(path, text, names, separator)
+    frame = pd.DataFrame({name: as_numbers(path, frame[name]) for name in COLUMNS})
+    _check_labels(path, pd.Series(frame[LABEL], name=LABEL))
+    return frame
+
+
+def read_table(
+    path: str | Path, label: str | None = None, drop: Sequence[str] = ()
+) -> tuple[pd.DataFrame, Int[np.ndarray, " N"]]:
+    """Reads and checks a table of any numeric columns, in the formats of `read_csv`.
+
+    Args:
+      path: the file.
+      label: the column that is 1 for frauds and 0 for genuine rows; None where there is none.
+      drop: columns to leave out.
+
+    Returns:
+      A frame of the features, all numbers finite, and the labels, int64, all 0 where there are none.
+
+    Raises:
+      DataError: for anything else; names the file and the column, and says what to do about one that is not numeric.
+    """
+    return _table(Path(path), read_text(Path(path)), label, drop)
+
+
+def _table(path: Path, text: str, label: str | None, drop: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray]:
+    import pandas as pd
+
+    names, separator = read_header(path, text)
+    left_out = [*drop, *([label] if label is not None else [])]
+    for option, wanted in (("--label", left_out[len(drop) :]), ("--drop", drop)):
+        if unknown := [name for name in wanted if name not in names]:
+            raise DataError(f"{path}: {option} {unknown[0]}: no such column; there are {', '.join(names[:40])}")
+    features = [name for name in names if name not in left_out]
+    if not features:
+        raise DataError(f"{path}: no column is left to be a feature")
+    if "" in features:
+        place = names.index("") + 1
+        raise DataError(f"{path}: column {place} of {len(names)} has no name; name it, or leave it out with --drop ''")
+    frame = parse(path, text, names, separator)
+    advice = "; turn it into numbers, for example a column of 0 and 1 for each value, or leave it out with --drop"
+    numbers = pd.DataFrame({name: as_numbers(path, frame[name], f"{advice} {shlex.quote(name)}") for name in features})
+    if label is None:
+        return numbers, np.zeros(len(frame), np.int64)
+    converted = frame[label].replace({"True": 1, "true": 1, "False": 0, "false": 0, True: 1, False: 0})
+    labels = pd.Series(as_numbers(path, converted), name=label)
+    _check_labels(path, labels)
+    return numbers, labels.to_numpy("int64")
+
+
+def _check_labels(path: Path, column: pd.Series) -> None:
+    labels = column.to_numpy()
+    bad = (labels != 0) & (labels != 1)
+    if bad.any():
+        row = int(bad.argmax())
+        raise DataError(f"{path}: {place_of(row, column.name)}: {labels[row]:g} is neither 0 (genuine) nor 1 (fraud)")
+
+
+def _is_ulb(names: list[str]) -> bool:
+    """Whether a file is meant to be the ULB set, perhaps with columns missing, rather than another table."""
+    return len(set(names) & set(COLUMNS)) > len(COLUMNS) / 2
+
+
+def _check_columns(path: Path, names: list[str]) -> None:
+    missing = [name for name in COLUMNS if name not in names]
+    extra = [name for name in names if name not in COLUMNS]
+    problems = [
+        f"{word} {', '.join(repr(name) for name in found[:5])}{' …' if len(found) > 5 else ''}"
+        for word, found in (("missing", missing), ("unexpected", extra))
+        if found
+    ]
+    if problems:
+        raise DataError(f"{path}: column {', '.join(problems)}")

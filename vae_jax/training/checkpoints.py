@@ -1,0 +1,208 @@
+"""Checkpoints of a `TrainState`: the last few and the best by validation loss. The only file that imports Orbax.
+
+A checkpoint holds step, parameters, optimiser state and key, as arrays, never pickled. What the model *is* (module,
+objective, optimiser) comes from the configuration, and a checkpoint that does not fit it is refused by name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from vae_jax.training import TrainState
+
+KEEP_LATEST = 2
+
+
+class CheckpointError(Exception):
+    """A checkpoint that can't be read, can't be written, or does not fit the model; the message is one line.
+
+    Examples:
+      >>> import tempfile
+      >>> from vae_jax.training.checkpoints import CheckpointError, Checkpoints
+      >>> with tempfile.NamedTemporaryFile() as file:
+      ...     try:
+      ...         Checkpoints(file.name)
+      ...     except CheckpointError as error:
+      ...         print(str(error).startswith(f"can't open the checkpoints in {file.name}"))
+      True
+    """
+
+
+class Checkpoints:
+    """The checkpoints of one training run in one folder.
+
+    Saving is asynchronous: the folder of a step appears under its name only when it is whole. Use as a context
+    manager, or call `close`, so that the last save is waited for.
+
+    Examples:
+      >>> import tempfile
+      >>> import jax
+      >>> import optax
+      >>> import vae_jax
+      >>> from vae_jax.training.checkpoints import Checkpoints
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,))
+      >>> state = vae_jax.create_train_state(jax.random.key(0), vae, vae_jax.Objective(), optax.adam(1e-3), (3,))
+      >>> with tempfile.TemporaryDirectory() as folder, Checkpoints(folder) as checkpoints:
+      ...     checkpoints.save(step=0, state=state, validation_loss=1.5)
+      ...     checkpoints.wait()
+      ...     restored = checkpoints.restore(like=state, step=checkpoints.latest)
+      >>> bool(restored.key == state.key)
+      True
+    """
+
+    def __init__(self, folder: str | Path, keep_latest: int = KEEP_LATEST):
+        """Opens a folder of checkpoints, which is made if need be. What a killed save left behind is removed.
+
+        Args:
+          folder: where the checkpoints are.
+          keep_latest: how many of the newest to keep, besides the best.
+
+        Raises:
+          CheckpointError: if the folder can't be made or read.
+        """
+        self.folder: Path = Path(folder).absolute()
+        policy = AnyPreservationPolicy([LatestN(keep_latest), BestN(get_metric_fn=_negative_loss, n=1)])
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policy, best_fn=_negative_loss, cleanup_tmp_directories=True
+        )
+        with self._one_line("open the checkpoints"):
+            self.folder.mkdir(parents=True, exist_ok=True)  # Orbax takes a file in its place for an empty folder
+            self._manager = ocp.CheckpointManager(
+                self.folder, options=options, item_handlers={"state": ocp.StandardCheckpointHandler()}
+            )
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        if not _other_process_is_gone(error):  # with which a save would be waited for in vain
+            self.close()
+
+    @property
+    def latest(self) -> int | None:
+        """The newest step that is saved, or None."""
+        return self._manager.latest_step()
+
+    @property
+    def best(self) -> int | None:
+        """The saved step with the lowest validation loss, or None."""
+        return self._manager.best_step()
+
+    def save(
+        self, step: int, state: TrainState, validation_loss: float, sums: Mapping[str, float] | None = None
+    ) -> None:
+        """Begins to save a state; does nothing where the step is saved already.
+
+        Args:
+          step: number of steps the state was trained for.
+          state: what to save. It may be donated to the next step at once.
+          validation_loss: what the best checkpoint is chosen by, lower = better.
+          sums: what a log has added up so far in an unfinished epoch; `sums` gives it back.
+
+        Raises:
+          CheckpointError: if this save, or the one before it, can't be written.
+        """
+        if step in self._manager.all_steps():
+            return
+        if math.isnan(validation_loss):
+            validation_loss = math.inf  # NaN compares as neither better nor worse, and would come out as the best
+        metrics = {"validation_loss": validation_loss, "sums": dict(sums or {})}
+        with self._one_line("write a checkpoint"):
+            arguments = ocp.args.Composite(state=ocp.args.StandardSave(_arrays(state)))
+            self._manager.save(step, args=arguments, metrics=metrics, force=True)
+
+    def sums(self, step: int) -> dict[str, float]:
+        """Returns what was saved as `sums` with a step; nothing where none were."""
+        self.wait()
+        with self._one_line(f"read checkpoint {step}"):
+            return dict((self._manager.metrics(step) or {}).get("sums", {}))
+
+    def restore(self, like: TrainState, step: int) -> TrainState:
+        """Reads a state.
+
+        Args:
+          like: a state of the same configuration; its arrays are replaced, and their devices kept.
+          step: which checkpoint.
+
+        Returns:
+          The saved state.
+
+        Raises:
+          CheckpointError: if the checkpoint is damaged, or differs from `like` in names, shapes or dtypes.
+        """
+        self.wait()
+        target = jax.tree.map(ocp.tree.to_shape_dtype_struct, _arrays(like))
+        with self._one_line(f"read checkpoint {step}"):
+            saved = self._manager.item_metadata(step)["state"]
+        if saved is None:
+            raise CheckpointError(f"can't read checkpoint {step} in {self.folder}: its state is missing or damaged")
+        if differences := _differences(saved.tree, target):
+            raise CheckpointError(
+                f"checkpoint {step} in {self.folder} does not fit this model: {differences[0]}"
+                + (f" (and {len(differences) - 1} more)" if len(differences) > 1 else "")
+            )
+        with self._one_line(f"read checkpoint {step}"):
+            restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target)))
+        arrays = restored["state"]
+        key = jax.random.wrap_key_data(arrays.pop("key"), impl=jax.random.key_impl(like.key))
+        return like.replace(key=key, **arrays)
+
+    def wait(self) -> None:
+        """Waits until everything is on disk; raises CheckpointError if it can't be written."""
+        with self._one_line("write a checkpoint"):
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits like `wait`, and lets go of the folder."""
+        self.wait()
+        self._manager.close()
+
+    @contextmanager
+    def _one_line(self, action: str) -> Iterator[None]:
+        """Turns whatever Orbax raises, from a dozen exception types, into one line that names the folder."""
+        try:
+            yield
+        except Exception as error:
+            if _other_process_is_gone(error):
+                raise
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise CheckpointError(f"can't {action} in {self.folder}: {reason[:300]}") from error
+
+
+def _other_process_is_gone(error: BaseException | None) -> bool:
+    """Whether an error may mean that one of several processes has ended, which is no fault of the disk."""
+    return isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1
+
+
+def _negative_loss(metrics: dict[str, float]) -> float:
+    return -metrics["validation_loss"]
+
+
+def _arrays(state: TrainState) -> dict[str, Any]:
+    # The key as plain integers: typed keys are the newest thing in Orbax's format.
+    key = jax.random.key_data(state.key)
+    return {"step": state.step, "params": state.params, "opt_state": state.opt_state, "key": key}
+
+
+def _differences(saved: Any, wanted: Any) -> list[str]:
+    """Names the leaves that differ in presence, shape or dtype."""
+    saved, wanted = (
+        {
+            jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        }
+        for tree in (saved, wanted)
+    )
+    return [
+        f"{name} is {saved.get(name, 'missing')}, expected {wanted.get(name, 'nothing')}"
+        for name in sorted(saved.keys() | wanted.keys(), key=lambda name: (not name.startswith("params"), name))
+        if saved.get(name) != wanted.get(name)
+    ]

@@ -1,0 +1,168 @@
+"""An epoch, or a part of one, as a single compiled scan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax.training.permutation import random_permutation
+from vae_jax.training.state import TrainState, stream_key
+from vae_jax.training.step import Noise, draw_noise, step_with_noise
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+# Steps whose noise is drawn at once.
+NOISE_BLOCK = 8
+
+
+def epoch_order(key: PRNGKeyArray, epoch: int | Int[Array, ""], num_examples: int) -> Int[Array, " N"]:
+    """Draws the order in which an epoch visits the examples.
+
+    Args:
+      key: the run's key.
+      epoch: number of the epoch, from 0.
+      num_examples: N.
+
+    Returns:
+      A permutation of 0..N-1.
+
+    Examples:
+      >>> import jax
+      >>> import vae_jax
+      >>> order = vae_jax.epoch_order(jax.random.key(0), epoch=3, num_examples=5)
+      >>> sorted(order.tolist())
+      [0, 1, 2, 3, 4]
+    """
+    return random_permutation(stream_key(key, "shuffle", epoch), num_examples)
+
+
+def train_epoch(
+    state: TrainState, data: Float[Array, "N *event"], batch_size: int, axis_name: str | None = None
+) -> tuple[TrainState, dict[str, Float[Array, " steps"]]]:
+    """Takes one pass over the data in a new random order, as one scan.
+
+    The last `N % batch_size` rows of the order are left out of this epoch, so that every step has the same shape.
+
+    Args:
+      state: a state at the beginning of an epoch.
+      data: all training examples on the device, float, or uint8 for pixels.
+      batch_size: the global batch: with a mapped axis, a multiple of its size.
+      axis_name: the mapped axis over devices, if any; then `data` is whole on every device.
+
+    Returns:
+      The state after `N // batch_size` steps, and the info of each step.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> import vae_jax
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,))
+      >>> state = vae_jax.create_train_state(jax.random.key(0), vae, vae_jax.Objective(), optax.adam(1e-3), (3,))
+      >>> train_epoch = jax.jit(vae_jax.train_epoch, static_argnames="batch_size")
+      >>> state, info = train_epoch(state, jnp.ones((100, 3)), batch_size=32)
+      >>> info["loss"].shape  # 100 // 32 steps
+      (3,)
+    """
+    return train_steps(state, data, batch_size, data.shape[0] // batch_size, axis_name)
+
+
+def train_steps(
+    state: TrainState, data: Float[Array, "N *event"], batch_size: int, num_steps: int, axis_name: str | None = None
+) -> tuple[TrainState, dict[str, Float[Array, " steps"]]]:
+    """Takes a part of an epoch as one scan: the same steps, with the same result, as [`train_epoch`][] would take.
+
+    Args:
+      state: a state with at least `num_steps` steps of its epoch left.
+      data: as for [`train_epoch`][].
+      batch_size: as for [`train_epoch`][].
+      num_steps: how many steps.
+      axis_name: as for [`train_epoch`][].
+
+    Returns:
+      The state after the steps, and the info of each.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> import vae_jax
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,))
+      >>> state = vae_jax.create_train_state(jax.random.key(0), vae, vae_jax.Objective(), optax.adam(1e-3), (3,))
+      >>> train_steps = jax.jit(vae_jax.train_steps, static_argnames=("batch_size", "num_steps"))
+      >>> state, info = train_steps(state, jnp.ones((100, 3)), batch_size=32, num_steps=2)
+      >>> int(state.step)
+      2
+    """
+    per_epoch = data.shape[0] // batch_size
+    order = epoch_order(state.key, state.step // per_epoch, data.shape[0])
+    batches = order[: per_epoch * batch_size].reshape(per_epoch, batch_size)
+    batches = jax.lax.dynamic_slice_in_dim(batches, state.step % per_epoch, num_steps)
+    if axis_name is not None:
+        local = batch_size // jax.lax.axis_size(axis_name)
+        batches = jax.lax.dynamic_slice_in_dim(batches, jax.lax.axis_index(axis_name) * local, local, axis=1)
+    return _scan(state, batches, lambda rows: data[rows], data.shape[1:], axis_name)
+
+
+def train_batches(
+    state: TrainState, batches: Float[Array, "steps B *event"], axis_name: str | None = None
+) -> tuple[TrainState, dict[str, Float[Array, " steps"]]]:
+    """Takes a step for each of the given batches, as one scan: for data that do not fit on the device.
+
+    Given the rows of [`epoch_order`][] in turn, the result is that of [`train_steps`][].
+
+    Args:
+      state: the state before the steps.
+      batches: float, or uint8 for pixels; with a mapped axis, this device's part of them.
+      axis_name: the mapped axis over devices, if any.
+
+    Returns:
+      The state after the steps, and the info of each.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> import vae_jax
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,))
+      >>> state = vae_jax.create_train_state(jax.random.key(0), vae, vae_jax.Objective(), optax.adam(1e-3), (3,))
+      >>> state, info = jax.jit(vae_jax.train_batches)(state, jnp.ones((2, 32, 3)))
+      >>> int(state.step), info["loss"].shape
+      (2, (2,))
+    """
+    return _scan(state, batches, lambda batch: batch, batches.shape[2:], axis_name)
+
+
+def _noise_of_steps(state: TrainState, num_steps: int, batch_shape: Sequence[int], axis_name: str | None) -> Noise:
+    """Draws the noise of the next steps, a block of them at a time.
+
+    A batch alone is too small to draw numbers fast, and all steps together are too many for a processor's cache. Always
+    in whole blocks, so that each number is computed alike however many steps are asked for.
+    """
+
+    def one(step: Array) -> Noise:
+        return draw_noise(state, stream_key(state.key, "noise", step), batch_shape, axis_name)
+
+    num_blocks = -(-num_steps // NOISE_BLOCK)
+    steps = state.step + jnp.arange(num_blocks * NOISE_BLOCK).reshape(num_blocks, NOISE_BLOCK)
+    noise = jax.lax.map(jax.vmap(one), steps)
+    return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:])[:num_steps], noise)
+
+
+def _scan(
+    state: TrainState,
+    batches: Array,
+    load: Callable[[Array], Array],
+    event_shape: Sequence[int],
+    axis_name: str | None,
+):
+    def body(state, batch_and_noise):
+        batch, noise = batch_and_noise
+        return step_with_noise(state, load(batch), noise, axis_name)
+
+    noise = _noise_of_steps(state, batches.shape[0], (batches.shape[1], *event_shape), axis_name)
+    return jax.lax.scan(body, state, (batches, noise))

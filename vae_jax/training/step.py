@@ -1,0 +1,232 @@
+"""One optimiser step, and the measures of a model on held-out examples.
+
+The same `train_step` runs on one device (`jax.jit`), under `jax.vmap` (several models at once), and under `jax.pmap`
+or `jax.shard_map` with the mapped axis's name (several devices).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+
+from vae_jax.networks import Gaussian, Observation
+from vae_jax.objectives import Terms
+from vae_jax.training.state import TrainState, stream_key
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+# A latent counts as active where its posterior mean varies by more than this over the data (Burda et al. 2015).
+ACTIVE_LATENT_VARIANCE = 0.01
+
+
+def as_float(x: Array) -> Float[Array, "*any"]:
+    """Turns pixels 0..255 of dtype uint8 into float32 in [0, 1]; anything else stays as it is."""
+    return x.astype(jnp.float32) / 255 if x.dtype == jnp.uint8 else x
+
+
+def evaluate(
+    state: TrainState,
+    x: Float[Array, "B *event"],
+    noise: Float[Array, "B L"],
+    params: Any = None,
+    encoder_input: Float[Array, "B *event"] | None = None,
+) -> tuple[Terms, Gaussian, Observation]:
+    """Runs the model on a batch.
+
+    Args:
+      state: the model.
+      x: a batch of inputs, float, or uint8 for pixels.
+      noise: draws from N(0, I), float.
+      params: other parameters to use instead of the state's, e.g. those to differentiate by.
+      encoder_input: what the encoder sees, if that is not `x` itself.
+
+    Returns:
+      The loss's terms of each example, the posterior q(z|x), and the observation model p(x|z).
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> import vae_jax
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,), latent_dim=2)
+      >>> state = vae_jax.create_train_state(jax.random.key(0), vae, vae_jax.Objective(), optax.adam(1e-3), (3,))
+      >>> terms, posterior, observation = vae_jax.evaluate(state, jnp.ones((5, 3)), noise=jnp.zeros((5, 2)))
+      >>> terms.kl.shape, posterior.mean.shape, observation.mean.shape
+      ((5,), (5, 2), (5, 3))
+    """
+    params = state.params if params is None else params
+    x = as_float(x)
+    posterior, observation = cast(
+        tuple[Gaussian, Observation], state.vae.apply(params, x if encoder_input is None else encoder_input, noise)
+    )
+    return state.objective.terms(x, posterior, observation), posterior, observation
+
+
+def batch_noise(
+    key: PRNGKeyArray, local_batch: int, event_shape: Sequence[int], axis_name: str | None = None
+) -> Float[Array, "B *event"]:
+    """Draws noise for a batch, the same on any number of devices.
+
+    Args:
+      key: a key, the same on every device; consumed.
+      local_batch: number of examples on this device.
+      event_shape: shape of the noise of one example.
+      axis_name: the mapped axis over devices, if any.
+
+    Returns:
+      Draws from N(0, I). With a mapped axis these are this device's rows of the global batch's noise.
+    """
+    if axis_name is None:
+        return jax.random.normal(key, (local_batch, *event_shape))
+    noise = jax.random.normal(key, (local_batch * jax.lax.axis_size(axis_name), *event_shape))
+    return jax.lax.dynamic_slice_in_dim(noise, jax.lax.axis_index(axis_name) * local_batch, local_batch)
+
+
+class Noise(NamedTuple):
+    """Draws from N(0, I) for a batch.
+
+    Attributes:
+      latent: for the reparameterisation, shape (B, L).
+      input: for what the encoder sees, shape (B, *event); None where the objective has no input noise.
+    """
+
+    latent: Float[Array, "B L"]
+    input: Float[Array, "B *event"] | None
+
+
+def draw_noise(state: TrainState, key: PRNGKeyArray, batch_shape: Sequence[int], axis_name: str | None = None) -> Noise:
+    """Draws all that one step needs.
+
+    Args:
+      state: the model.
+      key: key of the step, the same on every device; consumed.
+      batch_shape: (B, *event); with a mapped axis, of this device's part.
+      axis_name: the mapped axis over devices, if any.
+
+    Returns:
+      The noise, the same on any number of devices.
+    """
+    latent_key, input_key = jax.random.split(key)
+    local_batch, *event_shape = batch_shape
+    return Noise(
+        batch_noise(latent_key, local_batch, (state.vae.latent_dim,), axis_name),
+        batch_noise(input_key, local_batch, event_shape, axis_name) if state.objective.input_noise > 0 else None,
+    )
+
+
+def train_step(
+    state: TrainState, batch: Float[Array, "B *event"], key: PRNGKeyArray, axis_name: str | None = None
+) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
+    """Takes one optimiser step. Pure: the same arguments give the same result.
+
+    Args:
+      state: the state before the step.
+      batch: a batch of inputs, float, or uint8 for pixels; with a mapped axis, this device's part of it.
+      key: key of this step, the same on every device; consumed.
+      axis_name: the mapped axis to average gradients over, if any.
+
+    Returns:
+      The state after the step, and the batch's mean `loss` (without KL warm-up, so that steps compare),
+      `reconstruction` (unweighted) and `kl` (nats).
+
+    References:
+      Kingma & Welling 2013, algorithm 1.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> import vae_jax
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,))
+      >>> state = vae_jax.create_train_state(jax.random.key(0), vae, vae_jax.Objective(), optax.adam(1e-3), (3,))
+      >>> step = jax.jit(vae_jax.train_step)
+      >>> for i in range(2):
+      ...     state, info = step(state, jnp.ones((4, 3)), vae_jax.stream_key(state.key, "noise", i))
+      >>> int(state.step), sorted(info)
+      (2, ['kl', 'loss', 'reconstruction'])
+    """
+    return step_with_noise(state, batch, draw_noise(state, key, batch.shape, axis_name), axis_name)
+
+
+def step_with_noise(
+    state: TrainState, batch: Float[Array, "B *event"], noise: Noise, axis_name: str | None
+) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
+    """Takes the step of [`train_step`][] with noise that is drawn already."""
+    encoder_input = batch = as_float(batch)
+    if noise.input is not None:
+        encoder_input += state.objective.input_noise * noise.input
+
+    def mean_loss(params):
+        terms, _, _ = evaluate(state, batch, noise.latent, params, encoder_input)
+        info = {"loss": state.objective.loss(terms), "reconstruction": terms.reconstruction, "kl": terms.kl}
+        minimised = state.objective.loss(terms, state.step).mean()
+        return minimised, {name: value.mean() for name, value in info.items()}
+
+    grads, info = jax.grad(mean_loss, has_aux=True)(state.params)
+    if axis_name is not None:
+        # As one array: devices wait for each other at every collective, and a network has dozens of small arrays.
+        flat, unravel = ravel_pytree((grads, info))
+        grads, info = unravel(jax.lax.pmean(flat, axis_name))
+    updates, opt_state = state.optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return state.replace(step=state.step + 1, params=params, opt_state=opt_state), info
+
+
+def validate(state: TrainState, data: Float[Array, "N *event"]) -> dict[str, Array]:
+    """Measures the model on held-out examples, with the same noise at every call so that epochs compare.
+
+    Args:
+      state: the model.
+      data: held-out examples, float.
+
+    Returns:
+      The mean `loss`, `reconstruction` and `kl` (nats), and `active_latents`, the number of latents in use.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> import vae_jax
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,))
+      >>> state = vae_jax.create_train_state(jax.random.key(0), vae, vae_jax.Objective(), optax.adam(1e-3), (3,))
+      >>> measured = jax.jit(vae_jax.validate)(state, jnp.ones((10, 3)))
+      >>> sorted(measured)
+      ['active_latents', 'kl', 'loss', 'reconstruction']
+      >>> int(measured["active_latents"])  # equal rows have equal latents
+      0
+    """
+    noise = batch_noise(stream_key(state.key, "validation"), data.shape[0], (state.vae.latent_dim,))
+    terms, posterior, _ = evaluate(state, data, noise)
+    return {
+        "loss": state.objective.loss(terms).mean(),
+        "reconstruction": terms.reconstruction.mean(),
+        "kl": terms.kl.mean(),
+        "active_latents": active_latents(posterior.mean).sum(),
+    }
+
+
+def active_latents(posterior_mean: Float[Array, "N L"]) -> Bool[Array, " L"]:
+    """Tells which latents the model uses. None is posterior collapse: the decoder ignores its input.
+
+    Args:
+      posterior_mean: means of q(z|x) over a data set, float.
+
+    Returns:
+      True for each latent whose mean has a variance above 0.01.
+
+    References:
+      Burda et al. 2015 (https://arxiv.org/abs/1509.00519), section 5.2.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> import vae_jax
+      >>> print(vae_jax.active_latents(jnp.array([[-1.0, 0.01], [0.5, 0.0], [1.0, 0.02]])))
+      [ True False]
+    """
+    return posterior_mean.var(0) > ACTIVE_LATENT_VARIANCE
