@@ -6,15 +6,9 @@ returns at once what that process alone makes of it.
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import json
 import os
-import re
-import signal
-import sys
-import threading
-import time
 import traceback
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +21,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from experiments.command_line import FAILURE, USAGE_ERROR, Interrupted, RunError, UsageError, report
+from experiments.runs.native_output import NativeOutput, exit_now
 from vae_jax.training.parallel import data_mesh, divide, replicated
 
 Result = TypeVar("Result")
@@ -35,7 +30,6 @@ OPTIONS = ("coordinator", "num_processes", "process_id")
 CONNECT_SECONDS = 300  # in which all processes must have started
 HEARTBEAT_SECONDS = 60  # after which a process that gives no sign of life counts as gone
 FAREWELL_SECONDS = 5  # for which a process that ends early waits for others that end with it
-LAST_WORDS_SECONDS = 10  # in which a process that JAX is about to end says why, however busy the machine
 
 LOST = "another process has ended or can't be reached; start all of them again with --resume to continue"
 
@@ -62,7 +56,7 @@ def connect(
     if num_processes == 1 or (coordinator is None and not launched(os.environ)):
         return
     where = coordinator or "process 0"
-    native = _NativeOutput(f"no connection of all processes by way of {where} within {seconds} seconds")
+    native = NativeOutput(f"no connection of all processes by way of {where} within {seconds} seconds")
     options: dict[str, Any] = {"initialization_timeout": seconds, "heartbeat_timeout_seconds": HEARTBEAT_SECONDS}
     if coordinator is not None:
         options |= dict(
@@ -160,7 +154,7 @@ class _Link:
       index: which process this is.
     """
 
-    def __init__(self, index: int, native: _NativeOutput):
+    def __init__(self, index: int, native: NativeOutput):
         # Not public, but the only way to wait without the devices, whose collectives give up after some minutes.
         from jax._src.distributed import global_state
 
@@ -226,7 +220,7 @@ class _Link:
             except BaseException:
                 traceback.print_exc()
                 code = FAILURE
-            _exit(code)
+            exit_now(code)
 
     def _named(self, error: BaseException) -> BaseException:
         """The error as it is to be reported, with this process's number unless it is 0."""
@@ -321,91 +315,6 @@ class Votes:
         if last:
             known = np.maximum(known, np.asarray(self._previous))
         return tuple(known.tolist())
-
-
-class _NativeOutput:
-    """What libraries print past Python, read line by line.
-
-    JAX ends a process that has lost the others from a thread of its own, by a stack trace and SIGABRT, whatever Python
-    is doing, be it waiting for a collective that will never end. Here that becomes one line and exit code 1. All else
-    goes on to stderr, but for what is said of every connection.
-
-    Attributes:
-      meaning: what is said where JAX ends the process.
-      last_words: held by the thread that ends the process.
-    """
-
-    _START = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d")  # of a message, which may go on over more lines
-    _NOISE = re.compile(r"coordination_service|preemption_sync")
-    # Of every connection, from several threads at once and in pieces, so lines are mixed up.
-    _CONNECTED = re.compile(r".*(\[Gloo\]|peer ranks)|\d*$")
-    _FATAL = re.compile(r"F.*JAX distributed service detected fatal errors")
-
-    def __init__(self, meaning: str):
-        self.meaning = meaning
-        self.last_words = threading.Lock()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        self._python = sys.stdout, sys.stderr
-        self._saved = os.dup(1), os.dup(2)
-        text: dict[str, Any] = {"mode": "w", "buffering": 1, "errors": "backslashreplace"}
-        sys.stdout, sys.stderr = (os.fdopen(number, **text) for number in self._saved)
-        reading, writing = os.pipe()
-        for number in (1, 2):
-            os.dup2(writing, number)
-        os.close(writing)
-        self._thread = threading.Thread(target=self._read, args=(reading,), daemon=True)
-        self._thread.start()
-        self._on_abort()
-
-    def silence(self) -> None:
-        """Lets what Python prints on stdout go nowhere."""
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for as long as the process lives)
-
-    def _read(self, reading: int) -> None:
-        noise = False
-        with os.fdopen(reading, errors="backslashreplace") as lines:
-            for line in lines:
-                if self._FATAL.match(line):
-                    self._end()
-                if self._START.match(line):
-                    noise = self._NOISE.search(line) is not None
-                if not noise and not self._CONNECTED.match(line):
-                    sys.stderr.write(line)
-
-    def _end(self) -> NoReturn:
-        with self.last_words:
-            print(f"error: {self.meaning}", file=sys.stderr)
-            _exit(FAILURE)
-
-    def _on_abort(self) -> None:
-        """Keeps the thread that aborts from doing so until its message has been read."""
-
-        def wait(number: int) -> None:
-            time.sleep(LAST_WORDS_SECONDS)
-            os._exit(128 + number)  # something else aborted
-
-        # By C's signal, since Python's handlers run in the main thread alone, and only when it comes back to Python.
-        self._wait = ctypes.CFUNCTYPE(None, ctypes.c_int)(wait)
-        self._signal = ctypes.CDLL(None).signal
-        self._signal.argtypes, self._signal.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
-        self._default = self._signal(signal.SIGABRT, ctypes.cast(self._wait, ctypes.c_void_p))
-
-    def close(self) -> None:
-        """Lets everything print where it did before."""
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for number, saved in zip((1, 2), self._saved, strict=True):
-            os.dup2(saved, number)
-        self._thread.join()
-        self._signal(signal.SIGABRT, self._default)
-        sys.stdout, sys.stderr = self._python
-
-
-def _exit(code: int) -> NoReturn:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def _exit_code(error: BaseException) -> int:

@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from experiments.command_line import UsageError
+from experiments.score.parsers import JsonParser, check_columns, csv_parser
 from experiments.score.tables import PIPE, Block, BrokenRow, Columns, Format, OnBroken, describe_number, make_block
-from experiments.score.text import JsonParser, check_columns, csv_parser, open_text, read_pieces, read_rows
+from experiments.score.text import open_text, read_pieces, read_rows
 from vae_jax.tables.csv_file import LARGEST_CELL
 
 PARQUET_ROWS = 16_384  # that are read at once

@@ -7,229 +7,28 @@ what is wrong with them. Both ways round numbers correctly, so they give the sam
 from __future__ import annotations
 
 import codecs
-import csv
 import gzip
-import json
 import math
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from io import BufferedReader
-from typing import IO, Any, NamedTuple, Protocol
+from typing import IO, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv as arrow_csv
-import pyarrow.json as arrow_json
 
 from experiments.command_line import UsageError
+from experiments.score.parsers import LONGEST_ROW, Parser, Record
 from experiments.score.tables import Block, BrokenRow, Columns, OnBroken, describe_number, make_block
 from vae_jax.tables.csv_file import LARGEST_CELL
 
 PIECE = 4 << 20  # bytes that are read and parsed at once
-LONGEST_ROW = 8 << 20  # bytes in which a row must end, so that memory is bounded
+
+
 SEARCHED = 64 << 10  # bytes that are read line by line to find a broken row
+
 GZIP = b"\x1f\x8b"
-NOT_CLOSED = "a quote is not closed"
-QUOTE, LINE_END = ord('"'), ord("\n")
 
 Bytes = IO[bytes] | gzip.GzipFile
-
-
-class Record(NamedTuple):
-    """A row as it was read line by line.
-
-    Attributes:
-      line: the line that it begins in, 0 = first line of its piece.
-      text: as it is in the file.
-      cells: by column; empty if there is a problem.
-      problem: what is wrong with the row as a whole, in words.
-    """
-
-    line: int
-    text: str
-    cells: dict[str, Any]
-    problem: str = ""
-
-
-class Parser(Protocol):
-    """What differs between the formats."""
-
-    def last_row_end(self, text: bytes) -> int:
-        """Returns where the last whole row ends; 0 if there is none."""
-        ...
-
-    def parse(self, text: bytes) -> pa.Table:
-        """Parses whole rows at once; raises pa.ArrowInvalid or a ValueError where any is in doubt."""
-        ...
-
-    def records(self, text: str) -> Iterator[Record]:
-        """Reads rows one by one."""
-        ...
-
-    def number(self, cell: Any) -> float:
-        """Converts a cell; raises ValueError or OverflowError where that can't be."""
-        ...
-
-
-class CsvParser:
-    """Rows of CSV, with quotes as in RFC 4180."""
-
-    def __init__(self, names: Sequence[str], separator: str, columns: Columns):
-        self._names, self._separator = list(names), separator
-        types = {name: pa.float64() for name in columns.features} | {name: pa.string() for name in columns.copied}
-        # No word stands for a missing number: whatever is not a number must be refused.
-        self._convert = arrow_csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=[])
-
-    def last_row_end(self, text: bytes) -> int:
-        """A row ends at a line end that is not within quotes."""
-        end = text.rfind(b"\n") + 1
-        if text.find(b'"', 0, end) < 0:
-            return end
-        characters = np.frombuffer(text, np.uint8, end)
-        # A count that wraps around at 256 is as odd or even as it would be.
-        outside = np.cumsum(characters == QUOTE, dtype=np.uint8) % 2 == 0
-        ends = np.flatnonzero((characters == LINE_END) & outside)
-        found = int(ends[-1]) + 1 if len(ends) else 0
-        return found if found and self._well_quoted(text[:found]) else self._search_row_end(text[:end])
-
-    def _search_row_end(self, text: bytes) -> int:
-        """Where quotes are in wrong places, their number says nothing."""
-        characters = text.decode("latin-1")  # one for each byte
-        for record in self.records(characters):
-            if record.problem == NOT_CLOSED:
-                return sum(len(line) + 1 for line in characters.split("\n")[: record.line])
-        return len(text)
-
-    def parse(self, text: bytes) -> pa.Table:
-        """Arrow takes quotes in wrong places as it can, which is refused here."""
-        quoted = b'"' in text
-        if quoted and not self._well_quoted(text):
-            raise ValueError("quotes in wrong places")
-        return arrow_csv.read_csv(
-            pa.BufferReader(text),
-            arrow_csv.ReadOptions(column_names=self._names),
-            arrow_csv.ParseOptions(delimiter=self._separator, newlines_in_values=quoted),
-            self._convert,
-        )
-
-    def _well_quoted(self, text: bytes) -> bool:
-        """Whether cells are quoted as a whole or not at all."""
-        characters = np.frombuffer(b"\n" + text + b"\n", np.uint8)
-        quotes = np.flatnonzero(characters == QUOTE)
-        # A quote within quotes is doubled, which looks like one that closes and one that opens.
-        beside = [QUOTE, LINE_END, ord(self._separator)]
-        opening, closing = characters[quotes[::2] - 1], characters[quotes[1::2] + 1]
-        return len(quotes) % 2 == 0 and bool(np.isin(opening, beside).all() and np.isin(closing, beside).all())
-
-    def records(self, text: str) -> Iterator[Record]:
-        """After a quote in a wrong place, which may have taken in other rows, it goes on with the next line."""
-        csv.field_size_limit(2 * LONGEST_ROW)  # no cell is longer
-        lines = text.split("\n")
-        start = 0
-        while start < len(lines):
-            try:
-                for end, cells in self._read(lines, start):
-                    if cells:  # a blank line is no row
-                        yield Record(start, "\n".join(lines[start:end]), dict(zip(self._names, cells, strict=True)))
-                    start = end
-            except csv.Error as error:
-                problem = NOT_CLOSED if "end of data" in str(error) else str(error)
-                yield Record(start, lines[start], {}, problem)
-                start += 1
-
-    def _read(self, lines: list[str], start: int) -> Iterator[tuple[int, list[str]]]:
-        """Yields where each row ends, and its cells; raises csv.Error for a row that can't be right."""
-        following = (f"{lines[i]}\n" for i in range(start, len(lines)))
-        reader = csv.reader(following, delimiter=self._separator, strict=True)
-        for cells in reader:
-            if cells and len(cells) != len(self._names):
-                raise csv.Error(f"{len(cells)} cells, expected {len(self._names)}")
-            yield start + reader.line_num, cells
-
-    def number(self, cell: str) -> float:
-        """As Arrow reads it, which knows neither the digits of other scripts nor 1_000."""
-        if "_" in cell or not cell.isascii():
-            raise ValueError
-        return float(cell)
-
-
-class JsonParser:
-    """Objects, one a line."""
-
-    def __init__(self, columns: Columns):
-        types = {name: pa.float64() for name in columns.features} | {name: pa.string() for name in columns.copied}
-        self._options = arrow_json.ParseOptions(explicit_schema=pa.schema(types), unexpected_field_behavior="ignore")
-
-    def last_row_end(self, text: bytes) -> int:
-        """A line end is no part of a JSON text."""
-        return text.rfind(b"\n") + 1
-
-    def parse(self, text: bytes) -> pa.Table:
-        """Arrow takes any number of objects in a line, and one in several, which is refused here."""
-        table = arrow_json.read_json(pa.BufferReader(text), parse_options=self._options)
-        if table.num_rows != sum(1 for line in text.split(b"\n") if line.strip()):
-            raise ValueError("objects and lines differ in number")
-        return table
-
-    def records(self, text: str) -> Iterator[Record]:
-        """A line's own; blank lines are no rows."""
-        for i, line in enumerate(text.split("\n")):
-            if line.strip():
-                yield self._record(i, line)
-
-    def _record(self, line: int, text: str) -> Record:
-        try:
-            cells = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            return Record(line, text, {}, f"not JSON ({str(error)[:60]})")
-        if not isinstance(cells, dict):
-            return Record(line, text, {}, "not a JSON object")
-        return Record(line, text, cells)
-
-    def number(self, cell: Any) -> float:
-        """A text is no number, even if it looks like one."""
-        if type(cell) not in (int, float):
-            raise ValueError
-        return float(cell)
-
-
-def csv_parser(name: str, header: bytes, columns: Columns) -> CsvParser:
-    """Reads a CSV's header.
-
-    Args:
-      name: the file's, for messages.
-      header: its first line.
-      columns: that it must have, in any order, beside others.
-
-    Returns:
-      The parser of the rows below.
-
-    Raises:
-      UsageError: if that is no header, lacks a column or has one twice.
-    """
-    try:
-        text = header.decode("utf-8")
-        separator = max(",;\t", key=text.count)
-        names = [cell.strip() for cell in next(csv.reader([text], delimiter=separator, strict=True), [])]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{name}: the first line is not a header of a CSV in UTF-8 ({error})") from None
-    check_columns(name, names, columns)
-    return CsvParser(names, separator, columns)
-
-
-def check_columns(name: str, names: Sequence[str], columns: Columns) -> None:
-    """Refuses a file that lacks a column or has one twice, in one line that names the file and some of the columns."""
-    if not set(names) & set(columns.features):
-        raise UsageError(f"{name}: none of the model's columns {_listed(columns.features)}")
-    missing = [column for column in columns.all if column not in names]
-    repeated = [column for column in dict.fromkeys(names) if names.count(column) > 1]
-    for word, found in (("missing", missing), ("repeated", repeated)):
-        if found:
-            raise UsageError(f"{name}: column {word}: {_listed(found)}")
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def open_text(name: str, file: IO[bytes]) -> tuple[Bytes, bytes]:

@@ -21,6 +21,7 @@ from experiments.command_line import UsageError, run
 from experiments.fraud.models import fitted, score_rows, train_recipe
 from experiments.runs import processes
 from experiments.runs.loop import load_best
+from experiments.runs.native_output import NativeOutput
 from experiments.runs.progress import console
 from experiments.runs.run_folder import Run
 from vae_jax.tables.synthetic import simulate_transactions
@@ -111,7 +112,7 @@ def test_two_processes_end_well_and_one_of_them_speaks(by_pair) -> None:
     ],
 )
 def test_what_is_said_of_connections_is_hidden_however_mixed_up(line: str, hidden: bool) -> None:
-    assert bool(processes._NativeOutput._CONNECTED.match(line)) == hidden
+    assert bool(NativeOutput._CONNECTED.match(line)) == hidden
 
 
 def test_one_process_writes_and_says_nothing_of_the_others(by_pair) -> None:

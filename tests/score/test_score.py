@@ -28,8 +28,8 @@ from experiments.runs.progress import WorkProgress, console
 from experiments.score import reader as table_reader
 from experiments.score import text as table_text
 from experiments.score import writer as table_writer
+from experiments.score.parsers import CsvParser, JsonParser
 from experiments.score.tables import Block, Columns
-from experiments.score.text import CsvParser, JsonParser
 
 FEATURES = ("a", "b", "c")
 BOUNDARY = -100.0

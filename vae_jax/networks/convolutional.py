@@ -13,7 +13,7 @@ from vae_jax.networks.outputs import PIXEL_LOG_VAR, POSTERIOR_LOG_VAR, Gaussian,
 from vae_jax.networks.vae import VAE
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Array, Float
 
 # Slope of LeakyReLU below 0; Keras's default, which the report's reference code uses.
 LEAKY_SLOPE = 0.3

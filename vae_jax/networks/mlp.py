@@ -14,7 +14,7 @@ from vae_jax.networks.outputs import OBSERVATION_LOG_VAR, POSTERIOR_LOG_VAR, Gau
 from vae_jax.networks.vae import VAE
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Array, Float
 
 
 class DenseEncoder(nn.Module):

@@ -12,7 +12,7 @@ from vae_jax.distributions import reparameterise
 from vae_jax.networks.outputs import Gaussian, Observation
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Array, Float
 
 
 class VAE(nn.Module):
