@@ -1,9 +1,13 @@
 """What importing the package costs and offers."""
 
+import importlib
 import subprocess
 import sys
 
+import pytest
+
 import vae_jax
+from vae_jax.moved import MOVED
 
 ADDED_BY_IMPORT = """
 import sys
@@ -26,6 +30,23 @@ def test_import_needs_jax_flax_optax_and_numpy_alone():
     # Orbax and the readers wait until they are used.
     assert "vae_jax.training.checkpoints" not in added
     assert not {"vae_jax.data", "vae_jax.images", "vae_jax.tables", "vae_jax.detector"} & set(added)
+
+
+@pytest.mark.parametrize(("old", "new"), MOVED.items())
+def test_a_module_is_found_under_the_name_it_had_before(old, new):
+    module = importlib.import_module(old)
+    assert module is importlib.import_module(new)
+    assert module.__name__ == module.__spec__.name == new
+
+
+def test_what_a_module_of_before_holds_can_be_imported_in_every_way():
+    code = (
+        "from vae_jax import image_measures; from vae_jax.data.scaling import Scaler; import vae_jax.data.splits as s"
+    )
+    code += "; import vae_jax.checkpoints; print(vae_jax.checkpoints.Checkpoints, s.Split, Scaler, image_measures)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("vae_jax.data.nothing")
 
 
 def test_every_public_name_exists_and_is_documented():

@@ -1,5 +1,7 @@
 """The estimator: scikit-learn's own checks, what it computes, and how it is explained, continued and used."""
 
+import dataclasses
+import inspect
 import os
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from sklearn.preprocessing import RobustScaler
 
 from vae_jax import VAEDetector
 from vae_jax.detector import recipes
+from vae_jax.detector.settings import Settings
 from vae_jax.scoring import reconstruction_probability
 
 ROOT = Path(__file__).parents[2]
@@ -244,6 +247,108 @@ def test_an_option_that_can_not_be_used_is_named(frame, option, value):
 def test_a_loss_that_is_not_finite_ends_the_fit(frame):
     with pytest.raises(ValueError, match="the loss is not finite in epoch"):
         VAEDetector(**{**SMALL, "learning_rate": 1e30}).fit(frame)
+
+
+def test_arguments_are_the_settings_and_a_callback():
+    arguments = inspect.signature(VAEDetector).parameters
+    defaults = {name: argument.default for name, argument in arguments.items()}
+    assert defaults == {**{field.name: field.default for field in dataclasses.fields(Settings)}, "callback": None}
+
+
+def test_scores_do_not_depend_on_the_units_however_extreme(frame):
+    # Powers of two, about 1e298 and 1e-298, by which no digit changes: the scores are the same to the bit.
+    units = np.ldexp(1.0, [0, 990, -990])
+    options = {**SMALL, "epochs": 3}
+    expected = VAEDetector(**options).fit(frame).score_samples(frame)
+    assert_same(VAEDetector(**options).fit(frame * units).score_samples(frame * units), expected)
+
+
+def test_opposite_ends_of_float64_in_a_column_are_no_infinity():
+    x = correlated(60).to_numpy(copy=True)
+    x[:, 1] = np.where(np.arange(60) % 2, 1.7e308, -1.7e308)
+    scores = VAEDetector(**{**SMALL, "epochs": 1}).fit(x).score_samples(x)
+    assert np.isfinite(scores).all()
+
+
+def test_scores_come_from_the_fitted_settings_whatever_is_set_later(frame):
+    detector = VAEDetector(**{**SMALL, "epochs": 2}).fit(frame)
+    scores, explained = detector.score_samples(frame), detector.explain(frame)
+    detector.set_params(latent_dim=5, hidden_dims=(3, 3), num_models=2, num_samples=3, recipe="report", seed=9)
+    assert_same(detector.score_samples(frame), scores)
+    assert detector.explain(frame).equals(explained)
+
+
+@pytest.mark.parametrize("change", [{"latent_dim": 5}, {"hidden_dims": (3,)}, {"recipe": "report"}, {"num_models": 2}])
+def test_training_does_not_go_on_with_settings_of_other_models(frame, change):
+    detector = VAEDetector(**{**SMALL, "epochs": 1}).fit(frame)
+    scores = detector.score_samples(frame)
+    (name,) = change
+    with pytest.raises(ValueError, match=f"^{name}=.*: expected .* `fit` trains others"):
+        detector.set_params(**change).partial_fit(frame)
+    assert_same(detector.score_samples(frame), scores)
+
+
+def test_training_goes_on_with_another_learning_rate(frame):
+    detector = VAEDetector(**{**SMALL, "epochs": 1}).fit(frame)
+    detector.set_params(learning_rate=0.5, batch_size=64).partial_fit(frame)
+    assert detector.settings_.learning_rate == 0.5
+    assert detector.n_steps_ == 270 // 32 + 270 // 64
+
+
+@pytest.mark.parametrize("dates", ["datetime64[ns]", "timedelta64[ns]", "datetime64[ns, UTC]"])
+def test_a_column_of_dates_is_named(frame, dates):
+    dated = frame.assign(hour=frame["hour"].astype("int64").astype(dates))
+    with pytest.raises(ValueError, match=r"^column 'hour': expected numbers, not ") as refused:
+        VAEDetector(**SMALL).fit(dated)
+    assert "\n" not in str(refused.value)
+    with pytest.raises(ValueError, match=r"^X: expected numbers, not datetime64"):
+        VAEDetector(**SMALL).fit(np.zeros((10, 2), "datetime64[s]"))
+
+
+def test_without_hidden_layers_both_networks_are_linear(frame, tmp_path):
+    detector = VAEDetector(**{**SMALL, "hidden_dims": ()}).fit(frame)
+    assert set(detector.params_["params"]["encoder"]) == {"mean", "log_var"}
+    assert set(detector.params_["params"]["decoder"]) == {"mean", "log_var"}
+    odd = pd.DataFrame([[80, 5, -200]], columns=FEATURES)
+    assert detector.predict(odd) == [-1]
+    detector.save(tmp_path / "model")
+    assert_same(VAEDetector.load(tmp_path / "model").score_samples(frame), detector.score_samples(frame))
+
+
+def test_no_rows_have_no_scores(fitted, frame):
+    none = frame.head(0)
+    for of_rows in (fitted.score_samples, fitted.expected_log_prob, fitted.decision_function, fitted.predict):
+        assert of_rows(none).shape == (0,)
+    assert fitted.score_samples(none).dtype == np.float64
+    assert fitted.explain(none).shape == (0, 3)
+
+
+FORKED = """
+import os, sys, warnings
+import numpy as np
+from vae_jax import VAEDetector
+warnings.simplefilter("ignore")  # JAX warns of the fork, too
+x = np.random.default_rng(0).normal(size=(50, 3))
+detector = VAEDetector(hidden_dims=(4,), num_samples=8, epochs=1).fit(x)
+child = os.fork()
+if child == 0:
+    try:
+        getattr(detector, sys.argv[1])(x)
+    except RuntimeError as error:
+        print(error, flush=True)
+        os._exit(3)
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+"""
+
+
+@pytest.mark.parametrize("method", ["score_samples", "fit", "partial_fit"])
+def test_a_forked_child_gets_an_error_instead_of_hanging(method):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", FORKED, method]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert "get_context('spawn')" in done.stdout
 
 
 def test_real_frauds_are_found(real_transactions):

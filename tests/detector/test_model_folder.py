@@ -1,6 +1,8 @@
 """A detector in a folder: the same afterwards, and refused where it is not what was written."""
 
 import copy
+import dataclasses
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -99,6 +101,28 @@ def test_a_newer_format_a_damaged_manifest_and_no_model_are_refused(folder):
             VAEDetector.load(folder)
     shutil.rmtree(folder)
     with pytest.raises(ModelError, match="no model there"):
+        VAEDetector.load(folder)
+
+
+def rewrite_options(folder: Path, change) -> None:
+    """Changes the options of a saved model, and its checksum with them."""
+    path, manifest = folder / "detector.json", folder / "manifest.json"
+    record, checks = json.loads(path.read_text()), json.loads(manifest.read_text())
+    change(record["options"])
+    path.write_text(json.dumps(record))
+    checks["sha256"]["detector.json"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(checks))
+
+
+def test_an_option_that_the_folder_is_too_old_to_name_has_its_default(folder, detector):
+    rewrite_options(folder, lambda options: options.pop("patience"))
+    loaded = VAEDetector.load(folder)
+    assert loaded.settings_ == dataclasses.replace(detector.settings_, patience=None)
+
+
+def test_an_option_that_nobody_knows_is_named(folder):
+    rewrite_options(folder, lambda options: options.update(momentum=0.9))
+    with pytest.raises(ModelError, match=r"detector\.json: unknown option momentum$"):
         VAEDetector.load(folder)
 
 

@@ -253,6 +253,27 @@ def test_damaged_config_is_refused(content):
     assert refusal(run_folder.read_config, run, Config).startswith(f"{run.folder / 'config.json'}: damaged")
 
 
+def test_run_has_a_format_and_one_of_before_had_none():
+    run = run_folder.create("fraud", None, Config())
+    assert run.read_json("format.json")["format"] == run_folder.FORMAT
+    (run.folder / "format.json").unlink()
+    assert run_folder.read_config(run, Config) == Config()
+
+
+def test_newer_format_is_refused():
+    run = run_folder.create("fraud", None, Config())
+    run.write_json("format.json", {"format": run_folder.FORMAT + 1, "vae_jax": "9.9"})
+    expected = f"{run.folder}: written by vae_jax 9.9 in format 2; this one reads up to 1"
+    assert refusal(run_folder.read_config, run, Config) == expected
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"format": "2"}'])
+def test_damaged_format_is_refused(content):
+    run = run_folder.create("fraud", None, Config())
+    (run.folder / "format.json").write_text(content)
+    assert refusal(run_folder.read_config, run, Config).startswith(f"{run.folder / 'format.json'}: damaged")
+
+
 def test_missing_json_is_refused():
     run = run_folder.create("fraud", None, Config())
     assert refusal(run.read_json, "inputs.json") == f"{run.folder / 'inputs.json'}: no such file"

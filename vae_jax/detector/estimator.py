@@ -287,7 +287,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     def _validated(self, X: Any, reset: bool) -> np.ndarray:  # noqa: N803
         _refuse_dates(X)
         least = FEWEST_ROWS if reset else 0
-        return np.asarray(validate_data(self, X, reset=reset, dtype=np.float64, ensure_min_samples=least))
+        with np.errstate(over="ignore", invalid="ignore"):  # in the sum that checks finiteness
+            x = validate_data(self, X, reset=reset, dtype=np.float64, ensure_min_samples=least)
+        return np.asarray(x)
 
     def _names(self) -> tuple[str, ...]:
         names = getattr(self, "feature_names_in_", None)
