@@ -33,7 +33,13 @@ class SettingError(ValueError):
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """How to train a VAE on a table, and how to score rows with it. Defaults are the report's, where it names one."""
+    """How to train a VAE on a table, and how to score rows with it. Defaults are the report's, where it names one.
+
+    Examples:
+      >>> from vae_jax.detector.settings import ModelSettings
+      >>> ModelSettings(latent_dim=3).epochs
+      1000
+    """
 
     hidden_dims: tuple[int, ...] = (20, 10, 8)
     """Widths of the encoder's hidden layers; the decoder has them reversed. Without any, both are linear."""
@@ -70,7 +76,14 @@ mean of theirs."""
 
 @dataclass(frozen=True)
 class Settings(ModelSettings):
-    """The settings of one detector."""
+    """The settings of one detector.
+
+    Examples:
+      >>> from vae_jax.detector.settings import Settings, check
+      >>> check(Settings(patience=0))
+      Traceback (most recent call last):
+      vae_jax.detector.settings.SettingError: patience=0: expected a whole number above 0, or None
+    """
 
     recipe: Recipe = "gaussian"
     """gaussian (negative evidence lower bound with learned variances) or report (weight * RMSE + KL)."""
