@@ -1,8 +1,8 @@
-"""Variational autoencoders in JAX and Flax: pure functions to train, score and generate with.
+"""Variational autoencoders in JAX and Flax: pure functions for training, scoring and generation.
 
-Importing this package needs jax, flax, optax and numpy alone. `VAEDetector` (scikit-learn, safetensors) is imported
-when it is first named; `vae_jax.checkpoints` (Orbax), `vae_jax.data` (pandas, Pillow) and
-`vae_jax.image_measures` (SciPy, dm-pix) are imported by name.
+Importing this package needs only jax, flax, optax and numpy. `VAEDetector` (scikit-learn, safetensors) is imported on
+first use. Import `vae_jax.training.checkpoints` (Orbax), `vae_jax.tables` (pandas) and `vae_jax.images` (Pillow,
+pandas, SciPy, dm-pix) by name.
 """
 
 from typing import TYPE_CHECKING
@@ -98,7 +98,7 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    """Imports what needs more than jax, flax, optax and numpy only when it is asked for."""
+    """Imports `VAEDetector` on first use, because it needs more than jax, flax, optax and numpy."""
     if name == "VAEDetector":
         from vae_jax.detector import VAEDetector
 

@@ -1,12 +1,9 @@
-"""The diagonal Gaussian: the only distribution that a plain VAE needs.
+"""The diagonal Gaussian, the only distribution a plain VAE needs. All quantities are in nats.
 
 Notation (Kingma & Welling 2013, https://arxiv.org/abs/1312.6114):
 
-- q(z|x) = N(mean, diag(exp(log_var))), eq. 9
-- p(z) = N(0, I)
+- q(z|x) = N(mean, diag(exp(log_var))), eq. 9; p(z) = N(0, I)
 - B batch, L latent, D any event dimension; `...` any leading axes
-
-All quantities are in nats.
 """
 
 from __future__ import annotations
@@ -26,14 +23,12 @@ LOG_2PI = math.log(2 * math.pi)
 def reparameterise(
     noise: Float[Array, "*batch D"], mean: Float[Array, "*batch D"], log_var: Float[Array, "*batch D"]
 ) -> Float[Array, "*batch D"]:
-    """Turns standard normal noise into a sample of N(mean, exp(log_var)).
-
-    The sample is differentiable in `mean` and `log_var`.
+    """Turns standard normal noise into a sample of N(mean, exp(log_var)), differentiable in `mean` and `log_var`.
 
     Args:
       noise: draws from N(0, I), float.
       mean: mean of the Gaussian, float.
-      log_var: natural logarithm of its variance, float.
+      log_var: natural log of its variance, float.
 
     Returns:
       `mean + exp(log_var / 2) * noise`.
@@ -54,15 +49,15 @@ def reparameterise(
 def sample(
     key: PRNGKeyArray, mean: Float[Array, "*batch D"], log_var: Float[Array, "*batch D"]
 ) -> Float[Array, "*batch D"]:
-    """Draws one sample of N(mean, exp(log_var)) for each element of the batch.
+    """Draws one sample of N(mean, exp(log_var)) per batch element.
 
     Args:
       key: a typed key (`jax.random.key`), consumed.
       mean: mean of the Gaussian, float.
-      log_var: natural logarithm of its variance, float.
+      log_var: natural log of its variance, float.
 
     Returns:
-      A sample of the shape and dtype of `mean`.
+      A sample with the shape and dtype of `mean`.
 
     References:
       Kingma & Welling 2013, eq. 10.
@@ -83,12 +78,12 @@ def sample(
 def log_prob_per_dimension(
     x: Float[Array, "*batch D"], mean: Float[Array, "*batch D"], log_var: Float[Array, "*batch D"]
 ) -> Float[Array, "*batch D"]:
-    """Logarithm of the Gaussian density of each dimension by itself.
+    """Log density of each dimension of a diagonal Gaussian.
 
     Args:
       x: where to evaluate the density, float.
       mean: mean of the Gaussian, float, broadcast against `x`.
-      log_var: natural logarithm of its variance, float, broadcast against `x`.
+      log_var: natural log of its variance, float, broadcast against `x`.
 
     Returns:
       `log N(x_d; mean_d, exp(log_var_d))` in nats, not summed.
@@ -110,12 +105,12 @@ def log_prob_per_dimension(
 def log_prob(
     x: Float[Array, "*batch D"], mean: Float[Array, "*batch D"], log_var: Float[Array, "*batch D"]
 ) -> Float[Array, "*batch"]:
-    """Logarithm of the density of a diagonal Gaussian, summed over the last axis.
+    """Log density of a diagonal Gaussian, summed over the last axis.
 
     Args:
       x: where to evaluate the density, float.
       mean: mean of the Gaussian, float, broadcast against `x`.
-      log_var: natural logarithm of its variance, float, broadcast against `x`.
+      log_var: natural log of its variance, float, broadcast against `x`.
 
     Returns:
       `sum_d log N(x_d; mean_d, exp(log_var_d))` in nats.
@@ -139,11 +134,10 @@ def kl_standard_normal(mean: Float[Array, "*batch L"], log_var: Float[Array, "*b
 
     Args:
       mean: posterior mean, float.
-      log_var: natural logarithm of the posterior variance, float.
+      log_var: natural log of the posterior variance, float.
 
     Returns:
-      `-1/2 * sum_l (1 + log_var - mean^2 - exp(log_var))` in nats; never negative up to rounding, 0 where the
-      posterior is the prior.
+      `-1/2 * sum_l (1 + log_var - mean^2 - exp(log_var))` in nats; at least 0 up to rounding, 0 at the prior.
 
     References:
       Kingma & Welling 2013, appendix B.
@@ -155,6 +149,5 @@ def kl_standard_normal(mean: Float[Array, "*batch L"], log_var: Float[Array, "*b
       >>> print(vae_jax.kl_standard_normal(mean, log_var))
       [0.  2.5]
     """
-    # expm1 keeps the digits that 1 + log_var - exp(log_var) loses to cancellation near log_var = 0 (a collapsed
-    # latent), where that form comes out negative.
+    # expm1 avoids cancellation near log_var = 0 (a collapsed latent), which would make the result negative.
     return 0.5 * (jnp.square(mean) + jnp.expm1(log_var) - log_var).sum(-1)

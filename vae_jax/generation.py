@@ -1,7 +1,7 @@
-"""What to make of a trained VAE: new examples, reconstructions, paths through the latent space, edits.
+"""Uses of a trained VAE: new examples, reconstructions, paths through the latent space, edits.
 
 All functions are pure. Latents are float arrays of shape (..., L) in units of the prior's standard deviation; examples
-come back as the mean of p(x|z).
+are returned as the mean of p(x|z).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 def sample_prior(
     vae: VAE, params: Any, key: PRNGKeyArray, num_samples: int, temperature: float = 1.0
 ) -> Float[Array, "S *event"]:
-    """Invents examples: decodes draws from the prior.
+    """Generates examples by decoding draws from the prior.
 
     Args:
       vae: the module.
       params: its parameters.
       key: consumed.
-      num_samples: how many.
+      num_samples: number of examples S.
       temperature: standard deviation of the draws; below 1 gives more typical, less varied examples.
 
     Returns:
@@ -51,13 +51,13 @@ def sample_prior(
 def reconstruct(
     vae: VAE, params: Any, x: Float[Array, "B *event"], key: PRNGKeyArray | None = None
 ) -> Float[Array, "B *event"]:
-    """Passes examples through the VAE.
+    """Encodes and decodes examples.
 
     Args:
       vae: the module.
       params: its parameters.
       x: a batch, float, or uint8 for pixels.
-      key: consumed for a draw of z; without one z is the posterior's mean, and the result deterministic.
+      key: consumed to draw z; None takes the posterior mean, which makes the result deterministic.
 
     Returns:
       The means of p(x|z).
@@ -81,17 +81,17 @@ def reconstruct(
 def interpolate(
     start: Float[Array, " L"], end: Float[Array, " L"], num_steps: int, spherical: bool = False
 ) -> Float[Array, "num_steps L"]:
-    """Walks from one latent to another, both included.
+    """Interpolates between two latents, both included.
 
     Args:
-      start: where from.
-      end: where to.
+      start: the first latent.
+      end: the last latent.
       num_steps: number of latents, at least 2.
-      spherical: along the great circle instead of the straight line, which for a high L passes through latents that
-        are shorter than nearly any draw from the prior. The length changes evenly.
+      spherical: follow the great circle, with evenly changing length. For a high L the straight line passes through
+        latents that are shorter than nearly any draw from the prior.
 
     Returns:
-      The latents on the way.
+      The latents from `start` to `end`.
 
     References:
       White 2016, "Sampling Generative Networks", https://arxiv.org/abs/1609.04468, section 2.1.
@@ -113,9 +113,9 @@ def interpolate(
         return linear
     lengths = jnp.linalg.norm(start), jnp.linalg.norm(end)
     directions = [z[None] / jnp.maximum(length, 1e-12) for z, length in zip((start, end), lengths, strict=True)]
-    # Not arccos of the cosine, which in float32 is off by up to 5e-4 near 0 and 180 degrees.
+    # Not arccos of the cosine, whose float32 error reaches 5e-4 near 0 and 180 degrees.
     angle = 2 * jnp.arctan2(*(jnp.linalg.norm(directions[0] + sign * directions[1]) for sign in (-1, 1)))
-    # At angle 0 the circle is the line, and at 180 degrees there is no one circle: sin(angle) is 0 in both.
+    # sin(angle) is 0 at angle 0, where the circle is the line, and at 180 degrees, where the circle is not unique.
     on_line = jnp.sin(angle) < 1e-4
     sine = jnp.where(on_line, 1.0, jnp.sin(angle))
     direction = (jnp.sin((1 - t) * angle) * directions[0] + jnp.sin(t * angle) * directions[1]) / sine
@@ -123,15 +123,15 @@ def interpolate(
 
 
 def traverse(z: Float[Array, " L"], latent: int, values: Float[Array, " V"]) -> Float[Array, "V L"]:
-    """Varies one latent and keeps the others.
+    """Varies one latent dimension and keeps the others.
 
     Args:
-      z: where to start.
-      latent: number of the latent to vary.
-      values: what it becomes.
+      z: the latent to start from.
+      latent: index of the dimension to vary.
+      values: its new values.
 
     Returns:
-      The latents, one for each value.
+      The latents, one per value.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -145,14 +145,14 @@ def traverse(z: Float[Array, " L"], latent: int, values: Float[Array, " V"]) -> 
 
 
 def most_active(posterior_mean: Float[np.ndarray, "N L"], count: int) -> Int[np.ndarray, " count"]:
-    """Returns the numbers of the latents whose posterior mean varies most, most active first.
+    """Returns the indices of the latent dimensions whose posterior mean varies most, most active first.
 
     Args:
       posterior_mean: means of q(z|x) over a data set, float.
-      count: how many.
+      count: number of indices.
 
     Returns:
-      At most `count` numbers.
+      At most `count` indices.
 
     Examples:
       >>> import numpy as np
@@ -167,15 +167,15 @@ def most_active(posterior_mean: Float[np.ndarray, "N L"], count: int) -> Int[np.
 def attribute_vectors(
     posterior_mean: Float[np.ndarray, "N L"], labels: Int[np.ndarray, "N A"]
 ) -> Float[np.ndarray, "A L"]:
-    """Finds the direction of each attribute: from the mean latent of those without it to that of those with it.
+    """Finds the direction of each attribute: the mean latent with it minus the mean latent without it.
 
     Args:
       posterior_mean: means of q(z|x) over a data set, float.
-      labels: 1 = has the attribute, -1 = has it not, 0 = unknown.
+      labels: 1 = has the attribute, -1 = lacks it, 0 = unknown.
 
     Returns:
       The directions, 0 for an attribute that all or none of the examples have. Add `strength * vector` to a latent to
-      add the attribute, or subtract it to take it away.
+      add the attribute, or subtract it to remove it.
 
     References:
       Larsen et al. 2016, https://arxiv.org/abs/1512.09300, section 4.2.
@@ -196,12 +196,12 @@ def attribute_vectors(
 
 
 class LatentMixture(NamedTuple):
-    """A Gaussian mixture over latents: a density to sample from that fits the encoded data better than the prior.
+    """A Gaussian mixture over latents, which fits the encoded data better than the prior.
 
     Attributes:
-      weights: of the K components, shape (K,), adding up to 1.
-      means: shape (K, L).
-      cholesky: lower triangular roots of the covariances, shape (K, L, L).
+      weights: component weights, shape (K,), summing to 1.
+      means: component means, shape (K, L).
+      cholesky: lower Cholesky factors of the covariances, shape (K, L, L).
 
     Examples:
       >>> import numpy as np
@@ -221,12 +221,12 @@ class LatentMixture(NamedTuple):
 
 
 def fit_mixture(latents: Float[np.ndarray, "N L"], num_components: int = 10, seed: int = 0) -> LatentMixture:
-    """Fits a Gaussian mixture with full covariances to draws from the posteriors of a data set (scikit-learn).
+    """Fits a Gaussian mixture with full covariances to posterior draws of a data set (scikit-learn).
 
     Args:
-      latents: one draw z ~ q(z|x) for each example; their means alone would make a density that is too narrow.
-      num_components: K; fewer are used where there are less than ten draws for each dimension of a component.
-      seed: of its initialisation.
+      latents: one draw z ~ q(z|x) per example; the posterior means alone would give too narrow a density.
+      num_components: K, reduced if there are fewer than ten draws per dimension of each component.
+      seed: seed of the initialisation.
 
     Returns:
       The mixture, float32.
@@ -259,7 +259,7 @@ def sample_mixture(mixture: LatentMixture, key: PRNGKeyArray, num_samples: int) 
     Args:
       mixture: the mixture.
       key: consumed.
-      num_samples: how many.
+      num_samples: number of latents S.
 
     Returns:
       The latents, float32.

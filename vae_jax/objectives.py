@@ -1,7 +1,4 @@
-"""What a VAE minimises: a reconstruction term and a KL term for each example, and their weighted sum.
-
-loss = weight * reconstruction + KL, per example; the batch loss is its mean over examples. The terms stay apart
-until the very end, so that a log can show both and a change of weight is a change of one number.
+"""What a VAE minimises: per example, loss = weight * reconstruction + KL; per batch, the mean over examples.
 
 | reconstruction | over the event (features or pixels)     | unit                   |
 | -------------- | --------------------------------------- | ---------------------- |
@@ -9,8 +6,9 @@ until the very end, so that a log can show both and a change of weight is a chan
 | `mse`          | mean of the squared errors              | the data's, squared    |
 | `gaussian`     | sum of negative log densities           | nats                   |
 
-KL is summed over the latent, in nats. Only `gaussian` with weight 1 makes the loss a negative evidence lower bound
-(Kingma & Welling 2013, eq. 3); with the other two the weight is a hyperparameter.
+KL is summed over latents, in nats. The loss is a negative evidence lower bound (Kingma & Welling 2013, eq. 3) only for
+`gaussian` with weight 1; for the other two the weight is a hyperparameter. The terms stay separate until the end, so
+that a log can show both and reweighting changes a single number.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Terms(NamedTuple):
-    """The two terms of the loss, for each example.
+    """The two terms of the loss, per example.
 
     Attributes:
       reconstruction: shape (B,), in the unit of the table above.
@@ -89,7 +87,7 @@ def rmse(x: Float[Array, "B *event"], observation: Observation) -> Float[Array, 
       [3. 0.]
     """
     error = mse(x, observation)
-    # sqrt has an infinite slope at 0, and infinity * 0 is NaN, so the zero is taken out *before* the root.
+    # sqrt has an infinite slope at 0, and infinity * 0 is NaN, so zeros are masked *before* the root.
     is_zero = error == 0
     return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, error)))
 
@@ -128,22 +126,19 @@ RECONSTRUCTIONS: dict[str, Callable[[Array, Observation], Array]] = {"rmse": rms
 
 
 class Objective(struct.PyTreeNode):
-    """The loss of one example: `weight * reconstruction + KL`.
-
-    Any field can be replaced, e.g. by another likelihood or by the divergence to another prior.
+    """The loss of one example, `weight * reconstruction + KL`; replace fields for another likelihood, prior or weight.
 
     Attributes:
       reconstruction: maps (x, observation) to shape (B,).
       weight: factor of the reconstruction term.
       divergence: maps the posterior's (mean, log_var) to shape (B,).
-      input_noise: standard deviation of Gaussian noise that is added to what the encoder sees in training, while the
-        decoder still has to return the clean input (the denoising criterion of Im et al. 2017,
-        https://arxiv.org/abs/1511.06406). It keeps a long training from becoming overconfident about single rows.
-      kl_warmup_steps: over this many first steps the KL term's weight rises from 0 to 1. Without it latents tend to
-        collapse before the decoder has learned to use them (Bowman et al. 2016, https://arxiv.org/abs/1511.06349).
+      input_noise: standard deviation of Gaussian noise added to the encoder's input in training; the target stays clean
+        (Im et al. 2017, https://arxiv.org/abs/1511.06406). Keeps long training from overconfidence about single rows.
+      kl_warmup_steps: number of steps over which the KL weight rises from 0 to 1. Without it latents tend to collapse
+        before the decoder has learned to use them (Bowman et al. 2016, https://arxiv.org/abs/1511.06349).
 
     Examples:
-      A negative evidence lower bound whose KL term counts fourfold, as in a beta-VAE:
+      A negative evidence lower bound with a KL weight of 4, as in a beta-VAE:
 
       >>> import jax.numpy as jnp
       >>> import vae_jax
@@ -166,7 +161,7 @@ class Objective(struct.PyTreeNode):
     kl_warmup_steps: int = struct.field(pytree_node=False, default=0)
 
     def terms(self, x: Float[Array, "B *event"], posterior: Gaussian, observation: Observation) -> Terms:
-        """Returns both terms of each example, unweighted; raises ValueError for one that is not a number an example."""
+        """Returns both terms per example, unweighted; raises ValueError if one is not of shape (B,)."""
         terms = Terms(self.reconstruction(x, observation), self.divergence(posterior.mean, posterior.log_var))
         for name, term in terms._asdict().items():
             if term.shape != x.shape[:1]:
@@ -174,11 +169,11 @@ class Objective(struct.PyTreeNode):
         return terms
 
     def loss(self, terms: Terms, step: Int[Array, ""] | None = None) -> Float[Array, " B"]:
-        """Weighs the terms.
+        """Adds up the weighted terms.
 
         Args:
           terms: the terms of each example.
-          step: the training step, for the KL warm-up; None means after it.
+          step: the training step, for the KL warm-up; None means after the warm-up.
 
         Returns:
           The loss of each example, not averaged over the batch.

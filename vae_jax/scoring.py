@@ -1,13 +1,13 @@
-"""Reconstruction probability: how likely a row is under what the VAE makes of it.
+"""Reconstruction probability: how likely a row is under the VAE's reconstruction of it.
 
 For a row x, S latents z_s ~ q(z|x) are drawn and decoded to p(x|z_s) = N(mean_s, sd_s^2). From their densities:
 
-- log reconstruction probability: log (1/S sum_s p(x|z_s)), what the report calls reconstruction probability
+- log reconstruction probability: log (1/S sum_s p(x|z_s)), which the report calls reconstruction probability
 - mean log probability: 1/S sum_s log p(x|z_s), the Monte Carlo estimate of E_q[log p(x|z)] (An & Cho 2015,
   algorithm 4); never above the former (Jensen)
-- contributions: the same mean for each feature by itself; they add up to the mean log probability
+- contributions: the mean log probability of each feature; they sum to the mean log probability
 
-All are in nats, and for all of them **higher means more normal**.
+All are in nats, and **higher means more normal**.
 
 References:
   An & Cho 2015, "Variational Autoencoder based Anomaly Detection using Reconstruction Probability".
@@ -31,23 +31,23 @@ from vae_jax.training.parallel import AXIS, replicated, sharded
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, PRNGKeyArray
 
-# How many decoded numbers (rows x samples x features) are in work at once. On a processor few enough for its cache, and
-# for the C library to keep their memory: from half a megabyte an array on, it may give the memory back after each use,
-# and taking it anew costs several times the work itself. Elsewhere enough to keep the device busy.
+# Decoded numbers (rows x samples x features) in flight. On a CPU they should fit the cache and stay below half a
+# megabyte per array: the C library may release larger ones after each use, and allocating them again costs several
+# times the work itself. An accelerator needs enough to keep busy.
 PROCESSOR_NUMBERS, ACCELERATOR_NUMBERS = 2**15, 2**24
-ROWS_ENCODED = 256  # rows, about, that are encoded at once: a chunk has too few of them to do it fast
-# Smallest standard deviation of a residual, in units of the standardised feature. A feature that is constant in
-# training has residual 0, and any other value would then have density 0 and decide the score alone.
+ROWS_ENCODED = 256  # rows encoded at once, approximately: a decoded chunk has too few rows to encode fast
+# Lower bound on a residual's standard deviation, in units of the standardised feature. A feature that is constant in
+# training has residual 0, so any other value would have density 0 and alone decide the score.
 MIN_RESIDUAL_SD = 1e-3
 
 
 class Scores(NamedTuple):
-    """Scores of N rows, in nats; higher means more normal.
+    """Scores of N rows, in nats; higher = more normal.
 
     Attributes:
       log_reconstruction_prob: log of the mean over samples of p(x|z), shape (N,).
       mean_log_prob: mean over samples of log p(x|z), shape (N,).
-      contributions: mean over samples of log p(x_d|z) of each feature, shape (N, D); sums to `mean_log_prob`.
+      contributions: mean over samples of log p(x_d|z) per feature, shape (N, D); sums to `mean_log_prob`.
 
     Examples:
       >>> import jax
@@ -80,18 +80,18 @@ def score_row(
       vae: the module.
       params: its parameters.
       x: the row, float.
-      key: of the latent noise, consumed.
+      key: key of the latent noise, consumed.
       num_samples: number of latent samples S.
-      residual_sd: standard deviation of each feature, for a decoder that gives a mean alone.
+      residual_sd: standard deviation of each feature, for a decoder that gives only a mean.
 
     Returns:
-      The row's `Scores`, of shapes (), () and (D,).
+      The row's `Scores`, with shapes (), () and (D,).
 
     Raises:
       ValueError: if neither the decoder nor `residual_sd` gives a variance.
 
     Examples:
-      A gradient says which way a row would become more normal:
+      The gradient says how to make a row more normal:
 
       >>> import jax
       >>> import jax.numpy as jnp
@@ -121,13 +121,13 @@ def _score_encoded(
     noise: Float[Array, "S L"],
     residual_sd: Float[Array, " D"] | None,
 ) -> Scores:
-    """Scores R rows at once by their posteriors."""
+    """Scores R rows given their posteriors."""
     num_samples = noise.shape[0]
     z = reparameterise(noise[None], posterior.mean[:, None], posterior.log_var[:, None])
     observation = decode(vae, params, z.reshape(-1, vae.latent_dim))
 
     def features_first(array: Array) -> Array:
-        """From (R * S, D) to (D, R, S), as the decoder computes it and the sums below are fastest; see `dense`."""
+        """From (R * S, D) to (D, R, S), the decoder's own layout and the fastest for the sums below; see `Dense`."""
         return array.T.reshape(-1, x.shape[0], num_samples)
 
     if residual_sd is not None:
@@ -136,11 +136,11 @@ def _score_encoded(
         log_var = features_first(observation.log_var)
     else:
         raise ValueError("this decoder gives a mean alone, so scoring needs residual_sd")
-    # Halved after the sums: one pass less over all numbers.
+    # Halved after the sums, which saves a pass over the data.
     twice = -2 * log_prob_per_dimension(x.T[..., None], features_first(observation.mean), log_var)
     contributions = twice.mean(-1).T / -2
     return Scores(
-        # logsumexp, because the densities themselves underflow float32 for any unusual row.
+        # logsumexp, because the densities of any unusual row underflow float32.
         log_reconstruction_prob=jax.nn.logsumexp(twice.sum(0) / -2, axis=-1) - math.log(num_samples),
         mean_log_prob=contributions.sum(-1),
         contributions=contributions,
@@ -155,19 +155,18 @@ def reconstruction_probability(
     num_samples: int = 100,
     residual_sd: Float[Array, " D"] | None = None,
 ) -> Scores:
-    """Scores many rows, a chunk at a time so that memory does not grow with S * N.
+    """Scores rows in chunks, so that memory does not grow with S * N.
 
-    All rows share one draw of the latent noise: a score is a function of the model, the key and the row alone. It does
-    not change with the order of the rows, with which others are scored, or with the devices.
+    All rows share one draw of latent noise, so a score depends only on the model, the key and the row. It does not
+    change with the order of the rows, the other rows or the devices.
 
     Args:
       vae: the module.
       params: its parameters.
       x: rows, float.
-      key: of the latent noise.
+      key: key of the latent noise.
       num_samples: number of latent samples S.
-      residual_sd: standard deviation of each feature, for a decoder that gives a mean alone; see
-        `measure_residual_sd`.
+      residual_sd: standard deviation of each feature if the decoder gives only a mean, see `measure_residual_sd`.
 
     Returns:
       The `Scores` of the rows, higher = more normal.
@@ -200,11 +199,7 @@ def reconstruction_probability(
 
 
 def _by_chunk(function: Callable[[Any], Any], rows: Any, chunk: int) -> Any:
-    """Applies a function to the rows of a tree of arrays, a chunk of them at a time.
-
-    The last chunk is filled up, so that all are of one shape: in a product of another shape a row's sums may be taken
-    in another order.
-    """
+    """Applies a function to chunks of rows, the last one padded: another shape could reorder the sums of a row."""
     count = jax.tree.leaves(rows)[0].shape[0]
 
     def cut(array: Array) -> Array:
@@ -225,16 +220,16 @@ def score_models(
     num_samples: int = 100,
     residual_sd: Float[Array, "K D"] | None = None,
 ) -> Scores:
-    """Scores many rows by each of K models, the rows divided among the devices of a mesh.
+    """Scores rows with each of K models, sharding the rows over the devices of a mesh.
 
     Args:
       vae: the module.
-      params: the parameters of K models, stacked along a first axis.
+      params: parameters of K models, stacked along the first axis.
       x: rows, float.
-      key: of the latent noise, which the models share.
+      key: key of the latent noise, which all models share.
       mesh: the devices.
       num_samples: number of latent samples S.
-      residual_sd: standard deviation of each model's features, for decoders that give a mean alone.
+      residual_sd: standard deviation of each model's features, for decoders that give only a mean.
 
     Returns:
       `Scores` with a first axis of K models, higher = more normal.
@@ -257,8 +252,7 @@ def score_models(
             params, residual_sd = model
             return reconstruction_probability(vae, params, x, key, num_samples, residual_sd)
 
-        # One model after another: together they would only take more memory. Every device gets all scores, so that
-        # every process can read them.
+        # One model at a time, to save memory. Every device gets all scores, so that every process can read them.
         return jax.lax.all_gather(jax.lax.map(one_model, (params, residual_sd)), AXIS, axis=1, tiled=True)
 
     rows = x.shape[0]
@@ -274,16 +268,16 @@ def score_models(
 
 
 def measure_residual_sd(vae: VAE, params: Any, x: Float[Array, "N D"], key: PRNGKeyArray) -> Float[Array, " D"]:
-    """Measures the standard deviation that a decoder without one leaves, for each feature.
+    """Measures the residual standard deviation of each feature, for a decoder that gives only a mean.
 
     Args:
       vae: the module.
       params: its parameters.
       x: genuine held-out rows, float.
-      key: a key; one latent is drawn for each row.
+      key: key for drawing one latent per row.
 
     Returns:
-      The root of the mean squared residual of each feature, at least 0.001.
+      The root mean squared residual of each feature, at least 0.001.
 
     Examples:
       >>> import jax

@@ -1,11 +1,9 @@
-"""Statistical boundaries on scores: where genuine ends.
+"""Boundaries between genuine rows and anomalies, found on the scores of genuine held-out rows.
 
-A boundary is found on the scores of genuine held-out rows. Scores are higher = more normal, so a row is genuine where
-its score is at or above the boundary, and an anomaly below it.
-
-`quantile` is the default: it assumes nothing about the scores' shape, and its one setting is what a user has to
-decide anyway, how many false alarms may be raised. Log reconstruction probabilities have a long lower tail, on which
-the rules made for a bell shape (`mean-sigma`, `mad`, `tukey`) raise either far too many alarms or hardly any.
+Scores are higher = more normal: a row is genuine if its score is at or above the boundary, else an anomaly. `quantile`
+is the default: it assumes nothing about the distribution of scores, and its one setting, the share of false alarms, is
+the user's decision anyway. Log reconstruction probabilities have a long lower tail, on which rules made for a bell
+shape (`mean-sigma`, `mad`, `tukey`) raise either far too many alarms or hardly any.
 """
 
 from __future__ import annotations
@@ -19,14 +17,14 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
 DEFAULT_FALSE_ALARM_RATE = 0.01
-# Share of the genuine scores that counts as the tail in `gpd`.
+# Share of genuine scores that `gpd` treats as the tail.
 GPD_TAIL = 0.1
-# Makes the median absolute deviation of a Gaussian equal to its standard deviation.
+# Scales the median absolute deviation of a Gaussian to its standard deviation.
 MAD_TO_SD = 1.4826
 
 
 def quantile(scores: Float[np.ndarray, " N"], false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE) -> float:
-    """Boundary below which a given share of genuine rows lies.
+    """Boundary below which a given share of genuine rows falls.
 
     Args:
       scores: scores of genuine held-out rows, float, higher = more normal.
@@ -49,7 +47,7 @@ def tukey(scores: Float[np.ndarray, " N"], k: float = 1.5) -> float:
 
     Args:
       scores: scores of genuine held-out rows, float, higher = more normal.
-      k: length of the whisker in interquartile ranges.
+      k: whisker length in interquartile ranges.
 
     Returns:
       `Q1 - k * (Q3 - Q1)`.
@@ -68,11 +66,11 @@ def tukey(scores: Float[np.ndarray, " N"], k: float = 1.5) -> float:
 
 
 def mad(scores: Float[np.ndarray, " N"], k: float = 3.5) -> float:
-    """Boundary in robust standard deviations below the median.
+    """Boundary at `k` robust standard deviations below the median.
 
     Args:
       scores: scores of genuine held-out rows, float, higher = more normal.
-      k: how many of them.
+      k: number of robust standard deviations.
 
     Returns:
       `median - k * 1.4826 * MAD`, with MAD the median absolute deviation from the median.
@@ -91,11 +89,11 @@ def mad(scores: Float[np.ndarray, " N"], k: float = 3.5) -> float:
 
 
 def mean_sigma(scores: Float[np.ndarray, " N"], k: float = 3.0) -> float:
-    """Boundary in standard deviations below the mean.
+    """Boundary at `k` standard deviations below the mean.
 
     Args:
       scores: scores of genuine held-out rows, float, higher = more normal.
-      k: how many of them.
+      k: number of standard deviations.
 
     Returns:
       `mean - k * sd`.
@@ -110,17 +108,16 @@ def mean_sigma(scores: Float[np.ndarray, " N"], k: float = 3.0) -> float:
 
 
 def gpd(scores: Float[np.ndarray, " N"], false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE) -> float:
-    """Peaks over threshold: a generalised Pareto distribution fitted to the lower tail.
-
-    It reaches false alarm rates smaller than 1/N, where the empirical quantile has no data left.
+    """Fits a generalised Pareto distribution to the lower tail (peaks over threshold).
 
     Args:
       scores: scores of genuine held-out rows, float, higher = more normal.
-      false_alarm_rate: share of genuine rows that may be called anomalies, in (0, 1).
+      false_alarm_rate: share of genuine rows that may be called anomalies, in (0, 1). It may be below 1/N, where the
+        empirical quantile has no data.
 
     Returns:
-      The score below which the fitted tail has that share. Rates of a tenth and more are not in the tail and give
-      the empirical quantile; so does a tail without any spread, or one that ties of scores leave smaller than the rate.
+      The score below which the fitted tail has that share. It is the empirical quantile for rates of 0.1 or more, which
+      are outside the tail, and for a tail without spread or one that ties make smaller than the rate.
 
     References:
       Siffer et al. 2017, "Anomaly Detection in Streams with Extreme Value Theory", eq. 1.
@@ -145,7 +142,7 @@ def gpd(scores: Float[np.ndarray, " N"], false_alarm_rate: float = DEFAULT_FALSE
 
 
 def best_f1(scores: Float[np.ndarray, " N"], is_anomaly: Bool[np.ndarray, " N"]) -> float:
-    """Boundary with the highest F1 of the anomalies. The only rule that looks at labels.
+    """Boundary with the highest F1 score for anomalies; the only rule that uses labels.
 
     Args:
       scores: scores of held-out rows of both kinds, float, higher = more normal.
@@ -155,7 +152,7 @@ def best_f1(scores: Float[np.ndarray, " N"], is_anomaly: Bool[np.ndarray, " N"])
       A boundary halfway between two neighbouring scores.
 
     Raises:
-      ValueError: if there is no anomaly, or nothing else.
+      ValueError: if the rows are not of both kinds.
 
     Examples:
       >>> import numpy as np
@@ -172,8 +169,8 @@ def best_f1(scores: Float[np.ndarray, " N"], is_anomaly: Bool[np.ndarray, " N"])
     # Everything up to values[best] is an alarm; nothing lies between it and the next value.
     if best + 1 == len(values):
         return float(np.nextafter(values[best], np.inf))
-    middle = values[best] / 2 + values[best + 1] / 2  # in the scores' own dtype, in which it will be compared
-    return float(max(middle, np.nextafter(values[best], np.inf)))  # between neighbouring floats there is no middle
+    middle = values[best] / 2 + values[best + 1] / 2  # in the scores' dtype, used in comparisons
+    return float(max(middle, np.nextafter(values[best], np.inf)))  # adjacent floats have no middle
 
 
 RULES: dict[str, Callable[..., float]] = {
@@ -197,7 +194,7 @@ def boundary(
     Args:
       rule: a name in `RULES`.
       scores: scores of held-out rows of both kinds, float, higher = more normal.
-      labels: 1 for anomalies, 0 for genuine rows. All rules but `best-f1` use the genuine rows alone.
+      labels: 1 = anomaly, 0 = genuine. All rules but `best-f1` use only the genuine rows.
       false_alarm_rate: share of genuine rows that may be called anomalies; used by `quantile` and `gpd`.
 
     Returns:

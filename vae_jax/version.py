@@ -1,3 +1,3 @@
-"""The version, in one place that can be read without importing JAX."""
+"""The version, readable without importing JAX."""
 
 __version__ = "0.1.0"

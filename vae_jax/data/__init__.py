@@ -1,1 +1,1 @@
-"""What readers of pictures and of tables have in common: downloads, and errors in one line."""
+"""What the image and table readers share: downloads, and one-line errors."""

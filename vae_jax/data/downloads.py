@@ -1,4 +1,4 @@
-"""Public sets from Kaggle, and whether there is a network to get them by."""
+"""Downloads of public data sets from Kaggle, and a check for a network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def network_answers() -> bool:
             return
         answered.set()
 
-    # In a thread, because looking up a name has a time-out of its own that can be far longer.
+    # In a thread, because name resolution has its own, often far longer time-out.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(NETWORK_TIMEOUT)
@@ -31,17 +31,9 @@ def network_answers() -> bool:
 
 
 def download_from_kaggle(name: str, by_hand: str) -> Path:
-    """Downloads a public set, without credentials; a second call, with a network too, finds the first one's files.
+    """Downloads a public data set (owner/set) without credentials, and returns its folder; later calls reuse it.
 
-    Args:
-      name: owner/set.
-      by_hand: what to pass to `--data` after a download by hand.
-
-    Returns:
-      The folder of its files.
-
-    Raises:
-      DataError: if that fails.
+    Raises DataError if that fails; `by_hand` is what to pass to `--data` after a manual download.
     """
     import kagglehub
 

@@ -1,4 +1,4 @@
-"""What goes wrong with data, said in one line."""
+"""Errors in data, reported in one line."""
 
 
 class DataError(ValueError):

@@ -1,4 +1,4 @@
-"""`VAEDetector`: its settings, the recipes it trains and scores by, and the folder it is saved in."""
+"""`VAEDetector`: its settings, the recipes it trains and scores with, and the folder it is saved in."""
 
 from vae_jax.detector.estimator import VAEDetector
 

@@ -1,14 +1,13 @@
-"""The two recipes for tables: K models of one as a single program, trained and asked for scores on any devices.
+"""The two recipes for tables: K models as a single program, trained and scored on any devices.
 
-From the same dense encoder, trained by NAdam on standardised rows:
+Both train the same dense encoder with NAdam on standardised rows:
 
-- `report`: weight * RMSE + KL; the decoder gives a mean, and the standard deviation that scoring needs is measured on
-  held-out rows.
-- `gaussian`: the decoder gives a mean and a variance for each feature, and the loss is the negative evidence lower
-  bound, which is what the reconstruction probability of An & Cho (2015) assumes.
+- `report`: weight * RMSE + KL; the decoder gives a mean, and standard deviations are measured on held-out rows.
+- `gaussian`: the negative evidence lower bound; the decoder gives a mean and a variance for each feature, as the
+  reconstruction probability of An & Cho (2015) assumes.
 
-What a recipe leaves open is taken from a detector's `Settings`. `VAEDetector` trains and scores by these functions, and
-so does the fraud experiment, which adds checkpoints and a log.
+A detector's `Settings` set the rest. `VAEDetector` trains and scores with these functions, and so does the fraud
+experiment, which adds checkpoints and a log.
 """
 
 from __future__ import annotations
@@ -34,21 +33,21 @@ from vae_jax.training.parallel import AXIS, compile_parallel, data_mesh, replica
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
-# A feature's extreme, whose size bounds its standard deviation, is this quantile of its absolute values.
+# The quantile of a feature's absolute values that counts as its extreme, which bounds its standard deviation.
 EXTREME = 0.999
 # Bound on the gaussian recipe's posterior means, in standard deviations of the prior.
 MEAN_BOUND = 4.0
 SCORED_AT_ONCE = 16_384  # rows
-FEWEST_SCORED = 256  # rows: what fewer are filled up to
+FEWEST_SCORED = 256  # rows; fewer are padded to this
 
 
 class Training(NamedTuple):
     """A recipe's compiled training.
 
     Attributes:
-      epoch: one pass over the training rows; (state) -> (state, info of each step). It takes over the state's memory.
-      validate: (state) -> the measures of `training.validate` on the held-out rows, shape (K,) each.
-      initial: the state at step 0, K models on the devices.
+      epoch: one pass over the training rows; (state) -> (state, info of each step). It donates the state's memory.
+      validate: (state) -> the metrics of `training.validate` on the held-out rows, shape (K,) each.
+      initial: the state to start from, K models on the devices.
     """
 
     epoch: Callable[[TrainState], tuple[TrainState, dict[str, Array]]]
@@ -57,7 +56,7 @@ class Training(NamedTuple):
 
 
 def largest_sd(train: Float[np.ndarray, "N D"]) -> Float[np.ndarray, " D"]:
-    """Returns the bounds on the decoder's standard deviations: how far each feature strays in training, at least 1."""
+    """Returns the bounds on the decoder's standard deviations: each feature's extreme in training, at least 1."""
     return np.maximum(np.quantile(np.abs(train), EXTREME, axis=0), 1.0).astype(np.float32)
 
 
@@ -75,9 +74,9 @@ def make_objective(settings: Settings, kl_warmup_steps: int) -> Objective:
     return Objective(gaussian, input_noise=settings.input_noise, kl_warmup_steps=kl_warmup_steps)
 
 
-@cache  # one object for each rate, or every fit would compile anew
+@cache  # one object per rate, or every fit would compile again
 def make_optimizer(learning_rate: float) -> optax.GradientTransformation:
-    """NAdam, as one update of one vector, not of an array for each layer's kernel and bias."""
+    """NAdam as one update of one vector, instead of one per kernel and bias."""
     return optax.flatten(optax.nadam(learning_rate))
 
 
@@ -87,15 +86,7 @@ def model_keys(settings: Settings) -> Array:
 
 
 def initial_state(settings: Settings, train: Float[np.ndarray, "N D"]) -> TrainState:
-    """Initialises the K models of a recipe, stacked along a first axis.
-
-    Args:
-      settings: of the detector.
-      train: standardised rows to train on, float32.
-
-    Returns:
-      The models at step 0.
-    """
+    """Initialises a recipe's K models, stacked along the first axis, for standardised float32 training rows."""
     batch_size = min(settings.batch_size, len(train))
     kl_warmup_steps = round(settings.kl_warmup * settings.epochs * (len(train) // batch_size))
     objective = make_objective(settings, kl_warmup_steps)
@@ -118,16 +109,9 @@ def compile_training(
     held_out: Float[np.ndarray, "M D"],
     state: TrainState | None = None,
 ) -> Training:
-    """Compiles a recipe's training on all devices.
+    """Compiles a recipe's training on all devices, starting from new models, or from `state` if it is given.
 
-    Args:
-      settings: of the detector.
-      train: standardised rows to train on, float32.
-      held_out: standardised rows to validate on, float32.
-      state: models to go on with; new ones if None.
-
-    Returns:
-      The training. Its batches are of `settings.batch_size` rows, or of all rows where there are fewer.
+    Rows are standardised, float32. Batches have `settings.batch_size` rows, or all rows if there are fewer.
     """
     batch_size = min(settings.batch_size, len(train))
     mesh, models = model_layout(settings.num_models, batch_size)
@@ -139,10 +123,10 @@ def compile_training(
 
 
 def model_layout(num_models: int, batch_size: int) -> tuple[Mesh, PartitionSpec]:
-    """The devices to train on, and how K models lie on them.
+    """Returns the devices to train on, and the placement of K models on them.
 
-    Models that are divided among the devices need nothing from each other. Only where their number does not divide are
-    they on every device, which then has a part of each batch; on fewer devices where a batch does not divide either.
+    Models are sharded if their number divides evenly: they need nothing from each other. Otherwise every device holds
+    all models and a shard of each batch, on fewer devices if the batch does not divide evenly either.
     """
     devices = jax.devices()
     if jax.process_count() == 1 and num_models % len(devices) == 0:
@@ -167,10 +151,10 @@ def _validate(state: TrainState, rows: Array) -> dict[str, Array]:
 
 
 def _each_model(function: Callable, state: TrainState) -> Any:
-    """Applies a function to each of the models that lie on a device."""
+    """Applies a function to each model on a device."""
     if state.step.shape[0] > 1:
         return jax.vmap(function)(state)
-    # A processor is a third slower at products that have an axis for models, even if it is of length 1.
+    # A CPU is a third slower at products with an axis for models, even one of length 1.
     result = function(jax.tree.map(lambda array: array[0], state))
     return jax.tree.map(lambda array: array[None], result)
 
@@ -178,17 +162,7 @@ def _each_model(function: Callable, state: TrainState) -> Any:
 def residual_sds(
     settings: Settings, vae: VAE, params: Any, held_out: Float[np.ndarray, "M D"]
 ) -> Float[np.ndarray, "K D"] | None:
-    """Measures each model's residual standard deviations where the recipe's decoder gives none.
-
-    Args:
-      settings: of the detector.
-      vae: the module.
-      params: of K models, stacked along a first axis.
-      held_out: standardised genuine rows, float32.
-
-    Returns:
-      One standard deviation for each model and feature; None where the decoder gives its own.
-    """
+    """Measures K models' residual standard deviations on genuine held-out rows; None if the decoder gives its own."""
     if settings.recipe != "report":
         return None
     return np.asarray(_residual_sds(vae, params, jnp.asarray(held_out), _score_key(settings)))
@@ -210,18 +184,10 @@ def scorer(
     residual_sd: Float[np.ndarray, "K D"] | None,
     what: tuple[str, ...],
 ) -> Callable[[Float[np.ndarray, "N D"]], tuple[np.ndarray, ...]]:
-    """Gets K models ready to score on all devices.
+    """Returns a function from N standardised rows (N may be 0) to scores with a first axis of K models; all float32.
 
-    Args:
-      settings: of the detector.
-      vae: the module.
-      params: of K models, stacked along a first axis.
-      residual_sd: see `residual_sds`.
-      what: names of fields of `Scores`; what is not named is not computed.
-
-    Returns:
-      A function from N standardised rows, float32, to the named scores, float32, with a first axis of K models. N may
-      be 0.
+    It scores on all devices, and computes only the fields of `Scores` named in `what`. `params` are stacked along the
+    first axis, and `residual_sd` is that of `residual_sds`.
     """
     mesh = data_mesh()
     placed = replicate((params, _score_key(settings), residual_sd), mesh)
@@ -234,7 +200,7 @@ def scorer(
     def score(x: np.ndarray) -> tuple[np.ndarray, ...]:
         # A power of two, so that few programs serve all numbers of rows.
         size = min(SCORED_AT_ONCE, max(FEWEST_SCORED, 1 << (len(x) - 1).bit_length()))
-        rows = x if len(x) else np.zeros((1, x.shape[1]), np.float32)  # its scores have the right shape, but for N
+        rows = x if len(x) else np.zeros((1, x.shape[1]), np.float32)  # its scores have the right shape except for N
         return tuple(scores.swapaxes(0, 1)[:, : len(x)] for scores in in_chunks(score_chunk, rows, size=size))
 
     return score
@@ -256,7 +222,7 @@ def _score(
 
 
 def posterior_means(vae: VAE, params: Any, x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "K N L"]:
-    """Returns the means of q(z|x) by each of K models."""
+    """Returns the means of q(z|x) of each of K models."""
     return np.asarray(_posterior_means(vae, params, jnp.asarray(x)))
 
 

@@ -1,1 +1,1 @@
-"""Pictures: where they come from, decoding, a cache on disk, batches, and measures of reconstructions."""
+"""Images: sources, decoding, a cache on disk, batches, and measures of reconstructions."""

@@ -1,4 +1,4 @@
-"""Batches for training on pictures that do not fit on the device, read ahead by grain."""
+"""Training batches of images that do not fit on the device, prefetched by grain."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     from jaxtyping import Int, UInt8
 
-THREADS = 4  # that read
-AHEAD = 4  # groups of batches that are ready before they are asked for
+THREADS = 4  # readers
+AHEAD = 4  # groups of batches to prefetch
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,16 @@ def stream_batches(
     """Yields the batches of one epoch after another, without end, from any step on.
 
     Args:
-      pixels: all pictures, mapped from disk.
-      rows: those to train on.
-      order: from an epoch's number to the order in which it visits `rows`, a permutation of 0..M-1.
-      batch_size: pictures in a batch.
-      steps_per_call: batches in a group; the last group of an epoch may have fewer.
-      first_step: at which step to begin; the first group begins there.
-      columns: which pictures of each batch to read, where other processes read the rest; all by default.
+      pixels: all images, memory-mapped.
+      rows: row indices of the images to train on.
+      order: maps an epoch number to the order in which it visits `rows`, a permutation of 0..M-1.
+      batch_size: images per batch.
+      steps_per_call: batches per group; the last group of an epoch may have fewer.
+      first_step: step at which the first group starts.
+      columns: which images of each batch to read, if other processes read the rest; all by default.
 
     Yields:
-      Groups of batches, each of which has its pictures of `columns` alone.
+      Groups of batches, each with only the images of `columns`.
 
     Examples:
       >>> import numpy as np

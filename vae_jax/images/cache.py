@@ -1,8 +1,7 @@
-"""Pictures prepared once: a uint8 array on disk that is mapped into memory, never loaded whole.
+"""Images decoded once into a uint8 array on disk, which is memory-mapped, never loaded whole.
 
-A prepared set is a folder named by what it was made from (pictures, size, crop). It is filled under a temporary name, a
-block of pictures at a time with a note of each finished block, so that a killed preparation goes on where it was; it
-gets its own name when it is whole.
+A prepared set is a folder named after its inputs (images, size, crop). It is filled under a temporary name, in blocks
+that are recorded once finished, so that a killed preparation can resume; it is renamed when complete.
 """
 
 from __future__ import annotations
@@ -29,21 +28,21 @@ from vae_jax.images.pictures import Pictures
 if TYPE_CHECKING:
     from jaxtyping import Int, UInt8
 
-VERSION = 1  # of the decoding: a change of it makes prepared sets stale
-BLOCK = 256  # pictures between two notes of progress
-SPARE = 64 * 2**20  # bytes to leave free on the disk
+VERSION = 1  # of the decoding; changing it makes prepared sets stale
+BLOCK = 256  # images per progress record
+SPARE = 64 * 2**20  # bytes to leave free on disk
 PIXELS, LEFT_OUT, BLOCKS = "pixels.npy", "left_out.json", "blocks.jsonl"
 
 
 @dataclass(frozen=True)
 class Images:
-    """Prepared pictures.
+    """Prepared images.
 
     Attributes:
-      pixels: shape (N, size, size, 3), uint8, mapped from disk. Those left out are black.
-      left_out: why, by name, for each picture that could not be used.
-      usable: row numbers of all others.
-      pictures: the list that they were made from, row by row.
+      pixels: shape (N, size, size, 3), uint8, memory-mapped; images left out are black.
+      left_out: the reason for each image that could not be used, by name.
+      usable: row indices of all other images.
+      pictures: the list the images were made from, row by row.
 
     Examples:
       >>> import tempfile
@@ -62,7 +61,7 @@ class Images:
     pictures: Pictures
 
     def rows(self, part: int) -> Int[np.ndarray, " P"]:
-        """Row numbers of the usable pictures of a part."""
+        """Returns the row indices of a part's usable images."""
         return self.usable[self.pictures.parts[self.usable] == part]
 
 
@@ -74,21 +73,21 @@ def prepare_images(
     report: Callable[[int, int], None] = lambda done, total: None,
     workers: int | None = None,
 ) -> Images:
-    """Decodes pictures to one size, in parallel, or finds them prepared.
+    """Decodes images to one size, in parallel, or finds them already prepared.
 
     Args:
       pictures: the list.
       size: height and width.
-      crop: `none` or `center`, see [`decode`][vae_jax.data.decoding.decode].
+      crop: `none` or `center`, see [`decode`][vae_jax.images.decoding.decode].
       cache: folder of prepared sets.
-      report: called with the numbers of pictures done and in all, now and then.
-      workers: number of threads; as many as there are cores by default.
+      report: called with the number of images done and the total, from time to time.
+      workers: number of threads; by default, the number of cores.
 
     Returns:
-      The prepared pictures.
+      The prepared images.
 
     Raises:
-      DataError: if the disk is full or can't be written, a picture can't be read, or none can be used.
+      DataError: if the disk is full or can't be written, an image can't be read, or none can be used.
 
     Examples:
       >>> import tempfile
@@ -113,7 +112,7 @@ def prepare_images(
                 os.replace(partial, folder)
         left_out = json.loads((folder / LEFT_OUT).read_text(encoding="utf-8"))
         pixels = np.load(folder / PIXELS, mmap_mode="r")
-    except DataError:  # a ValueError, too
+    except DataError:  # also a ValueError
         raise
     except OSError as error:
         reason = error.strerror or error
@@ -145,16 +144,16 @@ def _prepare(
                 pixels[row] = pictures.reader.read(row, size, crop)
             except PictureError as error:
                 left_out[pictures.names[row]] = str(error)
-                pixels[row] = 0  # a killed preparation may have read it
+                pixels[row] = 0  # a killed preparation may have filled it
         return left_out
 
     todo = [start for start in range(0, total, BLOCK) if start not in finished]
     done = total - sum(min(BLOCK, total - start) for start in todo)
     report(done, total)
     with open(partial / BLOCKS, "a", encoding="utf-8") as notes:
-        print(file=notes)  # ends the note that a killed process was writing
+        print(file=notes)  # ends a record that a killed process left unfinished
         for start, left_out in _in_parallel(decode_block, todo, workers):
-            pixels.flush()  # before the note: what is noted as finished must be there
+            pixels.flush()  # before the record: a recorded block must be on disk
             finished[start] = left_out
             print(json.dumps({"start": start, "left_out": left_out}), file=notes, flush=True)
             done += min(BLOCK, total - start)
@@ -165,7 +164,7 @@ def _prepare(
 
 
 def _in_parallel(work: Callable[[int], dict], items: list[int], workers: int) -> Iterator[tuple[int, dict]]:
-    """Yields (item, result) in order. Decoding lets go of Python's lock, so threads do."""
+    """Yields (item, result) in order. Threads are enough, because decoding releases the GIL."""
     with ThreadPoolExecutor(workers) as pool:
         running: deque[tuple[int, Future]] = deque()
         try:
@@ -183,7 +182,7 @@ def _in_parallel(work: Callable[[int], dict], items: list[int], workers: int) ->
 
 
 def _finished_blocks(partial: Path) -> dict[int, dict[str, str]]:
-    """What a killed preparation had finished: for each block, what it left out."""
+    """Returns the blocks that a killed preparation finished, each with what it left out."""
     if not (partial / BLOCKS).exists() or not (partial / PIXELS).exists():
         return {}
     finished = {}
@@ -191,7 +190,7 @@ def _finished_blocks(partial: Path) -> dict[int, dict[str, str]]:
         try:
             record = json.loads(line)
         except ValueError:
-            continue  # the note that a killed process was writing
+            continue  # a record that a killed process left unfinished
         finished[record["start"]] = record["left_out"]
     return finished
 
@@ -201,7 +200,7 @@ def _open_pixels(path: Path, shape: tuple[int, ...], fresh: bool) -> np.memmap:
         return np.lib.format.open_memmap(path, mode="r+")
     pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     with open(path, "r+b") as file:
-        # Now, in one line: a mapped file that meets a full disk later ends the process with SIGBUS.
+        # Now, for an error in one line: if the disk fills up later, writing to the map kills the process with SIGBUS.
         os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return pixels
 

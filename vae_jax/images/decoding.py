@@ -1,4 +1,4 @@
-"""From the bytes of a picture file to an array of one size."""
+"""Decodes image files to arrays of one size."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 CROPS = ("none", "center")
 SMALLEST_SIDE = 16  # pixels; anything smaller is a tracking pixel or an icon, not a photograph
-MOST_PIXELS = 100_000_000  # more is taken for a decompression bomb: a small file that fills the memory
+MOST_PIXELS = 100_000_000  # more is treated as a decompression bomb, a small file that fills the memory
 
 
 class PictureError(ValueError):
-    """A picture that can't be used; the message says why, without its name.
+    """An image that can't be used; the message says why, without the image's name.
 
     Examples:
       >>> from vae_jax.images.decoding import PictureError, decode
@@ -31,20 +31,18 @@ class PictureError(ValueError):
 
 
 def decode(data: bytes, size: int, crop: str = "none") -> UInt8[np.ndarray, "size size 3"]:
-    """Decodes a JPEG or PNG file, upright, in RGB, at one size.
-
-    Grey, palette, CMYK and 16-bit pictures are converted, transparent ones laid on white, and EXIF rotation is undone.
+    """Decodes a JPEG or PNG file to an upright RGB image of one size.
 
     Args:
-      data: the file.
+      data: the file's contents. Grey, palette, CMYK and 16-bit images are converted, transparent ones laid on white.
       size: height and width of the result.
-      crop: `none` squeezes the whole picture into the square; `center` cuts the largest square from its middle.
+      crop: `none` squeezes the whole image into the square; `center` cuts the largest square from its middle.
 
     Returns:
-      The picture, 0..255.
+      The image, 0..255, with EXIF rotation undone.
 
     Raises:
-      PictureError: if the data are no picture, truncated, or too small or too large.
+      PictureError: if the data are not an image, are truncated, or have too few or too many pixels.
       ValueError: if `crop` is unknown.
 
     Examples:
@@ -63,7 +61,7 @@ def decode(data: bytes, size: int, crop: str = "none") -> UInt8[np.ndarray, "siz
         raise ValueError(f"unknown crop '{crop}': expected one of {', '.join(CROPS)}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own words about large pictures and odd EXIF data
+            warnings.simplefilter("ignore")  # Pillow's own warnings about large images and odd EXIF data
             picture = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
             width, height = picture.size
             if width * height > MOST_PIXELS:
@@ -80,7 +78,7 @@ def decode(data: bytes, size: int, crop: str = "none") -> UInt8[np.ndarray, "siz
     if crop == "center":
         side = min(rgb.size)
         left, top = (rgb.width - side) // 2, (rgb.height - side) // 2
-        # Cut first: `resize` with a box lets what lies beside the box bleed into its edge.
+        # Crop first: `resize` with a box lets pixels outside the box bleed into its edge.
         rgb = rgb.crop((left, top, left + side, top + side))
     return np.asarray(rgb.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0))
 

@@ -1,6 +1,6 @@
-"""Faces drawn by a small program, for tests and for trials without a network. Their attributes are known exactly.
+"""Procedurally drawn faces with exactly known attributes, for tests and for trials without a network.
 
-A face is a stack of soft-edged ellipses on a lit background. What varies: pose (shift, scale, turn, tilt), skin, hair
+A face is a stack of soft-edged ellipses on a lit background. It varies in pose (shift, scale, turn, tilt), skin, hair
 and its length, eyes and their gaze, brows, nose, mouth, glasses, the direction of the light, and the background.
 """
 
@@ -13,9 +13,8 @@ import numpy as np
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
 
-# Named as CelebA names them, where it has the attribute.
+# CelebA's names for the attributes that it has.
 ATTRIBUTES = ("Smiling", "Eyeglasses", "Bald", "Blond_Hair", "Pale_Skin", "Mouth_Slightly_Open", "Turned_Left")
-
 SKIN = np.array([[0.55, 0.36, 0.26], [0.95, 0.78, 0.68]])  # darkest and palest
 DARK_HAIR, BLOND_HAIR = np.array([0.16, 0.10, 0.07]), np.array([0.88, 0.72, 0.42])
 WHITE, DARK, LIPS = np.array([0.97, 0.97, 0.95]), np.array([0.08, 0.07, 0.09]), np.array([0.72, 0.25, 0.27])
@@ -25,12 +24,12 @@ def draw_face(seed: int, index: int, size: int | None) -> tuple[UInt8[np.ndarray
     """Draws a face.
 
     Args:
-      seed: of the set.
-      index: of the face in the set; equal seeds and indices give equal faces.
-      size: height and width in pixels; None draws nothing and gives the attributes alone.
+      seed: seed of the set.
+      index: index of the face in the set; equal seeds and indices give equal faces.
+      size: height and width in pixels; None draws nothing and returns only the attributes.
 
     Returns:
-      The picture, 0..255 (empty where nothing was drawn), and 1 or -1 for each of `ATTRIBUTES`.
+      The image, 0..255 (empty if nothing is drawn), and 1 or -1 for each of `ATTRIBUTES`.
 
     Examples:
       >>> from vae_jax.images.drawn_faces import ATTRIBUTES, draw_face
@@ -47,7 +46,7 @@ def draw_face(seed: int, index: int, size: int | None) -> tuple[UInt8[np.ndarray
 
 
 class _Canvas:
-    """Coordinates from -1 to 1 over the picture, and the picture so far."""
+    """The image so far, with coordinates from -1 to 1."""
 
     def __init__(self, rng: np.random.Generator, size: int):
         self._rng = rng
@@ -103,7 +102,7 @@ class _Canvas:
             self._ellipse(DARK, turn, -0.11, 0.06, 0.016)
 
     def _mouth(self, has: dict[str, bool], turn: float) -> None:
-        """A band along a parabola, whose ends go up in a smile; between its halves, if open, the dark of the mouth."""
+        """Draws a band along a parabola, its ends up in a smile and, if open, the dark mouth between its halves."""
         curve = self._rng.uniform(1.1, 1.7) if has["Smiling"] else self._rng.uniform(-0.5, 0.1)
         half_width = self._rng.uniform(0.2, 0.25) if has["Smiling"] else self._rng.uniform(0.15, 0.19)
         x = (self._x - 1.2 * turn) / half_width
@@ -118,7 +117,7 @@ class _Canvas:
             self._paint(WHITE, np.where(taper > 0, teeth, -1))
 
     def _fringe(self, colour: np.ndarray, width: float, edge: float) -> None:
-        """Hair over the forehead: what of the head lies above a parting line."""
+        """Draws hair over the forehead: the part of the head above a parting line."""
         head = 1 - (self._x / (width + 0.03)) ** 2 - (self._y / 0.76) ** 2
         line = edge + 0.25 * np.abs(self._x) - self._y
         self._paint(colour, np.minimum(0.4 * head, line))
@@ -130,10 +129,10 @@ class _Canvas:
         self._paint(colour, thickness - np.abs(self._inside(x, y, a, b)))
 
     def _inside(self, x: float, y: float, a: float, b: float) -> Float[np.ndarray, "H W"]:
-        """About the distance to an ellipse's edge: positive inside, negative outside."""
+        """Approximate distance to an ellipse's edge: positive inside, negative outside."""
         return (1 - np.hypot((self._x - x) / a, (self._y - y) / b)) * min(a, b)
 
     def _paint(self, colour: np.ndarray, distance: np.ndarray) -> None:
-        """Covers the inside of a shape, with an edge about one pixel soft."""
+        """Fills a shape, with its edge softened over about one pixel."""
         cover = np.clip(distance / self._softness + 0.5, 0, 1)[..., None]
         self._pixels = (1 - cover) * self._pixels + cover * np.clip(colour, 0, 1)

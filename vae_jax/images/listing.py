@@ -1,4 +1,4 @@
-"""What a folder or a zip of pictures holds: their names, the lists beside them, and a fingerprint of it all."""
+"""Contents of a folder or zip of images: their names, the lists beside them, and a fingerprint."""
 
 from __future__ import annotations
 
@@ -12,18 +12,14 @@ from vae_jax.data.errors import DataError
 from vae_jax.images.readers import FolderReader, Reader, ZipReader
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
-
 PARTITION_LISTS = ("list_eval_partition.csv", "list_eval_partition.txt")
-
 ATTRIBUTE_LISTS = ("list_attr_celeba.csv", "list_attr_celeba.txt")
-
 IMAGE_FOLDER = "img_align_celeba"
-
 OTHER_WAYS = "use --data kaggle, --data tfds or --data synthetic, or unpack the pictures and name their folder"
 
 
 class Found(NamedTuple):
-    """What a folder or a zip holds: `Pictures`, before the lists are read."""
+    """Contents of a folder or zip: `Pictures` before the lists are read."""
 
     names: list[str]
     reader: Reader
@@ -34,13 +30,13 @@ class Found(NamedTuple):
 
 
 def list_folder(path: Path) -> Found:
-    """Lists a folder, searched through."""
+    """Lists a folder, searched recursively."""
     names, lists, unreadable = [], [], []
     fingerprint, stamp = hashlib.sha256(), hashlib.sha256()
     seen = set()
     for folder, subfolders, files in os.walk(path, followlinks=True):
         if (real := os.path.realpath(folder)) in seen:
-            subfolders.clear()  # a link that leads back
+            subfolders.clear()  # a link to a folder already visited
             continue
         seen.add(real)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
@@ -57,7 +53,7 @@ def list_folder(path: Path) -> Found:
                 size, modified = _status(file)
                 fingerprint.update(f"{picture} {size}\n".encode())
                 stamp.update(f"{modified}\n".encode())
-    if not lists:  # a folder of pictures was named, and its lists lie beside it
+    if not lists:  # the path is the folder of images itself, with the lists beside it
         lists = [path.parent / name for name in (*PARTITION_LISTS, *ATTRIBUTE_LISTS)]
         lists = [file for file in lists if path.name == IMAGE_FOLDER and file.is_file()]
     notices = []
@@ -68,7 +64,7 @@ def list_folder(path: Path) -> Found:
 
 
 def _is_text(name: str) -> bool:
-    """Whether a file's name, which may be any bytes, is UTF-8."""
+    """Whether a file name, which may be any bytes, is UTF-8."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -77,7 +73,7 @@ def _is_text(name: str) -> bool:
 
 
 def _status(file: Path) -> tuple[int | None, int | None]:
-    """Returns a file's size and time of change; None for a link to nowhere, of which the reader will say so."""
+    """Returns a file's size and modification time; None for a broken link, which the reader will report."""
     try:
         status = file.stat()
     except OSError:
@@ -89,7 +85,7 @@ def list_zip(path: Path) -> Found:
     """Lists a zip file."""
     try:
         with zipfile.ZipFile(path) as archive:
-            checksums = {entry.filename: entry.CRC for entry in archive.infolist()}  # the last of each name, as is read
+            checksums = {entry.filename: entry.CRC for entry in archive.infolist()}  # the last of each name is read
             entries = archive.namelist()
     except OSError as error:
         raise DataError(f"{path}: can't be read ({error.strerror or error})") from error

@@ -1,4 +1,4 @@
-"""CelebA's lists of parts and attributes, in Kaggle's form (.csv) or the original one (.txt)."""
+"""CelebA's lists of parts and attributes, in Kaggle's format (.csv) or the original one (.txt)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def read_partition(path: Path, names: Sequence[str]) -> tuple[Int[np.ndarray, " N"], list[str]]:
-    r"""Reads which part each picture belongs to.
+    r"""Reads the part each image belongs to.
 
     Args:
       path: `list_eval_partition.csv` or `.txt`: a name and 0 (training), 1 (validation) or 2 (test) in each line.
-      names: the pictures that are there.
+      names: names of the images present.
 
     Returns:
-      Their parts, shape (N,), int8, training where the list says nothing; and notices of what does not match.
+      Their parts, shape (N,), int8, training for images not listed; and notices of mismatches.
 
     Raises:
       DataError: if the list is malformed; names the file and the line.
@@ -49,14 +49,14 @@ def read_partition(path: Path, names: Sequence[str]) -> tuple[Int[np.ndarray, " 
 
 
 def read_attributes(path: Path, names: Sequence[str]) -> tuple[Int[np.ndarray, "N A"], tuple[str, ...], list[str]]:
-    r"""Reads attributes, any number of them.
+    r"""Reads any number of attributes per image.
 
     Args:
       path: `list_attr_celeba.csv` or `.txt`: a line of names, then a name and 1 or -1 for each attribute in each line.
-      names: the pictures that are there.
+      names: names of the images present.
 
     Returns:
-      Their attributes, shape (N, A), int8, 0 where the list says nothing; the attributes' names; and notices.
+      Their attributes, shape (N, A), int8, 0 for images not listed; the attributes' names; and notices.
 
     Raises:
       DataError: if the list is malformed; names the file and the line.
@@ -79,7 +79,7 @@ def read_attributes(path: Path, names: Sequence[str]) -> tuple[Int[np.ndarray, "
 
 
 def _read(path: Path, header: int | None) -> pd.DataFrame:
-    """Reads names into the index and the rest into columns."""
+    """Reads a list, with the names as its index."""
     import pandas as pd
 
     try:
@@ -87,7 +87,7 @@ def _read(path: Path, header: int | None) -> pd.DataFrame:
             return pd.read_csv(path, header=header, index_col=0, dtype=str)
         lines = path.read_text(encoding="utf-8").splitlines()
         if header is not None:
-            lines = lines[1:]  # the original list starts with the number of pictures
+            lines = lines[1:]  # the original list starts with the number of images
         rows = [line.split() for line in lines if line.strip()]
         columns = rows.pop(0) if header is not None else None
         for row in rows:
@@ -114,9 +114,9 @@ def _check_values(path: Path, table: pd.DataFrame, allowed: Sequence[int]) -> No
 def _match(
     path: Path, table: pd.DataFrame, names: Sequence[str], missing: int, meaning: str
 ) -> tuple[np.ndarray, list[str]]:
-    """Puts the rows of a list into the order of the pictures."""
+    """Puts the rows of a list into the order of the images."""
     if table.index.has_duplicates:
-        # What is left of equal lines is one; a name that is still there twice has different values.
+        # Equal lines count once; a name that is still there twice has different values.
         distinct = table.reset_index().drop_duplicates().iloc[:, 0]
         if contradictory := distinct[distinct.duplicated()].tolist():
             raise DataError(f"{path}: {contradictory[0]} is listed more than once, with different values")

@@ -1,8 +1,8 @@
-"""How good pictures are: reconstructions by their error, sets of invented pictures by the sliced Wasserstein distance.
+"""Quality of images: errors of reconstructions, and the sliced Wasserstein distance between sets of images.
 
-The distance follows Karras et al. 2018: both sets are taken apart into a Laplacian pyramid; at each of its levels small
-patches are drawn, and the two clouds of patches compared along random directions. It asks whether the two sets have the
-same texture at each scale, and needs no trained network.
+The distance follows Karras et al. 2018: it draws small patches at each level of the two sets' Laplacian pyramids, and
+compares the two clouds of patches along random directions. It measures whether the sets have the same texture at each
+scale, and needs no trained network.
 
 References:
   Karras, Aila, Laine & Lehtinen 2018, "Progressive Growing of GANs", https://arxiv.org/abs/1710.10196, section 5.
@@ -26,7 +26,7 @@ BINOMIAL = np.array([1, 4, 6, 4, 1], np.float32) / 16
 
 
 class Errors(NamedTuple):
-    """Errors of reconstructions, one number for each picture.
+    """Reconstruction errors, one number per image.
 
     Attributes:
       rmse: root mean squared error over the pixels, in units of the range [0, 1].
@@ -49,14 +49,14 @@ class Errors(NamedTuple):
 
 
 def reconstruction_errors(x: Float[Array, "B H W C"], reconstruction: Float[Array, "B H W C"]) -> Errors:
-    """Compares pictures with their reconstructions (PSNR and SSIM by dm-pix).
+    """Compares images with their reconstructions (PSNR and SSIM from dm-pix).
 
     Args:
-      x: pictures, float in [0, 1].
-      reconstruction: the same shape.
+      x: images, float in [0, 1].
+      reconstruction: their reconstructions, same shape.
 
     Returns:
-      The errors of each picture.
+      The errors of each image.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -81,13 +81,13 @@ def sliced_wasserstein(
     patches_per_image: int = 128,
     projections: int = 512,
 ) -> dict[str, float]:
-    """Distance between two sets of pictures at each level of a Laplacian pyramid.
+    """Distance between two sets of images at each level of a Laplacian pyramid.
 
     Args:
-      a: pictures, float in [0, 1]; H and W a multiple of 16, at least 16.
-      b: as many pictures of the same size.
-      seed: of patches and directions.
-      patches_per_image: patches of 7 x 7 pixels drawn from each picture at each level.
+      a: images, float in [0, 1]; H and W a multiple of 16, at least 16.
+      b: as many images of the same size.
+      seed: seed of the patches and directions.
+      patches_per_image: number of 7 x 7 patches drawn from each image at each level.
       projections: number of random directions.
 
     Returns:
@@ -111,7 +111,7 @@ def sliced_wasserstein(
         raise ValueError(f"sets of different shapes: {a.shape} and {b.shape}")
     distances = {}
     for level, (level_a, level_b) in enumerate(zip(_pyramid(a), _pyramid(b), strict=True)):
-        # The same places and directions for both sets, so that equal sets are at distance 0.
+        # The same places and directions for both sets, so that equal sets have distance 0.
         rng = np.random.default_rng([seed, level])
         sides = np.array(level_a.shape[1:3])[:, None, None]
         places = rng.integers(sides - PATCH + 1, size=(2, len(a), patches_per_image))
@@ -123,7 +123,7 @@ def sliced_wasserstein(
 
 
 def _pyramid(x: np.ndarray) -> Sequence[np.ndarray]:
-    """The Laplacian pyramid: what each halving loses, and at last the small picture itself."""
+    """The Laplacian pyramid: what each halving loses, and finally the smallest image itself."""
     levels = []
     x = np.asarray(x, np.float32)
     while min(x.shape[1:3]) // 2 >= SMALLEST_LEVEL:
@@ -142,17 +142,17 @@ def _blur(x: np.ndarray) -> np.ndarray:
 
 
 def _patches(x: np.ndarray, top: np.ndarray, left: np.ndarray) -> np.ndarray:
-    """Cuts patches out of each picture; each channel gets mean 0 and variance 1 over all patches of the set."""
+    """Cuts out patches and normalises each channel to mean 0 and variance 1 over all patches of the set."""
     images = np.arange(len(x))[:, None, None, None]
     rows = top[..., None, None] + np.arange(PATCH)[:, None]
     columns = left[..., None, None] + np.arange(PATCH)
-    patches = x[images, rows, columns]  # pictures, patches, PATCH, PATCH, channels
-    # Added up in float64: over ten million numbers, float32 loses more than the sets differ by.
+    patches = x[images, rows, columns]  # images, patches, PATCH, PATCH, channels
+    # Summed in float64: over ten million numbers, float32 loses more than the difference between the sets.
     mean, sd = (f(patches, (0, 1, 2, 3), dtype=np.float64).astype(np.float32) for f in (np.mean, np.std))
     patches = (patches - mean) / np.maximum(sd, 1e-8)
     return patches.reshape(-1, PATCH * PATCH * x.shape[3])
 
 
 def _project(patches: np.ndarray, directions: np.ndarray) -> np.ndarray:
-    """Positions along each direction, sorted: the optimal transport in one dimension pairs them in order."""
+    """Sorted positions along each direction: optimal transport in one dimension pairs them in order."""
     return np.sort(directions.T @ patches.T, axis=1)

@@ -1,7 +1,7 @@
-"""Where pictures come from: a folder, a zip read in place, tensorflow-datasets, or the drawing of faces.
+"""Sources of images: a folder, a zip read in place, tensorflow-datasets, or drawn faces.
 
-A source lists its pictures by name, with the part (training, validation, test) and the attributes of each where lists
-of these are found, and reads one picture at a time.
+A source lists its images by name, with their parts (training, validation, test) and, if lists of these are found, their
+attributes, and reads one image at a time.
 """
 
 from __future__ import annotations
@@ -38,25 +38,24 @@ if TYPE_CHECKING:
 IMAGE_ZIP = f"{IMAGE_FOLDER}.zip"
 
 KAGGLE_SET = "jessicali9530/celeba-dataset"
-
 DRAWN_FACES = 5_000
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """A list of pictures.
+    """A list of images.
 
     Attributes:
       names: N names, each different.
       parts: 0 training, 1 validation, 2 test; shape (N,), int8.
-      attributes: 1 = has it, -1 = has it not, 0 = unknown; shape (N, A), int8.
+      attributes: 1 = has it, -1 = lacks it, 0 = unknown; shape (N, A), int8.
       attribute_names: the A names.
-      reader: reads picture i.
-      source: where the pictures come from, in words for a person.
-      fingerprint: changes when the pictures do; alike for copies.
-      stamp: changes with the files' times, too, so that no change is overlooked.
+      reader: reads image i.
+      source: description of where the images come from.
+      fingerprint: changes when the images do; equal for copies.
+      stamp: also changes with the files' times, so that no change is missed.
       synthetic: whether they are drawn.
-      notices: what was odd about the list.
+      notices: oddities found in the list.
 
     Examples:
       >>> from vae_jax.images.pictures import find_pictures
@@ -80,14 +79,14 @@ class Pictures:
 
 
 def find_pictures(source: str = "auto", limit: int | None = None, seed: int = 0) -> Pictures:
-    """Finds and lists pictures.
+    """Finds and lists images.
 
     Args:
       source: `auto`, `kaggle`, `tfds`, `synthetic`, or the path of a folder or zip. `auto` takes the first of
-        `$VAE_JAX_DATA/celeba`, `data/celeba`, a download from Kaggle, one by tensorflow-datasets, and, where no network
-        answers within some seconds, drawn faces.
-      limit: use only this many pictures, the same share of each part.
-      seed: of the split where there is no list of it, of the choice of a limited number, and of drawn faces.
+        `$VAE_JAX_DATA/celeba`, `data/celeba`, a download from Kaggle, one by tensorflow-datasets and, if no network
+        answers within a few seconds, drawn faces.
+      limit: number of images to use, with the same share of each part; None uses all.
+      seed: seed of the split if no list gives it, of the choice of a limited number, and of drawn faces.
 
     Returns:
       The list.
@@ -131,19 +130,10 @@ def _kaggle() -> Path:
 
 
 def read_path(path: Path, seed: int = 0, prefix: str = "", with_lists: bool = True) -> Pictures:
-    """Lists the pictures of a folder (any layout, searched through) or of a zip file, and the lists beside them.
+    """Lists the images of a folder (searched recursively) or zip file, using the lists beside them if `with_lists`.
 
-    Args:
-      path: a folder or a zip file.
-      seed: of the split, where there is no list of parts.
-      prefix: put before the path in the source's description.
-      with_lists: whether lists of parts and attributes are looked for.
-
-    Returns:
-      The list, by name.
-
-    Raises:
-      DataError: if there is no picture, a list is malformed, or the file is not a zip.
+    Without a list of parts, `seed` splits them. `prefix` goes before the path in the description of the source. Raises
+    DataError if there is no image, a list is malformed, or the file is not a zip.
     """
     if path.is_dir():
         found = list_folder(path)
@@ -191,7 +181,7 @@ def _list(found: Found, path: Path, seed: int, prefix: str) -> Pictures:
 
 
 def seeded_parts(count: int, seed: int) -> Int[np.ndarray, " N"]:
-    """Divides pictures 70/10/20 at random into training, validation and test, int8."""
+    """Splits images 70/10/20 at random into training, validation and test, int8."""
     parts = np.full(count, TEST, np.int8)
     order = np.random.default_rng(seed).permutation(count)
     train, validation = round(TRAIN_SHARE * count), round((TRAIN_SHARE + VALIDATION_SHARE) * count)
@@ -201,11 +191,11 @@ def seeded_parts(count: int, seed: int) -> Int[np.ndarray, " N"]:
 
 
 def _some(pictures: Pictures, limit: int, seed: int) -> Pictures:
-    """Chooses pictures at random, the same share of each part."""
+    """Chooses images at random, with the same share of each part."""
     rng = np.random.default_rng(seed)
     total = len(pictures.names)
     members = [np.flatnonzero(pictures.parts == part) for part in (TRAIN, VALIDATION, TEST)]
-    # Rounded in sum, not each by itself, so that they add up to the limit.
+    # The cumulative counts are rounded, so that the counts add up to the limit.
     ends = np.round(limit * np.cumsum([0, *map(len, members)]) / total).astype(int)
     rows = np.sort(np.concatenate([rng.permutation(m)[:n] for m, n in zip(members, np.diff(ends), strict=True)]))
     return Pictures(
@@ -239,7 +229,7 @@ def drawn_faces(count: int, seed: int = 0) -> Pictures:
 
 
 def read_tfds() -> Pictures:
-    """Lists CelebA as tensorflow-datasets prepares it, downloading it on first use; TensorFlow is not needed."""
+    """Lists CelebA from tensorflow-datasets, downloading it on first use; TensorFlow is not needed."""
     try:
         import tensorflow_datasets as tfds
 
@@ -249,7 +239,7 @@ def read_tfds() -> Pictures:
             builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})  # pyright: ignore
             for split in ("train", "validation", "test")
         ]
-    except Exception as error:  # a dozen types, among them NonMatchingChecksumError where Drive sends an HTML page
+    except Exception as error:  # a dozen types, e.g. NonMatchingChecksumError if Drive sends an HTML page
         reason = (str(error) or type(error).__name__).splitlines()[0]
         page = "Google Drive sends a page instead of the file when its quota is used up; "
         hint = page if "Checksum" in type(error).__name__ else ""
@@ -261,7 +251,7 @@ def read_tfds() -> Pictures:
 
 
 def list_tfds(splits: Sequence) -> Pictures:
-    """Lists the records of three data sources (training, validation, test) of `celeb_a`, pictures still encoded."""
+    """Lists the records, still encoded, of three data sources (training, validation, test) of `celeb_a`."""
     reader = RecordReader(splits)
     attribute_names = tuple(sorted(splits[0][0]["attributes"]))
     records = [record["attributes"] for split in splits for record in split]

@@ -1,4 +1,4 @@
-"""Readers of one picture at a time: from a folder, a zip, tensorflow-datasets' records, or drawn."""
+"""Readers of single images: from a folder, a zip, tensorflow-datasets records, or drawn."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from vae_jax.images.drawn_faces import draw_face
 if TYPE_CHECKING:
     from jaxtyping import UInt8
 
-MOST_BYTES = 100_000_000  # of a picture in a zip, unpacked; more is taken for a decompression bomb
+MOST_BYTES = 100_000_000  # of an unpacked image in a zip; more is treated as a decompression bomb
 
 
 class Reader(ABC):
-    """Reads pictures by number. Safe to call from several threads.
+    """Reads images by index. Safe to call from several threads.
 
     Examples:
       >>> import numpy as np
@@ -38,12 +38,12 @@ class Reader(ABC):
 
     @abstractmethod
     def read(self, index: int, size: int, crop: str) -> UInt8[np.ndarray, "size size 3"]:
-        """Returns a picture; raises PictureError if it can't be used, DataError if it can't be read now."""
+        """Returns an image; raises PictureError if it can't be used, DataError if it can't be read now."""
 
 
 @dataclass(frozen=True)
 class FolderReader(Reader):
-    """Reads files by their names below a folder."""
+    """Reads files by name from a folder."""
 
     folder: Path
     names: Sequence[str]
@@ -53,13 +53,13 @@ class FolderReader(Reader):
             data = (self.folder / self.names[index]).read_bytes()
         except FileNotFoundError as error:
             raise PictureError(error.strerror) from error
-        except OSError as error:  # which may pass: no reason to do without the picture for good
+        except OSError as error:  # may be temporary, so the image is not left out for good
             raise DataError(f"{self.folder / self.names[index]}: can't be read ({error.strerror or error})") from error
         return decode(data, size, crop)
 
 
 class ZipReader(Reader):
-    """Reads members of a zip, without unpacking it."""
+    """Reads members of a zip without unpacking it."""
 
     def __init__(self, path: Path, names: Sequence[str]):
         self._path, self._names = path, names
@@ -79,7 +79,7 @@ class ZipReader(Reader):
 
 @dataclass(frozen=True)
 class RecordReader(Reader):
-    """Reads records of tensorflow-datasets' data sources, one source after another."""
+    """Reads tensorflow-datasets records, one data source after another."""
 
     splits: Sequence
 
@@ -93,7 +93,7 @@ class RecordReader(Reader):
 
 @dataclass(frozen=True)
 class DrawingReader(Reader):
-    """Draws a face for each number."""
+    """Draws a face for each index."""
 
     seed: int
 
@@ -103,7 +103,7 @@ class DrawingReader(Reader):
 
 @dataclass(frozen=True)
 class SomeReader(Reader):
-    """Reads some of the pictures of another reader."""
+    """Reads a subset of another reader's images."""
 
     reader: Reader
     rows: np.ndarray

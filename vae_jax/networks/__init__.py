@@ -1,7 +1,4 @@
-"""Encoders, decoders and the VAE made of them, as Flax Linen modules.
-
-Every module is a pure function of its parameters: `vae.apply(params, ...)`. Nothing in here draws random numbers.
-"""
+"""Encoders, decoders and VAEs as Flax Linen modules: pure functions of their parameters that draw no random numbers."""
 
 from vae_jax.networks.convolutional import ConvDecoder, ConvEncoder, conv_vae, leaky_relu
 from vae_jax.networks.mlp import DenseDecoder, DenseEncoder, bound_sd, dense_vae

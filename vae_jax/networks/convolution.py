@@ -1,12 +1,10 @@
-"""The face network's two convolutions, kernel 3 x 3 and stride 2, with a second form for processors.
+"""Stride-2 3 x 3 convolutions for the face network, with a matrix-product form for CPUs.
 
-XLA's own convolutions are right for GPUs and TPUs, and several times too slow on a CPU (forty-five times inside a
-`lax.scan`). There the same sums are written as one matrix product each: a convolution as (patches of its input) times
-(kernel), a transposed convolution as its transpose, a product whose result is added back onto the picture.
-Parameters are the same tree, and the numbers the same up to rounding.
+XLA's own convolutions suit GPUs and TPUs, but are several times too slow on a CPU (45 times inside a `lax.scan`). There
+a convolution is one matrix product, (patches of its input) times (kernel), and a transposed convolution its transpose,
+a product that is added back onto the image. The parameter tree is the same, and results agree up to rounding.
 
-Both follow TensorFlow's SAME padding, which for kernel 3 and stride 2 on an even size adds one row below and one
-column to the right.
+Both use TensorFlow's SAME padding: for kernel 3, stride 2 and an even size, one row below and one column to the right.
 """
 
 from __future__ import annotations
@@ -26,26 +24,14 @@ LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def prefer_matrix_products() -> bool:
-    """Whether the default device is one on which the matrix products are the faster form."""
+    """Whether matrix products are the faster form on the default device."""
     return jax.default_backend() == "cpu"
 
 
 def conv(
     x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C O"], matrix_products: bool | None = None
 ) -> Float[Array, "B H/2 W/2 O"]:
-    """Convolves with stride 2 and SAME padding.
-
-    Args:
-      x: pictures, float; H and W even.
-      kernel: float.
-      matrix_products: which form to use; by default the faster one on the default device.
-
-    Returns:
-      Pictures of half the size.
-
-    Raises:
-      ValueError: if H or W is odd.
-    """
+    """Convolves images to half their size, which must be even, with stride 2 and SAME padding; see `Conv`."""
     _check_even(x.shape[1:3])
     if not _use(matrix_products):
         return jax.lax.conv_general_dilated(x, kernel, (STRIDE, STRIDE), "SAME", dimension_numbers=LAYOUT)
@@ -55,28 +41,19 @@ def conv(
 def conv_transpose(
     x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C O"], matrix_products: bool | None = None
 ) -> Float[Array, "B 2H 2W O"]:
-    """Convolves the other way, to twice the size: `jax.lax.conv_transpose` with stride 2 and SAME padding.
-
-    Args:
-      x: pictures, float.
-      kernel: float.
-      matrix_products: which form to use; by default the faster one on the default device.
-
-    Returns:
-      Pictures of twice the size.
-    """
+    """Convolves images to twice their size, as `jax.lax.conv_transpose` with stride 2 and SAME padding; see `Conv`."""
     if not _use(matrix_products):
         return jax.lax.conv_transpose(x, kernel, (STRIDE, STRIDE), "SAME", dimension_numbers=LAYOUT)
     return _conv_transpose_products(x, kernel)
 
 
 class Conv(nn.Module):
-    """`conv` with a kernel and a bias of its own, which have the names and shapes of `flax.linen.Conv`.
+    """`conv` with a kernel and bias named and shaped as in `flax.linen.Conv`.
 
     Attributes:
       features: number of output channels.
-      dtype: in which to compute; by default that of the input and the parameters, which are float32.
-      matrix_products: see `conv`.
+      dtype: computation dtype; None uses that of the input and the float32 parameters.
+      matrix_products: whether to use matrix products; None picks the faster form on the default device.
     """
 
     features: int
@@ -91,10 +68,7 @@ class Conv(nn.Module):
 
 
 class ConvTranspose(nn.Module):
-    """`conv_transpose` with a kernel and a bias, which have the names and shapes of `flax.linen.ConvTranspose`.
-
-    Attributes: those of `Conv`.
-    """
+    """`conv_transpose` with a kernel and bias named and shaped as in `flax.linen.ConvTranspose`; see `Conv`."""
 
     features: int
     dtype: Any = None
@@ -125,7 +99,7 @@ def _check_even(size: tuple[int, ...]) -> None:
 
 
 def _patches(x: Float[Array, "B H W C"]) -> Float[Array, "B H/2 W/2 9C"]:
-    """Lays the 3 x 3 patch under each output side by side. Even and odd rows apart, no tap needs a gather."""
+    """Stacks the 3 x 3 patch under each output. Splitting even and odd rows makes every tap a slice, not a gather."""
     batch, height, width, channels = x.shape
     rows, columns = height // 2, width // 2
     x = jnp.pad(x, ((0, 0), (0, 2), (0, 2), (0, 0))).reshape(batch, rows + 1, 2, columns + 1, 2, channels)
@@ -138,12 +112,12 @@ def _patches(x: Float[Array, "B H W C"]) -> Float[Array, "B H/2 W/2 9C"]:
 
 
 def _scatter(patches: Float[Array, "B H W 9C"]) -> Float[Array, "B 2H 2W C"]:
-    """Adds patches back where `_patches` took them: its transpose, written as sums of shifted taps."""
+    """The transpose of `_patches`: adds patches back where they came from, as sums of shifted taps."""
     batch, rows, columns, _ = patches.shape
     taps = patches.reshape(batch, rows, columns, KERNEL, KERNEL, -1)
 
     def tap(i: int, j: int) -> Array:
-        """Tap (i, j), moved to the row and column of the 2 x 2 block that it falls into."""
+        """Tap (i, j), shifted to the row and column of the 2 x 2 block it falls into."""
         down, right = i // 2, j // 2
         padded = jnp.pad(taps[:, :, :, i, j], ((0, 0), (down, 0), (right, 0), (0, 0)))
         return padded[:, :rows, :columns]
@@ -153,9 +127,8 @@ def _scatter(patches: Float[Array, "B H W 9C"]) -> Float[Array, "B 2H 2W C"]:
     return jnp.stack([top, bottom], 2).reshape(batch, 2 * rows, 2 * columns, -1)
 
 
-# Gradients by hand, for two reasons. Autodiff would keep the patches, nine times the picture, from the forward to the
-# backward pass; making them anew is cheaper than reading them back. And it would transpose `_patches` into nine padded
-# additions, which `_scatter` is not.
+# Custom gradients, for two reasons: autodiff would keep the patches (nine times the image) for the backward pass, where
+# recomputing them is cheaper than reading them back, and would transpose `_patches` into nine padded additions.
 @jax.custom_vjp
 def _conv_products(x: Array, kernel: Array) -> Array:
     return _patches(x) @ kernel.reshape(-1, kernel.shape[-1])
@@ -192,7 +165,7 @@ _conv_transpose_products.defvjp(_conv_transpose_forward, _conv_transpose_backwar
 
 
 def _taps(kernel: Float[Array, "3 3 C O"]) -> Float[Array, "C 9O"]:
-    """The kernel as the matrix whose product with a pixel is the patch that the pixel adds to the result."""
+    """The kernel as a matrix that maps a pixel to the patch it adds to the result."""
     return kernel[::-1, ::-1].transpose(2, 0, 1, 3).reshape(kernel.shape[2], -1)
 
 

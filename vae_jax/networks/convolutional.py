@@ -1,4 +1,4 @@
-"""Convolutional networks for pictures: an encoder, a decoder, and the VAE made of them."""
+"""Convolutional encoder, decoder and VAE for images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vae_jax.networks.vae import VAE
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
-# Slope of LeakyReLU below 0; Keras's default, which the report's reference code uses.
+# Keras's default slope below 0, used by the report's reference code.
 LEAKY_SLOPE = 0.3
 
 
@@ -25,13 +25,13 @@ def leaky_relu(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
 
 
 class ConvEncoder(nn.Module):
-    """Strided 3 x 3 convolutions with LeakyReLU, then two dense heads: from pictures to the parameters of q(z|x).
+    """Maps images to the parameters of q(z|x): strided 3 x 3 convolutions with LeakyReLU, then two dense heads.
 
     Attributes:
-      filters: channels of the convolutions, each of which halves the picture.
+      filters: channels of the convolutions, each of which halves the image.
       latent_dim: number of latent dimensions L.
-      dtype: in which to compute, e.g. bfloat16; parameters and outputs are float32 whatever it is.
-      matrix_products: which form of convolution, see `convolution.conv`.
+      dtype: computation dtype, e.g. bfloat16; parameters and outputs are always float32.
+      matrix_products: form of the convolutions, see `convolution.conv`.
 
     Examples:
       >>> import jax
@@ -50,7 +50,7 @@ class ConvEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Gaussian:
-        """Maps pictures in [0, 1] to their posterior: a `Gaussian` whose arrays have shape (B, L)."""
+        """Maps images in [0, 1] to their posterior, a `Gaussian` with arrays of shape (B, L)."""
         for features in self.filters:
             x = leaky_relu(Conv(features, self.dtype, self.matrix_products)(x))
         x = x.reshape(x.shape[0], -1)
@@ -60,17 +60,16 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """A dense layer, then transposed 3 x 3 convolutions with LeakyReLU, the last with a sigmoid: to p(x|z).
+    """Maps latents to p(x|z): a dense layer, then transposed 3 x 3 convolutions with LeakyReLU and a final sigmoid.
 
     Attributes:
-      filters: channels of the transposed convolutions but the last, each of which doubles the picture.
-      image_size: height and width of the picture, a multiple of 2^(number of convolutions).
-      base_channels: channels of the small picture that the dense layer makes.
-      channels: colours of the picture.
-      learned_variance: True learns one variance for all pixels of all pictures, as Rybkin et al. 2021 advise; False
-        gives a mean alone.
-      dtype: in which to compute; parameters and outputs are float32 whatever it is.
-      matrix_products: which form of convolution, see `convolution.conv`.
+      filters: channels of all transposed convolutions but the last. Each convolution doubles the image.
+      image_size: height and width of the image, a multiple of 2^(number of convolutions).
+      base_channels: channels of the small image produced by the dense layer.
+      channels: colour channels of the image.
+      learned_variance: True learns one variance for all pixels of all images; False gives only a mean.
+      dtype: computation dtype; parameters and outputs are always float32.
+      matrix_products: form of the convolutions, see `convolution.conv`.
 
     References:
       Rybkin, Daniilidis & Levine 2021, https://arxiv.org/abs/2006.13202, section 3.
@@ -95,7 +94,7 @@ class ConvDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: Float[Array, "B L"]) -> Observation:
-        """Maps latents to an observation model of pixels in [0, 1]: arrays of shape (B, H, W, C)."""
+        """Maps latents to an observation model of pixels in [0, 1], with arrays of shape (B, H, W, C)."""
         side = self.image_size // 2 ** (len(self.filters) + 1)
         x = nn.Dense(side * side * self.base_channels, dtype=self.dtype)(z)
         x = x.reshape(z.shape[0], side, side, self.base_channels)
@@ -117,21 +116,21 @@ def conv_vae(
     dtype: Any = None,
     matrix_products: bool | None = None,
 ) -> VAE:
-    """The report's VAE for pictures. At 128 x 128 it has 2,648,531 parameters.
+    """Builds the report's VAE for images, which has 2,648,531 parameters at 128 x 128.
 
     Args:
       image_size: height and width, a multiple of 2^(number of filters).
-      filters: channels of the encoder's convolutions; the decoder's are the same in reverse, then 3 colours.
+      filters: channels of the encoder's convolutions; the decoder has them reversed, then 3 colours.
       latent_dim: number of latent dimensions L, at least 1.
-      learned_variance: whether the decoder learns a variance, as the `gaussian` objective needs.
-      dtype: in which to compute, e.g. bfloat16; parameters and outputs are float32 whatever it is.
-      matrix_products: which form of convolution, see `convolution.conv`.
+      learned_variance: whether the decoder learns a variance, which the `gaussian` objective needs.
+      dtype: computation dtype, e.g. bfloat16; parameters and outputs are always float32.
+      matrix_products: form of the convolutions, see `convolution.conv`.
 
     Returns:
       The module; `vae.init(key, x, noise)` gives its parameters.
 
     Raises:
-      ValueError: if the picture can't be halved as often as there are filters.
+      ValueError: if the image can't be halved once per filter.
 
     Examples:
       >>> import jax
@@ -145,7 +144,7 @@ def conv_vae(
     filters = tuple(filters)
     if image_size % 2 ** len(filters) or image_size <= 0:
         raise ValueError(f"image_size {image_size}: expected a multiple of {2 ** len(filters)}")
-    # The report's decoder goes 64 -> 64, 64, 32, 3: the encoder's filters in reverse, of which the first is the base.
+    # The report's decoder goes 64 -> 64, 64, 32, 3: the encoder's filters reversed, starting from the base channels.
     return VAE(
         encoder=ConvEncoder(filters, latent_dim, dtype, matrix_products),
         decoder=ConvDecoder(

@@ -1,8 +1,8 @@
-"""The dense layer with the features on the first axis and the examples on the last.
+"""A dense layer with features on the first axis and examples on the last.
 
-A table's network is a few features wide and a batch long. With the batch as the last, contiguous axis a processor
-handles eight or sixteen examples in each instruction; with 29 features there, it handles them in threes and a remainder
-one by one. Parameters are the same tree as those of `flax.linen.Dense`, and the numbers the same up to rounding.
+A network for tables is a few features wide and a batch long. With the batch as the contiguous axis, a CPU handles eight
+or sixteen examples per instruction; 29 features there make three such vectors and a remainder handled one by one. The
+parameter tree is that of `flax.linen.Dense`, and results agree up to rounding.
 """
 
 from __future__ import annotations
@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 
 
 class Dense(nn.Module):
-    """`flax.linen.Dense` for arrays with the features first.
-
-    Attributes:
-      features: number of output features.
-    """
+    """`flax.linen.Dense` with `features` outputs, for arrays with features first."""
 
     features: int
 
@@ -41,12 +37,12 @@ def features_first(x: Float[Array, "*batch D"]) -> Float[Array, "D N"]:
 
 
 def features_last(x: Float[Array, "D N"], batch_shape: Sequence[int]) -> Float[Array, "*batch D"]:
-    """Turns columns back into rows of the given batch shape, of size N."""
+    """Turns columns back into rows of the given batch shape."""
     assert math.prod(batch_shape) == x.shape[1]
     return x.T.reshape(*batch_shape, x.shape[0])
 
 
-# Gradients by hand, because autodiff would go through the barrier of `_transposed` and back.
+# Custom gradients, because autodiff would go through the barrier of `_transposed` and back.
 @jax.custom_vjp
 def _product(kernel: Float[Array, "D O"], x: Float[Array, "D N"]) -> Float[Array, "O N"]:
     return _transposed(kernel) @ x
@@ -65,9 +61,5 @@ _product.defvjp(_forward, _backward)
 
 
 def _transposed(a: Float[Array, "M N"]) -> Float[Array, "N M"]:
-    """The transpose, on a CPU laid out anew behind a barrier.
-
-    XLA folds a transposition into the product that takes it, and on a CPU has a fast form only for products of two
-    matrices as they lie in memory. Elsewhere the folding is right.
-    """
+    """Transposes, on a CPU behind a barrier: there XLA would fold the transpose into a product, which then is slow."""
     return jax.lax.optimization_barrier(a.T) if jax.default_backend() == "cpu" else a.T

@@ -1,4 +1,4 @@
-"""Multilayer perceptrons for tables: a dense encoder, a dense decoder, and the VAE made of them."""
+"""Dense encoder, decoder and VAE for tables."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ class DenseEncoder(nn.Module):
     """Multilayer perceptron from features to the parameters of q(z|x), with ReLU between layers.
 
     Attributes:
-      hidden_dims: widths of the hidden layers, from the input to the latent.
+      hidden_dims: widths of the hidden layers, from input to latent.
       latent_dim: number of latent dimensions L.
-      mean_bound: largest absolute value of a posterior mean; None for no bound. The decoder has seen hardly any latent
-        beyond 4 in training (the prior has 6e-5 of its mass there), so that what it returns for an outlier far outside
-        is an accident of extrapolation.
+      mean_bound: largest absolute posterior mean; None for no bound. In training the decoder sees hardly any latent
+        beyond 4 (6e-5 of the prior's mass), so what it returns for an outlier far outside is arbitrary extrapolation.
 
     Examples:
       >>> import jax
@@ -47,7 +46,7 @@ class DenseEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch D"]) -> Gaussian:
-        """Maps rows to their posterior: a `Gaussian` whose arrays have shape (*batch, L)."""
+        """Maps rows to their posterior, a `Gaussian` with arrays of shape (*batch, L)."""
         batch_shape = x.shape[:-1]
         x = features_first(x)
         for width in self.hidden_dims:
@@ -63,10 +62,10 @@ class DenseDecoder(nn.Module):
     """Multilayer perceptron from a latent to the parameters of p(x|z), with ReLU between layers.
 
     Attributes:
-      hidden_dims: widths of the hidden layers, from the latent to the output.
+      hidden_dims: widths of the hidden layers, from latent to output.
       feature_dim: number of features D.
-      learned_variance: True gives a mean and a log variance for each feature; False a mean alone.
-      bounded: whether each feature's standard deviation has an upper bound of its own, see `bound_sd`.
+      learned_variance: True gives a mean and a log variance for each feature; False only a mean.
+      bounded: whether each feature's standard deviation has its own upper bound, see `bound_sd`.
 
     Examples:
       >>> import jax
@@ -87,7 +86,7 @@ class DenseDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: Float[Array, "*batch L"]) -> Observation:
-        """Maps latents to an observation model: an `Observation` whose arrays have shape (*batch, D)."""
+        """Maps latents to an observation model, with arrays of shape (*batch, D)."""
         batch_shape = z.shape[:-1]
         z = features_first(z)
         for width in self.hidden_dims:
@@ -98,7 +97,7 @@ class DenseDecoder(nn.Module):
         log_var = Dense(self.feature_dim, name="log_var")(z)
         low, high = OBSERVATION_LOG_VAR
         if self.bounded:
-            # A variable of its own, not an attribute: models with other bounds are the same compiled program.
+            # A variable, not an attribute, so that models with different bounds share one compiled program.
             bound = self.variable("bounds", "highest_log_var", jnp.full, (self.feature_dim,), high)
             high = jax.lax.stop_gradient(bound.value)[:, None]
         return Observation(mean, features_last(soft_clip(log_var, low, high), batch_shape))
@@ -112,15 +111,15 @@ def dense_vae(
     bounded: bool = False,
     mean_bound: float | None = None,
 ) -> VAE:
-    """The report's VAE for tables: a dense encoder and its mirror image as decoder.
+    """Builds the report's VAE for tables: a dense encoder and its mirror image as decoder.
 
     Args:
       feature_dim: number of features D, at least 1.
       hidden_dims: widths of the encoder's hidden layers; the decoder has them reversed.
       latent_dim: number of latent dimensions L, at least 1.
-      learned_variance: whether the decoder gives a log variance beside the mean.
-      bounded: whether each feature's standard deviation has an upper bound of its own, see `bound_sd`.
-      mean_bound: largest absolute value of a posterior mean, see [`DenseEncoder`][].
+      learned_variance: whether the decoder gives a log variance as well as the mean.
+      bounded: whether each feature's standard deviation has its own upper bound, see `bound_sd`.
+      mean_bound: largest absolute posterior mean, see [`DenseEncoder`][].
 
     Returns:
       The module; `vae.init(key, x, noise)` gives its parameters.
@@ -142,14 +141,13 @@ def dense_vae(
 
 
 def bound_sd(params: Any, largest_sd: Float[Array, " D"]) -> Any:
-    """Sets the upper bounds on the standard deviations that a `bounded` dense decoder gives.
+    """Sets the upper bounds on the standard deviations of a `bounded` dense decoder.
 
-    With the features' own extremes as bounds, the decoder can excuse an outlier in a feature that has such outliers,
-    but not in one that has none. The bounds are kept beside the parameters, in the collection `bounds`; training does
-    not change them.
+    With each feature's own extremes as bounds, the decoder can excuse an outlier only in a feature that has them.
+    The bounds are stored beside the parameters, in the collection `bounds`; training does not change them.
 
     Args:
-      params: the parameters of a VAE whose decoder is `bounded`.
+      params: parameters of a VAE with a `bounded` decoder.
       largest_sd: a bound for each feature, float, above 0.05.
 
     Returns:

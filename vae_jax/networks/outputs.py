@@ -1,4 +1,4 @@
-"""What encoders and decoders return: the parameters of q(z|x) and p(x|z), within bounds that keep a run finite."""
+"""Outputs of encoders and decoders: the parameters of q(z|x) and p(x|z), bounded to keep training finite."""
 
 from __future__ import annotations
 
@@ -9,17 +9,14 @@ import jax.numpy as jnp
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
-# Bounds on log variances. Without them a run ends in NaN: exp(log_var) overflows float32 at 88, and a decoder that
-# hits a constant feature exactly is rewarded without end for log_var -> -infinity. The posterior's bounds are wide,
-# e^-10 to e^10 around a prior of variance 1.
-POSTERIOR_LOG_VAR = (-10.0, 10.0)
+# Bounds on log variances. Without them training ends in NaN: exp(log_var) overflows float32 at 88, and a decoder that
+# fits a constant feature exactly is rewarded without limit for log_var -> -infinity.
+POSTERIOR_LOG_VAR = (-10.0, 10.0)  # wide: the prior's log variance is 0
 
-# The observation's bounds are in units of standardised data: a standard deviation between 0.05 and 20 times that of
-# the feature. The upper one is only a default; see `bound_sd`.
+# For standardised data: 0.05 to 20 times a feature's standard deviation. The upper bound is a default, see `bound_sd`.
 OBSERVATION_LOG_VAR = (-6.0, 6.0)
 
-# And in units of pixels in [0, 1]: a standard deviation between 1/150, about what rounding to 256 levels and JPEG leave
-# uncertain, and 1, the whole range.
+# For pixels in [0, 1]: standard deviations from 1/150, about the error of 8-bit rounding and JPEG, to the whole range.
 PIXEL_LOG_VAR = (-10.0, 0.0)
 
 
@@ -28,7 +25,7 @@ class Gaussian(NamedTuple):
 
     Attributes:
       mean: its mean, float.
-      log_var: natural logarithm of its variance, same shape.
+      log_var: natural log of its variance, same shape.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -43,11 +40,11 @@ class Gaussian(NamedTuple):
 
 
 class Observation(NamedTuple):
-    """Parameters of the observation model p(x|z), a diagonal Gaussian whose variance may be left open.
+    """Parameters of the observation model p(x|z), a diagonal Gaussian.
 
     Attributes:
       mean: its mean, float.
-      log_var: natural logarithm of its variance, same shape; None where the decoder gives a mean alone.
+      log_var: natural log of its variance, same shape; None if the decoder gives only a mean.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -62,24 +59,16 @@ class Observation(NamedTuple):
 
 
 def soft_clip(x: Float[Array, "*any"], low: float, high: float | Float[Array, "*any"]) -> Float[Array, "*any"]:
-    """Bounds `x` smoothly: the identity well inside (low, high), and a gradient that fades outside but is not cut off.
+    """Bounds `x` smoothly to [low, high], up to rounding; the identity well inside.
 
-    A hard clip has gradient zero outside its bounds, so a unit that once leaves them never returns.
-
-    Args:
-      x: float array.
-      low: lower bound.
-      high: upper bound, more than `low`.
-
-    Returns:
-      An array of the same shape with values in [low, high] up to rounding.
+    The gradient fades outside but is not cut off. A hard clip makes it zero there, so a unit that leaves never returns.
 
     References:
       Chua et al. 2018 (https://arxiv.org/abs/1805.12114), appendix A.1.
     """
     # low + softplus(high - softplus(high - x) - low) in closed form: one exponential and one logarithm, not two each.
-    # Further below `low` than 30 the slope, less than e^-30, is as good as 0, and the exponential would overflow.
+    # More than 30 below `low` the slope is under e^-30, effectively 0, and the exponential would overflow.
     excess = jnp.exp(low - jnp.maximum(x, low - 30.0))
     clipped = jnp.log(1 + 1 / (jnp.exp(low - high) + excess))
-    # The quotient, all but 1, takes back the log(1 + exp(low - high)) by which this overshoots `high`.
+    # The quotient, almost 1, corrects the log(1 + exp(low - high)) by which this overshoots `high`.
     return low + clipped * ((high - low) / jnp.log(1 + jnp.exp(high - low)))

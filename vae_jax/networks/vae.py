@@ -1,4 +1,4 @@
-"""The VAE: any encoder and any decoder, and its two halves applied by themselves."""
+"""The VAE module, and its encoder and decoder as functions."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class VAE(nn.Module):
-    """A variational autoencoder made of any encoder and any decoder.
+    """A variational autoencoder built from any encoder and any decoder.
 
     Attributes:
-      encoder: maps a batch of x to a [`Gaussian`][] over z, and has the attribute `latent_dim`.
+      encoder: maps a batch of x to a [`Gaussian`][] over z; has the attribute `latent_dim`.
       decoder: maps a batch of z to an [`Observation`][] over x.
 
     References:
@@ -49,15 +49,15 @@ class VAE(nn.Module):
         return self.encoder.latent_dim  # pyright: ignore[reportAttributeAccessIssue]
 
     def encode(self, x: Float[Array, "B *event"]) -> Gaussian:
-        """Returns the posterior q(z|x): arrays of shape (B, L)."""
+        """Returns the posterior q(z|x), with arrays of shape (B, L)."""
         return self.encoder(x)
 
     def decode(self, z: Float[Array, "B L"]) -> Observation:
-        """Returns the observation model p(x|z): arrays of shape (B, *event)."""
+        """Returns the observation model p(x|z), with arrays of shape (B, *event)."""
         return self.decoder(z)
 
     def __call__(self, x: Float[Array, "B *event"], noise: Float[Array, "B L"]) -> tuple[Gaussian, Observation]:
-        """Encodes, draws one z per example by the given noise, decodes.
+        """Encodes a batch, draws one z per example from the given noise, and decodes it.
 
         Args:
           x: a batch of inputs, float.
@@ -79,7 +79,7 @@ def encode(vae: VAE, params: Any, x: Float[Array, "B *event"]) -> Gaussian:
       x: a batch of inputs, float.
 
     Returns:
-      The posterior q(z|x): arrays of shape (B, L).
+      The posterior q(z|x), with arrays of shape (B, L).
 
     Examples:
       >>> import jax
@@ -104,7 +104,7 @@ def decode(vae: VAE, params: Any, z: Float[Array, "B L"]) -> Observation:
       z: a batch of latents, float.
 
     Returns:
-      The observation model p(x|z): arrays of shape (B, *event).
+      The observation model p(x|z), with arrays of shape (B, *event).
 
     Examples:
       >>> import jax
@@ -120,7 +120,7 @@ def decode(vae: VAE, params: Any, z: Float[Array, "B L"]) -> Observation:
 
 
 def count_parameters(params: Any) -> int:
-    """Counts the numbers that training changes.
+    """Counts the trainable parameters.
 
     Args:
       params: a VAE's parameters, or any tree of arrays.

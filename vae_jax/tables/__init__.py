@@ -1,1 +1,1 @@
-"""Tables: reading transactions and other CSV files, splitting and standardising rows, simulated rows."""
+"""Tables: reading transactions and other CSV files, splitting, standardising and simulating rows."""

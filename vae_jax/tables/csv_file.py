@@ -1,4 +1,4 @@
-"""A file of comma separated values: its text, its header and its cells, each checked."""
+"""Reads CSV files and checks their text, header and cells."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from vae_jax.data.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
-LARGEST_CELL = 1e30  # the square of a larger number is infinite in float32, and its standard deviation in float64
+LARGEST_CELL = 1e30  # a larger number is taken for damage; its square would overflow float32
 
 
 def read_text(path: Path) -> str:
-    """Returns a file's text, unpacked where it is a gzip or a zip."""
+    """Returns a file's text, decompressing gzip and zip."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -45,7 +45,7 @@ def read_text(path: Path) -> str:
         text = "\0"
     if "\0" in text:
         raise DataError(f"{path}: not a text file")
-    # Blank lines at the end are harmless; line ends may be Windows's or the old Macintosh's.
+    # Trailing blank lines are harmless; line ends may be those of Windows or the old Macintosh.
     return text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n") + "\n"
 
 
@@ -58,7 +58,7 @@ def _only_csv(path: Path, content: bytes) -> bytes:
 
 
 def read_header(path: Path, text: str) -> tuple[list[str], str]:
-    """The columns' names, and what separates them: the most frequent of comma, semicolon and tab."""
+    """Returns the column names and the separator: the most frequent of comma, semicolon and tab."""
     header = text.partition("\n")[0]
     separator = max(",;\t", key=header.count)
     try:
@@ -81,7 +81,7 @@ def _is_number(word: str) -> bool:
 
 
 def parse(path: Path, text: str, names: list[str], separator: str) -> pd.DataFrame:
-    """Reads all cells, those that are no numbers as text."""
+    """Parses all cells, keeping those that are not numbers as text."""
     import pandas as pd
 
     rows = text.partition("\n")[2]
@@ -91,7 +91,7 @@ def parse(path: Path, text: str, names: list[str], separator: str) -> pd.DataFra
             sep=separator,
             header=None,
             skiprows=1,
-            skip_blank_lines=False,  # so that a row's number is also its place in the file
+            skip_blank_lines=False,  # so that a row's number is its place in the file
             keep_default_na=False,
             low_memory=False,
         )
@@ -107,11 +107,11 @@ def parse(path: Path, text: str, names: list[str], separator: str) -> pd.DataFra
 
 
 def as_numbers(path: Path, column: Any, advice: str = "") -> np.ndarray:
-    """Returns a column as float64 within bounds, or names its first bad cell, with advice for one that is no number."""
+    """Returns a column as float64; raises DataError for its first bad cell, with `advice` if it is not a number."""
     import pandas as pd
 
     numbers = np.asarray(pd.to_numeric(column, errors="coerce"), np.float64)
-    bad = ~(np.abs(numbers) <= LARGEST_CELL)  # true for NaN, too
+    bad = ~(np.abs(numbers) <= LARGEST_CELL)  # also true for NaN
     if bad.any():
         row = int(bad.argmax())
         cell: Any = column.iloc[row]
@@ -125,5 +125,5 @@ def as_numbers(path: Path, column: Any, advice: str = "") -> np.ndarray:
 
 
 def place_of(row: int, column: Any) -> str:
-    """Says where a cell is."""
+    """Describes a cell's position."""
     return f"row {row} (line {row + 2}), column {column}"

@@ -1,4 +1,4 @@
-"""Division of transactions into training, validation and test rows."""
+"""Splits of transactions into training, validation and test rows."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ FRAUD_VALIDATION_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of each part, in ascending order.
+    """Row indices of each part, in ascending order.
 
     Attributes:
       train: genuine rows to train on.
-      validation: genuine rows and some frauds; the boundary is set on these.
-      test: the rest.
+      validation: genuine rows and some frauds, on which the boundary is set.
+      test: the rest, without the frauds of the training period in a `time` split.
 
     Examples:
       >>> import numpy as np
@@ -45,22 +45,20 @@ def split_rows(
     how: str,
     seed: int,
 ) -> Split:
-    """Splits a table so that equal rows always fall into the same part.
+    """Splits a table so that equal rows fall into the same part. The shares are of distinct rows.
 
     - `random`: genuine rows 70/10/20 into training, validation and test; frauds 20/80 into validation and test.
     - `time`: the first 70 % of all rows, the next 10 %, the last 20 %; frauds are removed from the first.
 
-    The shares hold for distinct rows, and so only nearly for all rows.
-
     Args:
-      features: what makes two rows equal, float.
+      features: values that decide which rows are equal, float.
       labels: 1 = fraud, 0 = genuine.
-      time: by which `time` sorts, float, seconds.
+      time: sort key of the `time` split, float, seconds.
       how: `random` or `time`.
-      seed: of the random split.
+      seed: seed of the random split.
 
     Returns:
-      The parts.
+      The row indices of each part.
 
     Raises:
       DataError: if there are too few genuine rows for each part to have one.
@@ -79,7 +77,7 @@ def split_rows(
     if how not in ("random", "time"):
         raise ValueError(f"unknown split '{how}': expected 'random' or 'time'")
     first, group = _groups(features)
-    # A group with both labels counts as fraud, which keeps a fraud's genuine twin out of training.
+    # A group with both labels counts as fraud, to keep a fraud's genuine twin out of training.
     is_fraud = np.zeros(len(first), dtype=bool)
     np.logical_or.at(is_fraud, group, labels == 1)
     part = np.full(len(first), TEST)
@@ -92,7 +90,7 @@ def split_rows(
         np.minimum.at(earliest, group, time)
         _assign(part, np.argsort(earliest, kind="stable"), TRAIN_SHARE, VALIDATION_SHARE)
     part = part[group]
-    # In a split by time, frauds in the training period are used for nothing.
+    # In a `time` split, frauds in the training period are not used at all.
     split = Split(
         train=np.flatnonzero((part == TRAIN) & ~is_fraud[group]),
         validation=np.flatnonzero(part == VALIDATION),
@@ -113,7 +111,7 @@ def _groups(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _assign(part: np.ndarray, order: np.ndarray, train: float, validation: float) -> None:
-    """Writes the parts of the groups in `order`, by shares."""
+    """Assigns the groups in `order` to parts, by shares."""
     train_end = round(train * len(order))
     validation_end = round((train + validation) * len(order))
     part[order[:train_end]] = TRAIN

@@ -1,4 +1,4 @@
-"""Built-in simulated sets, for trials without the real data. Their results say nothing about real data."""
+"""Simulated transactions, for trials without the real data. Results on them say nothing about real data."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SHIFTED_FEATURES = 6
 def simulate_transactions(seed: int = 0, rows: int = 50_000) -> pd.DataFrame:
     """Simulates two days of transactions with the columns of the ULB credit card set.
 
-    Genuine rows are a correlated multivariate t distribution with log-normal amounts; frauds are a few tight clusters
-    of it, each shifted in a handful of features.
+    Genuine rows follow a correlated multivariate t distribution with log-normal amounts; frauds form a few tight
+    clusters of it, each shifted in a handful of features.
 
     Args:
       seed: equal seeds give equal rows.
-      rows: how many.
+      rows: number of rows.
 
     Returns:
       A frame with Time (seconds, sorted), V1..V28, Amount (euros) and Class (1 for about 0.2 % of the rows).
@@ -55,7 +55,7 @@ def simulate_transactions(seed: int = 0, rows: int = 50_000) -> pd.DataFrame:
 
 
 def _correlated_t(rng: np.random.Generator, rows: int, features: int) -> np.ndarray:
-    """Draws a multivariate t: a few shared factors plus noise, over the root of a shared chi-square."""
+    """Draws from a multivariate t: a few shared factors plus noise, over the root of a chi-square shared by a row."""
     loadings = rng.normal(size=(4, features))
     gaussian = rng.normal(size=(rows, 4)) @ loadings + rng.normal(size=(rows, features))
     scale = np.sqrt(rng.chisquare(DEGREES_OF_FREEDOM, size=(rows, 1)) / DEGREES_OF_FREEDOM)

@@ -1,4 +1,4 @@
-"""The ULB credit card transactions, or another table of numbers, and the sources they may come from.
+"""The ULB credit card transactions, or another numeric table, and their sources.
 
 The set (Dal Pozzolo et al. 2015, https://www.kaggle.com/datasets/mlg-ulb/creditcardfraud) has the columns Time
 (seconds since the first transaction), V1..V28 (principal components), Amount (euros) and Class (1 = fraud).
@@ -25,15 +25,9 @@ if TYPE_CHECKING:
     from jaxtyping import Int
 
 TIME, AMOUNT, LABEL = "Time", "Amount", "Class"
-
-TIME, AMOUNT, LABEL = "Time", "Amount", "Class"
-
 FEATURES = (*(f"V{i}" for i in range(1, 29)), AMOUNT)
-
 COLUMNS = (TIME, *FEATURES, LABEL)
-
 FILE_NAME = "creditcard.csv"
-
 KAGGLE_SET = "mlg-ulb/creditcardfraud"
 
 
@@ -43,10 +37,10 @@ class Transactions:
 
     Attributes:
       features: shape (N, D), float64, in the file's units.
-      labels: shape (N,), int64, 1 = fraud, 0 = genuine; 0 for all rows of a table without labels.
-      time: shape (N,), float64, seconds since the first transaction; the row's number in a table of other columns.
+      labels: shape (N,), int64, 1 = fraud, 0 = genuine; all 0 for a table without labels.
+      time: shape (N,), float64, seconds since the first transaction; the row number for a table of other columns.
       feature_names: the D names.
-      source: where the rows come from, in words for a person.
+      source: description of where the rows come from.
       synthetic: whether they are simulated.
 
     Examples:
@@ -77,20 +71,19 @@ class Transactions:
 def load_transactions(
     source: str = "auto", keep_time: bool = False, seed: int = 0, label: str | None = None, drop: Sequence[str] = ()
 ) -> Transactions:
-    """Finds and reads the transactions.
+    """Finds and reads transactions.
 
-    A file whose columns are not those of the ULB set, or from which some are to be left out, is read as a table of its
-    own: every column is a feature, but for the label and those to leave out.
+    A file without the ULB set's columns, or with some of them dropped, is read as a generic table: every column is a
+    feature except the label and the dropped ones.
 
     Args:
       source: `auto`, `kaggle`, `synthetic`, or the path of a CSV file (plain, gzip or zip). `auto` takes the first of
-        `$VAE_JAX_DATA/creditcard/creditcard.csv`, `data/creditcard/creditcard.csv`, a download from Kaggle, and, where
-        no network answers within some seconds, the simulated set.
+        `$VAE_JAX_DATA/creditcard/creditcard.csv`, `data/creditcard/creditcard.csv`, a download from Kaggle and, if no
+        network answers within a few seconds, the simulated set.
       keep_time: whether the ULB set's Time is one of the features.
       seed: seed of the simulated set.
-      label: in a file, the column that is 1 for frauds and 0 for genuine rows; None for that of the ULB set, or where
-        there is none.
-      drop: in a file, columns to leave out.
+      label: label column of a file, 1 = fraud, 0 = genuine; None for the ULB set's or for no labels.
+      drop: columns of a file to leave out.
 
     Returns:
       The table.
@@ -159,10 +152,8 @@ def _download() -> Path:
 def read_csv(path: str | Path) -> pd.DataFrame:
     """Reads and checks a file of transactions.
 
-    Commas, semicolons or tabs, quoted or not; gzip and zip are recognised by content.
-
     Args:
-      path: the file.
+      path: the file, separated by commas, semicolons or tabs, quoted or not; gzip and zip are detected by content.
 
     Returns:
       A frame with the columns `COLUMNS` in that order, all numbers finite, Class 0 or 1.
@@ -199,18 +190,10 @@ def _ulb_frame(path: Path, text: str) -> pd.DataFrame:
 def read_table(
     path: str | Path, label: str | None = None, drop: Sequence[str] = ()
 ) -> tuple[pd.DataFrame, Int[np.ndarray, " N"]]:
-    """Reads and checks a table of any numeric columns, in the formats of `read_csv`.
+    """Reads numeric features and int64 labels (1 = fraud, 0 = genuine) from a file in the formats of `read_csv`.
 
-    Args:
-      path: the file.
-      label: the column that is 1 for frauds and 0 for genuine rows; None where there is none.
-      drop: columns to leave out.
-
-    Returns:
-      A frame of the features, all numbers finite, and the labels, int64, all 0 where there are none.
-
-    Raises:
-      DataError: for anything else; names the file and the column, and says what to do about one that is not numeric.
+    `label` names the label column; without one all labels are 0. Columns in `drop` are left out. DataError names the
+    file and the column, and says what to do about a column that is not numeric.
     """
     return _table(Path(path), read_text(Path(path)), label, drop)
 

@@ -1,7 +1,7 @@
-"""Checkpoints of a `TrainState`: the last few and the best by validation loss. The only file that imports Orbax.
+"""Checkpoints of a `TrainState`: the latest few and the best by validation loss. Only this file imports Orbax.
 
-A checkpoint holds step, parameters, optimiser state and key, as arrays, never pickled. What the model *is* (module,
-objective, optimiser) comes from the configuration, and a checkpoint that does not fit it is refused by name.
+A checkpoint holds the step, parameters, optimiser state and key as arrays, never pickled. The module, objective and
+optimiser come from the configuration; a checkpoint that does not fit is rejected, and the error names the difference.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class CheckpointError(Exception):
 
 
 class Checkpoints:
-    """The checkpoints of one training run in one folder.
+    """The checkpoints of one training run, in one folder.
 
-    Saving is asynchronous: the folder of a step appears under its name only when it is whole. Use as a context
-    manager, or call `close`, so that the last save is waited for.
+    Saving is asynchronous: a step's folder gets its name only once it is complete. Use as a context manager, or call
+    `close`, to wait for the last save.
 
     Examples:
       >>> import tempfile
@@ -59,14 +59,14 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | Path, keep_latest: int = KEEP_LATEST):
-        """Opens a folder of checkpoints, which is made if need be. What a killed save left behind is removed.
+        """Opens a folder of checkpoints, creating it if needed and removing what a killed save left behind.
 
         Args:
-          folder: where the checkpoints are.
-          keep_latest: how many of the newest to keep, besides the best.
+          folder: folder of the checkpoints.
+          keep_latest: number of latest checkpoints to keep, besides the best.
 
         Raises:
-          CheckpointError: if the folder can't be made or read.
+          CheckpointError: if the folder can't be created or read.
         """
         self.folder: Path = Path(folder).absolute()
         policy = AnyPreservationPolicy([LatestN(keep_latest), BestN(get_metric_fn=_negative_loss, n=1)])
@@ -74,7 +74,7 @@ class Checkpoints:
             preservation_policy=policy, best_fn=_negative_loss, cleanup_tmp_directories=True
         )
         with self._one_line("open the checkpoints"):
-            self.folder.mkdir(parents=True, exist_ok=True)  # Orbax takes a file in its place for an empty folder
+            self.folder.mkdir(parents=True, exist_ok=True)  # Orbax treats a file here as an empty folder
             self._manager = ocp.CheckpointManager(
                 self.folder, options=options, item_handlers={"state": ocp.StandardCheckpointHandler()}
             )
@@ -83,12 +83,12 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
-        if not _other_process_is_gone(error):  # with which a save would be waited for in vain
+        if not _other_process_is_gone(error):  # else waiting for a save never ends
             self.close()
 
     @property
     def latest(self) -> int | None:
-        """The newest step that is saved, or None."""
+        """The latest saved step, or None."""
         return self._manager.latest_step()
 
     @property
@@ -99,13 +99,13 @@ class Checkpoints:
     def save(
         self, step: int, state: TrainState, validation_loss: float, sums: Mapping[str, float] | None = None
     ) -> None:
-        """Begins to save a state; does nothing where the step is saved already.
+        """Starts saving a state; does nothing if the step is already saved.
 
         Args:
-          step: number of steps the state was trained for.
-          state: what to save. It may be donated to the next step at once.
-          validation_loss: what the best checkpoint is chosen by, lower = better.
-          sums: what a log has added up so far in an unfinished epoch; `sums` gives it back.
+          step: number of training steps taken.
+          state: the state to save. It may be donated to the next step at once.
+          validation_loss: selects the best checkpoint, lower = better.
+          sums: a log's running sums over an unfinished epoch; the method `sums` returns them.
 
         Raises:
           CheckpointError: if this save, or the one before it, can't be written.
@@ -113,24 +113,24 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         if math.isnan(validation_loss):
-            validation_loss = math.inf  # NaN compares as neither better nor worse, and would come out as the best
+            validation_loss = math.inf  # NaN compares as neither better nor worse, and would rank as the best
         metrics = {"validation_loss": validation_loss, "sums": dict(sums or {})}
         with self._one_line("write a checkpoint"):
             arguments = ocp.args.Composite(state=ocp.args.StandardSave(_arrays(state)))
             self._manager.save(step, args=arguments, metrics=metrics, force=True)
 
     def sums(self, step: int) -> dict[str, float]:
-        """Returns what was saved as `sums` with a step; nothing where none were."""
+        """Returns the `sums` saved with a step, empty if there are none."""
         self.wait()
         with self._one_line(f"read checkpoint {step}"):
             return dict((self._manager.metrics(step) or {}).get("sums", {}))
 
     def restore(self, like: TrainState, step: int) -> TrainState:
-        """Reads a state.
+        """Restores a state.
 
         Args:
-          like: a state of the same configuration; its arrays are replaced, and their devices kept.
-          step: which checkpoint.
+          like: a state of the same configuration, whose devices are kept.
+          step: step of the checkpoint.
 
         Returns:
           The saved state.
@@ -161,13 +161,13 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits like `wait`, and lets go of the folder."""
+        """Waits like `wait`, then releases the folder."""
         self.wait()
         self._manager.close()
 
     @contextmanager
     def _one_line(self, action: str) -> Iterator[None]:
-        """Turns whatever Orbax raises, from a dozen exception types, into one line that names the folder."""
+        """Turns any of Orbax's many exception types into one line that names the folder."""
         try:
             yield
         except Exception as error:
@@ -178,7 +178,7 @@ class Checkpoints:
 
 
 def _other_process_is_gone(error: BaseException | None) -> bool:
-    """Whether an error may mean that one of several processes has ended, which is no fault of the disk."""
+    """Whether the error may mean that another process has ended, rather than that the disk failed."""
     return isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1
 
 
@@ -187,13 +187,13 @@ def _negative_loss(metrics: dict[str, float]) -> float:
 
 
 def _arrays(state: TrainState) -> dict[str, Any]:
-    # The key as plain integers: typed keys are the newest thing in Orbax's format.
+    # The key as plain integers, because typed keys are still new in Orbax's format.
     key = jax.random.key_data(state.key)
     return {"step": state.step, "params": state.params, "opt_state": state.opt_state, "key": key}
 
 
 def _differences(saved: Any, wanted: Any) -> list[str]:
-    """Names the leaves that differ in presence, shape or dtype."""
+    """Describes the leaves that differ in presence, shape or dtype."""
     saved, wanted = (
         {
             jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"

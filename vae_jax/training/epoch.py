@@ -1,4 +1,4 @@
-"""An epoch, or a part of one, as a single compiled scan."""
+"""A whole or partial epoch as a single compiled scan."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vae_jax.training.step import Noise, draw_noise, step_with_noise
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-# Steps whose noise is drawn at once.
+# Steps whose noise is drawn at once: one is too few to draw fast, and all are too many for a CPU's cache.
 NOISE_BLOCK = 8
 
 
@@ -24,8 +24,8 @@ def epoch_order(key: PRNGKeyArray, epoch: int | Int[Array, ""], num_examples: in
 
     Args:
       key: the run's key.
-      epoch: number of the epoch, from 0.
-      num_examples: N.
+      epoch: epoch number, from 0.
+      num_examples: number of examples N.
 
     Returns:
       A permutation of 0..N-1.
@@ -43,18 +43,17 @@ def epoch_order(key: PRNGKeyArray, epoch: int | Int[Array, ""], num_examples: in
 def train_epoch(
     state: TrainState, data: Float[Array, "N *event"], batch_size: int, axis_name: str | None = None
 ) -> tuple[TrainState, dict[str, Float[Array, " steps"]]]:
-    """Takes one pass over the data in a new random order, as one scan.
-
-    The last `N % batch_size` rows of the order are left out of this epoch, so that every step has the same shape.
+    """Makes one pass over the data in a new random order, as one scan.
 
     Args:
-      state: a state at the beginning of an epoch.
+      state: a state at the start of an epoch.
       data: all training examples on the device, float, or uint8 for pixels.
-      batch_size: the global batch: with a mapped axis, a multiple of its size.
-      axis_name: the mapped axis over devices, if any; then `data` is whole on every device.
+      batch_size: global batch size; with a mapped axis, a multiple of its size.
+      axis_name: mapped axis over devices, if any; `data` is then replicated on every device.
 
     Returns:
-      The state after `N // batch_size` steps, and the info of each step.
+      The state after `N // batch_size` steps, and the info of each. The remaining rows of the order are dropped, so
+      that every step has the same shape.
 
     Examples:
       >>> import jax
@@ -74,17 +73,17 @@ def train_epoch(
 def train_steps(
     state: TrainState, data: Float[Array, "N *event"], batch_size: int, num_steps: int, axis_name: str | None = None
 ) -> tuple[TrainState, dict[str, Float[Array, " steps"]]]:
-    """Takes a part of an epoch as one scan: the same steps, with the same result, as [`train_epoch`][] would take.
+    """Takes part of an epoch as one scan, with the same steps and results as [`train_epoch`][].
 
     Args:
       state: a state with at least `num_steps` steps of its epoch left.
       data: as for [`train_epoch`][].
       batch_size: as for [`train_epoch`][].
-      num_steps: how many steps.
+      num_steps: number of steps.
       axis_name: as for [`train_epoch`][].
 
     Returns:
-      The state after the steps, and the info of each.
+      The state after the steps, and the info of each step.
 
     Examples:
       >>> import jax
@@ -111,17 +110,17 @@ def train_steps(
 def train_batches(
     state: TrainState, batches: Float[Array, "steps B *event"], axis_name: str | None = None
 ) -> tuple[TrainState, dict[str, Float[Array, " steps"]]]:
-    """Takes a step for each of the given batches, as one scan: for data that do not fit on the device.
+    """Takes one step per given batch, as one scan, for data that do not fit on the device.
 
     Given the rows of [`epoch_order`][] in turn, the result is that of [`train_steps`][].
 
     Args:
       state: the state before the steps.
-      batches: float, or uint8 for pixels; with a mapped axis, this device's part of them.
-      axis_name: the mapped axis over devices, if any.
+      batches: float, or uint8 for pixels; with a mapped axis, this device's shard.
+      axis_name: mapped axis over devices, if any.
 
     Returns:
-      The state after the steps, and the info of each.
+      The state after the steps, and the info of each step.
 
     Examples:
       >>> import jax
@@ -138,11 +137,7 @@ def train_batches(
 
 
 def _noise_of_steps(state: TrainState, num_steps: int, batch_shape: Sequence[int], axis_name: str | None) -> Noise:
-    """Draws the noise of the next steps, a block of them at a time.
-
-    A batch alone is too small to draw numbers fast, and all steps together are too many for a processor's cache. Always
-    in whole blocks, so that each number is computed alike however many steps are asked for.
-    """
+    """Draws the noise of the next steps in whole blocks, so that each number is the same for any `num_steps`."""
 
     def one(step: Array) -> Noise:
         return draw_noise(state, stream_key(state.key, "noise", step), batch_shape, axis_name)

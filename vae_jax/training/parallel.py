@@ -1,4 +1,4 @@
-"""Data parallelism: one mesh axis over all devices, and a function compiled over it."""
+"""Data parallelism: a mesh with one axis over all devices, and functions compiled for it."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Tree = TypeVar("Tree")
 
 AXIS = "data"
 
-# The two ways in which an array can lie on the mesh.
+# The two placements of an array on the mesh.
 replicated: PartitionSpec = PartitionSpec()
-"""Whole on every device."""
+"""The whole array on every device."""
 sharded: PartitionSpec = PartitionSpec(AXIS)
-"""Its first axis divided among the devices."""
+"""The first axis sharded over the devices."""
 
 
 def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Makes a one-axis mesh.
+    """Makes a mesh with a single axis.
 
     Args:
-      devices: the devices to use; all by default.
+      devices: devices to use; all by default.
 
     Returns:
       A mesh whose only axis is named "data".
@@ -50,17 +50,17 @@ def compile_parallel(
     """Compiles a function so that every device of the mesh runs it on its own shards.
 
     Args:
-      function: what one device does; it may use collectives over the axis "data".
+      function: what each device runs; it may use collectives over the axis "data".
       mesh: the devices.
       in_specs: a `PartitionSpec` for each argument (or tree of arguments): [`sharded`][] or [`replicated`][].
       out_specs: the same for the outputs.
-      donate_argnums: arguments whose memory the outputs may take over.
+      donate_argnums: arguments whose memory the outputs may reuse.
 
     Returns:
       The compiled function.
 
     Examples:
-      A training step whose batch is divided among all devices:
+      A training step with its batch sharded over all devices:
 
       >>> from functools import partial
       >>> import jax
@@ -79,15 +79,14 @@ def compile_parallel(
       >>> int(state.step)
       1
     """
-    # check_vma=False: with the check on, the gradient by a replicated parameter is already a sum over devices, and
-    # the step's own mean would be wrong; without it the step means the same here as under jax.pmap.
+    # check_vma=False: with the check, the gradient of a replicated parameter is already a sum over devices, and the
+    # step's own mean would be wrong. Without it the step behaves as under jax.pmap.
     mapped = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
     return jax.jit(mapped, donate_argnums=donate_argnums)
 
 
 def replicate(tree: Tree, mesh: Mesh) -> Tree:
-    """Puts every array of a tree on every device, where compiled functions expect it: otherwise the second call of a
-    step, whose input is the first one's output, compiles once more.
+    """Replicates a tree over all devices. Without it, a compiled step compiles again when called on its own output.
 
     Args:
       tree: arrays; with several processes, the same in all of them.
@@ -111,7 +110,7 @@ def replicate(tree: Tree, mesh: Mesh) -> Tree:
 
 
 def _replicate_from_each_process(leaf, sharding: NamedSharding) -> jax.Array:
-    # Not device_put, which takes no typed keys here, and sends every array to all processes to see that it is the same.
+    # Not device_put, which takes no typed keys here, and sends every array to all processes to check that they agree.
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         data = _replicate_from_each_process(jax.random.key_data(leaf), sharding)
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
@@ -120,47 +119,23 @@ def _replicate_from_each_process(leaf, sharding: NamedSharding) -> jax.Array:
 
 
 def on_one_device(tree: Tree) -> Tree:
-    """Takes the copy on this process's first device, for work in which other devices and processes have no part.
-
-    Args:
-      tree: arrays that are whole on every device.
-
-    Returns:
-      The same arrays, each on one device.
-    """
+    """Takes replicated arrays from this process's first device, for work without the other devices and processes."""
     return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 
 
 def own_rows(mesh: Mesh, rows: int) -> Int[np.ndarray, " M"]:
-    """Tells which rows of a divided array this process has to provide.
-
-    Args:
-      mesh: the devices.
-      rows: length of the array's divided axis, a multiple of the number of devices.
-
-    Returns:
-      Their numbers, ascending; all of them where there is one process.
-    """
+    """Returns the indices, ascending, of this process's part of sharded `rows`, a multiple of the number of devices."""
     blocks = NamedSharding(mesh, sharded).addressable_devices_indices_map((rows,)).values()
     return np.sort(np.concatenate([np.arange(rows)[block] for block in blocks if block is not None]))
 
 
 def divide(own: Shaped[np.ndarray, "..."], mesh: Mesh, axis: int = 0) -> jax.Array:
-    """Divides an array among the devices of all processes.
-
-    Args:
-      own: this process's part: of the divided axis, the rows that `own_rows` names.
-      mesh: the devices.
-      axis: which axis is divided.
-
-    Returns:
-      The whole array.
-    """
+    """Shards an array along `axis` over the devices of all processes; `own` is this process's part, see `own_rows`."""
     rows = own.shape[axis] * mesh.size // mesh.local_mesh.size
     mine = own_rows(mesh, rows)
 
     def block(index: tuple[slice, ...] | None) -> np.ndarray:
-        assert index is not None  # it is asked for this process's blocks alone
+        assert index is not None  # called only for this process's blocks
         start, stop, _ = index[axis].indices(rows)
         first = int(np.searchsorted(mine, start))
         return own[(slice(None),) * axis + (slice(first, first + stop - start),)]

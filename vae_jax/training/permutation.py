@@ -1,7 +1,7 @@
 """A random permutation without a sort.
 
-`jax.random.permutation` sorts all numbers twice, which on a processor took as long as everything else in an epoch of
-the transactions. A Feistel network computes where each number goes from that number alone.
+`jax.random.permutation` sorts all numbers twice, which on a CPU took as long as the rest of an epoch of the
+transactions. A Feistel network computes each number's destination from that number alone.
 """
 
 from __future__ import annotations
@@ -16,24 +16,17 @@ import jax.numpy as jnp
 if TYPE_CHECKING:
     from jaxtyping import Array, Int, PRNGKeyArray
 
-# With random round functions six rounds can't be told from a random permutation, even by one who sees all of it.
+# With random round functions, six rounds can't be told from a random permutation, even by someone who sees all of it.
 ROUNDS = 6
 
 
 @partial(jax.jit, static_argnames="size")
 def random_permutation(key: PRNGKeyArray, size: int) -> Int[Array, " size"]:
-    """Draws a permutation.
+    """Draws the numbers 0..size-1 in random order, int32, with `size` at least 1; consumes the key.
 
-    The numbers are laid out as a table, a little larger than need be. A round moves each cell along one axis, by a
-    distance drawn for its place on the other axis; the axes take turns. A number that ends up outside is moved again
-    until it is inside (cycle walking), which keeps the map one to one.
-
-    Args:
-      key: consumed.
-      size: N, at least 1.
-
-    Returns:
-      The numbers 0..N-1 in random order, int32.
+    The numbers form a table, slightly larger than needed. Each round shifts every cell along one axis, by a distance
+    drawn for its place on the other axis; the axes take turns. A number that ends up outside is moved again until it
+    is inside (cycle walking), which keeps the map one to one.
 
     References:
       Black & Rogaway 2002, "Ciphers with Arbitrary Finite Domains", methods 2 and 3 (the table, cycle walking).

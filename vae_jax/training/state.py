@@ -1,7 +1,7 @@
-"""The state of a model in training, and the keys of its random numbers.
+"""The training state of a model, and the keys of its random numbers.
 
-Every random number is a function of (key of the run, stream name, step), never of how often something was called. A
-run can therefore be cut anywhere, saved, and continued to exactly the same result.
+Every random number is a function of (run key, stream name, step), never of how often something was called. A run can
+therefore be stopped anywhere, saved, and resumed with exactly the same result.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class TrainState(struct.PyTreeNode):
-    """Everything that changes while a model is trained, and the three things that say how.
+    """Everything that changes in training, and the three static objects that define the training.
 
     Attributes:
       step: number of optimiser steps taken, int32 scalar.
@@ -55,15 +55,15 @@ class TrainState(struct.PyTreeNode):
 
 
 def stream_key(key: PRNGKeyArray, stream: str, step: int | Int[Array, ""] = 0) -> PRNGKeyArray:
-    """Derives the key of one use of randomness.
+    """Derives the key for one use of randomness.
 
     Args:
       key: the run's key.
       stream: what the numbers are for, e.g. "noise".
-      step: which step or epoch they are for.
+      step: the step or epoch they are for.
 
     Returns:
-      A key that depends on nothing but these three.
+      A key that depends only on these three.
 
     Examples:
       >>> import jax
@@ -74,7 +74,7 @@ def stream_key(key: PRNGKeyArray, stream: str, step: int | Int[Array, ""] = 0) -
       >>> bool(vae_jax.stream_key(key, "noise", 7) == vae_jax.stream_key(key, "shuffle", 7))
       False
     """
-    # crc32, not hash(): Python salts hash() anew in each process.
+    # crc32, because Python salts hash() differently in each process.
     return jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(stream.encode())), step)
 
 
@@ -88,7 +88,7 @@ def create_train_state(
     """Initialises a model and its optimiser.
 
     Args:
-      key: the run's key; two states made with the same key are equal.
+      key: the run's key; equal keys give equal states.
       vae: the module.
       objective: the loss.
       optimizer: the optax transformation.
@@ -119,6 +119,6 @@ def create_train_state(
     )
 
 
-@partial(jax.jit, static_argnums=(0, 2))  # one program, where dozens of small ones would be compiled
+@partial(jax.jit, static_argnums=(0, 2))  # one program instead of dozens of small ones
 def _init(vae: VAE, key: PRNGKeyArray, event_shape: tuple[int, ...]) -> Any:
     return vae.init(key, jnp.zeros((1, *event_shape)), jnp.zeros((1, vae.latent_dim)))

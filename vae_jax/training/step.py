@@ -1,7 +1,7 @@
-"""One optimiser step, and the measures of a model on held-out examples.
+"""One optimiser step, and metrics on held-out examples.
 
-The same `train_step` runs on one device (`jax.jit`), under `jax.vmap` (several models at once), and under `jax.pmap`
-or `jax.shard_map` with the mapped axis's name (several devices).
+`train_step` runs unchanged on one device (`jax.jit`), under `jax.vmap` (several models at once), and under `jax.pmap`
+or `jax.shard_map` with the name of the mapped axis (several devices).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from vae_jax.training.state import TrainState, stream_key
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-# A latent counts as active where its posterior mean varies by more than this over the data (Burda et al. 2015).
+# A latent is active if the variance of its posterior mean over the data is above this (Burda et al. 2015).
 ACTIVE_LATENT_VARIANCE = 0.01
 
 
 def as_float(x: Array) -> Float[Array, "*any"]:
-    """Turns pixels 0..255 of dtype uint8 into float32 in [0, 1]; anything else stays as it is."""
+    """Converts uint8 pixels 0..255 to float32 in [0, 1]; returns anything else unchanged."""
     return x.astype(jnp.float32) / 255 if x.dtype == jnp.uint8 else x
 
 
@@ -43,11 +43,11 @@ def evaluate(
       state: the model.
       x: a batch of inputs, float, or uint8 for pixels.
       noise: draws from N(0, I), float.
-      params: other parameters to use instead of the state's, e.g. those to differentiate by.
-      encoder_input: what the encoder sees, if that is not `x` itself.
+      params: parameters to use instead of the state's, e.g. to differentiate with respect to them.
+      encoder_input: the encoder's input, if not `x` itself.
 
     Returns:
-      The loss's terms of each example, the posterior q(z|x), and the observation model p(x|z).
+      The loss terms of each example, the posterior q(z|x), and the observation model p(x|z).
 
     Examples:
       >>> import jax
@@ -71,17 +71,7 @@ def evaluate(
 def batch_noise(
     key: PRNGKeyArray, local_batch: int, event_shape: Sequence[int], axis_name: str | None = None
 ) -> Float[Array, "B *event"]:
-    """Draws noise for a batch, the same on any number of devices.
-
-    Args:
-      key: a key, the same on every device; consumed.
-      local_batch: number of examples on this device.
-      event_shape: shape of the noise of one example.
-      axis_name: the mapped axis over devices, if any.
-
-    Returns:
-      Draws from N(0, I). With a mapped axis these are this device's rows of the global batch's noise.
-    """
+    """Draws N(0, I) noise from a key that all devices share: each device gets its rows of the global batch's noise."""
     if axis_name is None:
         return jax.random.normal(key, (local_batch, *event_shape))
     noise = jax.random.normal(key, (local_batch * jax.lax.axis_size(axis_name), *event_shape))
@@ -89,29 +79,14 @@ def batch_noise(
 
 
 class Noise(NamedTuple):
-    """Draws from N(0, I) for a batch.
-
-    Attributes:
-      latent: for the reparameterisation, shape (B, L).
-      input: for what the encoder sees, shape (B, *event); None where the objective has no input noise.
-    """
+    """Draws from N(0, I) for a batch: for the latents, and for the encoder's input if the objective adds noise."""
 
     latent: Float[Array, "B L"]
     input: Float[Array, "B *event"] | None
 
 
 def draw_noise(state: TrainState, key: PRNGKeyArray, batch_shape: Sequence[int], axis_name: str | None = None) -> Noise:
-    """Draws all that one step needs.
-
-    Args:
-      state: the model.
-      key: key of the step, the same on every device; consumed.
-      batch_shape: (B, *event); with a mapped axis, of this device's part.
-      axis_name: the mapped axis over devices, if any.
-
-    Returns:
-      The noise, the same on any number of devices.
-    """
+    """Draws the noise of one step, as `batch_noise` does, for this device's batch of shape (B, *event)."""
     latent_key, input_key = jax.random.split(key)
     local_batch, *event_shape = batch_shape
     return Noise(
@@ -123,13 +98,13 @@ def draw_noise(state: TrainState, key: PRNGKeyArray, batch_shape: Sequence[int],
 def train_step(
     state: TrainState, batch: Float[Array, "B *event"], key: PRNGKeyArray, axis_name: str | None = None
 ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
-    """Takes one optimiser step. Pure: the same arguments give the same result.
+    """Takes one optimiser step. Pure: equal arguments give equal results.
 
     Args:
       state: the state before the step.
-      batch: a batch of inputs, float, or uint8 for pixels; with a mapped axis, this device's part of it.
+      batch: a batch of inputs, float, or uint8 for pixels; with a mapped axis, this device's shard.
       key: key of this step, the same on every device; consumed.
-      axis_name: the mapped axis to average gradients over, if any.
+      axis_name: mapped axis to average gradients over, if any.
 
     Returns:
       The state after the step, and the batch's mean `loss` (without KL warm-up, so that steps compare),
@@ -157,7 +132,7 @@ def train_step(
 def step_with_noise(
     state: TrainState, batch: Float[Array, "B *event"], noise: Noise, axis_name: str | None
 ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
-    """Takes the step of [`train_step`][] with noise that is drawn already."""
+    """Takes the step of [`train_step`][] with given noise."""
     encoder_input = batch = as_float(batch)
     if noise.input is not None:
         encoder_input += state.objective.input_noise * noise.input
@@ -170,7 +145,7 @@ def step_with_noise(
 
     grads, info = jax.grad(mean_loss, has_aux=True)(state.params)
     if axis_name is not None:
-        # As one array: devices wait for each other at every collective, and a network has dozens of small arrays.
+        # As one array: devices synchronise at every collective, and a network has dozens of small arrays.
         flat, unravel = ravel_pytree((grads, info))
         grads, info = unravel(jax.lax.pmean(flat, axis_name))
     updates, opt_state = state.optimizer.update(grads, state.opt_state, state.params)
@@ -179,7 +154,7 @@ def step_with_noise(
 
 
 def validate(state: TrainState, data: Float[Array, "N *event"]) -> dict[str, Array]:
-    """Measures the model on held-out examples, with the same noise at every call so that epochs compare.
+    """Computes metrics on held-out examples, with the same noise at every call so that epochs compare.
 
     Args:
       state: the model.
@@ -212,7 +187,7 @@ def validate(state: TrainState, data: Float[Array, "N *event"]) -> dict[str, Arr
 
 
 def active_latents(posterior_mean: Float[Array, "N L"]) -> Bool[Array, " L"]:
-    """Tells which latents the model uses. None is posterior collapse: the decoder ignores its input.
+    """Finds the latents in use. If there are none, the posterior has collapsed: the decoder ignores its input.
 
     Args:
       posterior_mean: means of q(z|x) over a data set, float.
