@@ -27,28 +27,27 @@ if TYPE_CHECKING:
 
     from vae_jax.detector.recipes import Training
 
-FEWEST_ROWS = 2  # one to train on, and one to set the boundary by
-# What the parameters of fitted models depend on, so that training can't go on with another value.
+FEWEST_ROWS = 2  # one to train on and one to set the boundary
+# Settings that fitted models depend on: training can't continue with other values.
 OF_FITTED_MODELS = ("recipe", "hidden_dims", "latent_dim", "num_models", "limit")
 
 
-@dataclass(eq=False, repr=False)  # writes __init__; an estimator is equal to itself alone, and shown by scikit-learn
+@dataclass(eq=False, repr=False)  # for __init__ only; scikit-learn has its own repr, and estimators compare by identity
 class VAEDetector(OutlierMixin, BaseEstimator):
     """Finds anomalies in a table by their reconstruction probability under small variational autoencoders.
 
-    Fit it on rows that are normal, or nearly all so. Scores are log reconstruction probabilities in nats,
-    **higher = more normal**; a row whose score is below `offset_` is an anomaly. A score depends on the fitted model
-    and the row alone: not on the other rows, their order, or the devices.
-
-    Features are standardised, so units do not matter. They must be finite numbers.
+    Fit it on rows that are all, or nearly all, normal. Scores are log reconstruction probabilities in nats,
+    **higher = more normal**; a row with a score below `offset_` is an anomaly. A score depends only on the fitted model
+    and the row: not on the other rows, their order or the devices. Features must be finite numbers; they are
+    standardised, so units do not matter.
 
     Args:
       callback: called by `fit` after each epoch with its record: `epoch`, means over steps and models of `loss`,
-        `reconstruction` and `kl`, and the same on held-out rows as `validation_loss` and so on. All other arguments are
-        the settings of the same names, see [`Settings`][vae_jax.detector.settings.Settings]; `fit` checks them.
+        `reconstruction` and `kl`, and the same on held-out rows as `validation_loss` and so on. The other arguments are
+        described in [`Settings`][vae_jax.detector.settings.Settings]; `fit` checks them.
 
     Attributes:
-      settings_: the settings it was fitted with, by which it scores whatever `set_params` says later.
+      settings_: the settings it was fitted with; it scores by these, even after `set_params`.
       offset_: the boundary, nats, float.
       scaler_: the standardisation, a `Scaler`.
       state_: the K trained models, stacked along a first axis: NumPy arrays under `step`, `params` and `opt_state`.
@@ -96,7 +95,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     callback: Callable[[dict[str, float]], object] | None = None
 
     def fit(self, X: Any, y: Any = None) -> VAEDetector:  # noqa: N803
-        """Trains on rows that are taken to be normal, and sets the boundary on those held out.
+        """Trains on rows that are taken to be normal, and sets the boundary on those it holds out.
 
         Args:
           X: shape (N, D), finite numbers, N at least 2: an array or a frame.
@@ -106,12 +105,13 @@ class VAEDetector(OutlierMixin, BaseEstimator):
           The detector, with the parameters of the epoch that had the lowest loss on held-out rows.
 
         Raises:
-          ValueError: for an option that can't be used, rows that can't be trained on, or a loss that is not finite.
+          ValueError: for a setting or rows that can't be used, or a loss that is not finite.
+          RuntimeError: in a process that was forked after JAX was used, where it would hang.
         """
         settings = self._settings_without_labels()
         refuse_forked_process()
         for name in ("state_", "offset_"):
-            vars(self).pop(name, None)  # or a fit that does not end would leave an older one's models with new units
+            vars(self).pop(name, None)  # or an interrupted fit would leave old models with new units
         x = self._validated(X, reset=True)
         train, held_out = _divide(len(x), settings)
         self.scaler_ = Scaler.fit(x[train], self._names(), settings.limit)
@@ -120,11 +120,11 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         return self.adopt(state, standardised[held_out], np.zeros(len(held_out), np.int64))
 
     def partial_fit(self, X: Any, y: Any = None) -> VAEDetector:  # noqa: N803
-        """Goes on training for one pass over the given rows, and sets the boundary anew on those held out of them.
+        """Continues training for one pass over the given rows, and sets the boundary again on those it holds out.
 
-        The first call on a detector that is not fitted sets the standardisation; `epochs` is then the number of calls
-        by which the KL warm-up is planned. Settings that shape the models (`recipe`, `hidden_dims`, `latent_dim`,
-        `num_models`, `limit`) stay as they were fitted; others may have changed since.
+        The first call on an unfitted detector sets the standardisation; `epochs` is then the number of calls over which
+        the KL warm-up is planned. Later calls may change settings, except `recipe`, `hidden_dims`, `latent_dim`,
+        `num_models` and `limit`.
 
         Args:
           X: as for `fit`.
@@ -153,7 +153,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         return self.adopt(state, standardised[held_out], np.zeros(len(held_out), np.int64))
 
     def describe_features(self, scaler: Scaler) -> None:
-        """Takes over names and standardisation of the features, for training loops of your own; `adopt` comes next."""
+        """Takes the features' names and standardisation, for training loops of your own; call `adopt` next."""
         self.scaler_ = scaler
         self.n_features_in_ = len(scaler.feature_names)
         self.feature_names_in_ = np.array(scaler.feature_names, dtype=object)
@@ -164,7 +164,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         held_out: Float[np.ndarray, "M D"],
         labels: Int[np.ndarray, " M"],
     ) -> VAEDetector:
-        """Takes over trained models, and sets the boundary: the end of `fit`, for training loops of your own.
+        """Takes trained models and sets the boundary: the end of `fit`, for training loops of your own.
 
         Call `describe_features` first.
 
@@ -330,7 +330,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
 
 
 def _divide(rows: int, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers to train on and to hold out, at least one of each."""
+    """Returns the row numbers to train on and to hold out, at least one of each."""
     if rows < FEWEST_ROWS:
         raise ValueError(f"n_samples={rows}: expected {FEWEST_ROWS} rows or more")
     order = np.random.default_rng(settings.seed).permutation(rows)
@@ -339,15 +339,15 @@ def _divide(rows: int, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check_unchanged(settings: Settings, fitted: Settings) -> None:
-    """Refuses settings for which the fitted models would have to be others."""
+    """Raises SettingError if the settings need other models than the fitted ones."""
     for name in OF_FITTED_MODELS:
         value, expected = getattr(settings, name), getattr(fitted, name)
         if value != expected:
-            raise SettingError(name, value, f"{expected!r}, as the fitted models have it; `fit` trains others")
+            raise SettingError(name, value, f"{expected!r}, as in the fitted models; `fit` trains others")
 
 
 def _refuse_dates(X: Any) -> None:  # noqa: N803
-    """Raises ValueError for columns of dates or durations, for which NumPy and scikit-learn have a riddle."""
+    """Raises ValueError for dates and durations; NumPy's own error would not name the column."""
     columns = X.dtypes.items() if hasattr(X, "dtypes") else [(None, getattr(X, "dtype", None))]
     for name, dtype in columns:
         if getattr(dtype, "kind", "") in ("M", "m"):

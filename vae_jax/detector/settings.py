@@ -1,4 +1,4 @@
-"""The settings of a detector: each is named, described and checked here, whoever uses it.
+"""The settings of a detector, named, described and checked in one place.
 
 `VAEDetector` takes them as arguments, the fraud experiment as options, and a saved model keeps them.
 """
@@ -21,8 +21,8 @@ class SettingError(ValueError):
     """A setting that can't be used.
 
     Attributes:
-      name: of the setting.
-      value: what it was.
+      name: the setting's name.
+      value: its value.
       expected: what it may be, in words.
     """
 
