@@ -1,8 +1,10 @@
-"""What mkdocstrings does not see by itself: the arguments that a class takes for its fields, as a dataclass would."""
+"""What mkdocstrings does not see by itself: arguments that a class takes for its fields, and defaults given by name."""
 
 from typing import Any
 
 import griffe
+
+from vae_jax.detector.settings import Settings
 
 # Their subclasses are made from their fields, without a decorator that says so.
 BASES = {"nn.Module", "struct.PyTreeNode", "NamedTuple"}
@@ -10,6 +12,12 @@ BASES = {"nn.Module", "struct.PyTreeNode", "NamedTuple"}
 
 class Constructors(griffe.Extension):
     """Gives such classes the `__init__` that Python gives them when they are run."""
+
+    def on_attribute_instance(self, *, attr: griffe.Attribute, **_: Any) -> None:
+        """Shows the default of a setting instead of the place it is taken from."""
+        holder, _, name = str(attr.value).partition(".")
+        if holder == "Settings" and name in vars(Settings()):
+            attr.value = repr(getattr(Settings, name))
 
     def on_class(self, *, cls: griffe.Class, **_: Any) -> None:
         if BASES.isdisjoint(str(base) for base in cls.bases):
