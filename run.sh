@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One door to everything: makes the environment on first use, then runs a command. `bash run.sh help` lists them.
+# Entry point to everything: makes the environment on first use, then runs a command. `bash run.sh help` lists them.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 venv="$root/.venv"
@@ -9,23 +9,25 @@ usage() {
   cat <<'TEXT'
 usage: bash run.sh COMMAND [options]
 
-  celeba        train on faces; reconstruct, invent, measure, draw and report   (celeba --help lists its options)
+  fraud         train on card transactions, detect the frauds, plot and report
+  celeba        train on faces; reconstruct, generate, measure, plot and report
+  score         score your own rows with a model saved by fraud
   faces         make pictures with a trained face model: sample, reconstruct, interpolate, traverse, edit
-  fraud         train on card transactions, find the frauds, draw and report    (fraud --help lists its options)
-  score         score rows of your own by a model that fraud has saved          (score --help lists its options)
-  sweep         measure weights of the reconstruction term in fraud's report recipe
-  celeba-sweep  measure weights of the reconstruction term in celeba
-  bench         measure speed beside PyTorch's and Keras's, and the machine's    (bench --help lists its options)
-  test          run the tests; further words go to pytest
-  check         lint; check formatting, types and the order of imports
-  docs          build the documentation's site, site/index.html                  (docs serve shows it as you write)
-  help          this text
+  sweep         compare weights of the reconstruction term in fraud's report recipe
+  celeba-sweep  compare weights of the reconstruction term in celeba
+  bench         compare speed with PyTorch, Keras and the machine's limits
+  test          run the tests; arguments go to pytest
+  check         lint; check formatting, types and import order
+  docs          build the documentation in site/; docs serve previews it as you write
+  help          show this text
 
-The first call makes an environment in .venv and installs what is needed; later calls start at once. The peers of bench
-get one of their own in .venv-bench.
+Every command except test, check, docs and help lists its options with --help.
+
+The first call makes an environment in .venv and installs the requirements; later calls start at once. The PyTorch and
+Keras that bench compares with get their own environment, .venv-bench.
 
   VAE_JAX_PYTHON=PATH        use this Python as it is, and install nothing
-  VAE_JAX_BENCH_PYTHON=PATH  use this Python for the peers of bench as it is
+  VAE_JAX_BENCH_PYTHON=PATH  use this Python, as it is, for PyTorch and Keras in bench
   VAE_JAX_DATA=DIR           folder with creditcard/creditcard.csv and celeba/
 TEXT
 }

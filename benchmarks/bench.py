@@ -1,8 +1,8 @@
-"""Our speed beside that of others on the same machine, and beside what the machine could do.
+"""Our speed compared with other libraries on the same machine, and with the machine's limits.
 
     bash run.sh bench --help
 
-Every row lets its sides (processes of their own, see `sides.py`) take turns; figures are medians over the rounds.
+In each row the sides (processes of their own, see `sides.py`) take turns; figures are medians over the rounds.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from experiments.runs import stopping
 from experiments.runs.progress import console
 
 COMMAND = "bash run.sh bench"
-SCALING = "scaling"  # how cost grows: no row of sides, but a study of its own
+SCALING = "scaling"  # how cost grows: a study of its own, without peers
 OUR_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")
 PEER_PACKAGES = ("torch", "keras", "tensorflow", "tensorflow-cpu", "numpy")
 FIND_VERSIONS = """
@@ -50,22 +50,23 @@ print(json.dumps(found))
 
 @dataclass(frozen=True)
 class BenchConfig:
-    """Measure speed beside PyTorch's and Keras's, and beside the machine's own limits. Higher ratios are better."""
+    """Compare speed with PyTorch's, Keras's and the machine's limits. Ratios: higher is better."""
 
     suite: Literal["cpu", "gpu"] = "cpu"
-    """Which rows, and on which device: cpu uses no GPU even where there is one."""
+    """Which rows to measure, and on which device; cpu uses no GPU even if there is one."""
     only: tuple[str, ...] = ()
-    """Names of rows, or their beginnings up to an underscore (fraud, fraud_train, ...); all of the suite by default."""
+    """Rows to measure: names, or their beginnings up to an underscore (fraud, fraud_train, ...); by default the whole \
+suite."""
     rounds: int = 5
-    """How often each side works; the sides take turns."""
+    """Number of rounds; in each, every side works once."""
     seconds: float = SECONDS
-    """About how long each side works in a round."""
+    """Approximate working time of a side per round."""
     output: str | None = None
-    """JSON file to write; a plot of how cost grows is put beside it."""
+    """JSON file for the results; a plot of how cost grows goes beside it."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Measures, prints tables, and writes the file."""
+    """Measures the rows, prints tables and writes the file."""
     config = parse(BenchConfig, COMMAND, arguments)
     check(config)
     names = choose(config)
@@ -100,7 +101,7 @@ def measure(name: str, bench: Bench, record: dict, output: Console) -> None:
 
 
 def check(config: BenchConfig) -> None:
-    """Raises UsageError, naming the option, for a value that can't be used."""
+    """Raises UsageError, naming the option, for an invalid value."""
     if config.rounds < 1:
         raise UsageError(f"--rounds {config.rounds}: expected 1 or more")
     if not config.seconds > 0:
@@ -110,7 +111,7 @@ def check(config: BenchConfig) -> None:
 
 
 def choose(config: BenchConfig) -> list[str]:
-    """The names of the rows to measure, in their order."""
+    """The names of the rows to measure, in order."""
     possible = [name for name, row in rows.ROWS.items() if config.suite in row.suites]
     possible += [SCALING] if config.suite == "cpu" else []
     for word in config.only:
@@ -144,7 +145,7 @@ def _processor() -> str:
 
 
 def _first_line(*command: str) -> str | None:
-    """What a program says, or None where there is no such program or it fails."""
+    """The first line of a program's output, or None if it fails or is missing."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
@@ -153,7 +154,7 @@ def _first_line(*command: str) -> str | None:
 
 
 def result_table(result: Result) -> Table:
-    """The sides of one row."""
+    """The sides of a row."""
     table = Table(title=f"{result.name}, {result.unit}", title_justify="left")
     for title in ("side", "median", "lowest to highest", "ours against it", "left out"):
         table.add_column(title, justify="left" if title in ("side", "left out") else "right")
@@ -167,8 +168,8 @@ def result_table(result: Result) -> Table:
 
 
 def summary_table(records: Sequence[dict]) -> Table:
-    """One line for each row."""
-    table = Table(title="Medians. Ratios: how many times better than the best peer; share of the limit reached.")
+    """One line per row."""
+    table = Table(title="Medians. Ratio: how many times better than the best peer. Of limit: share of it reached.")
     for title in ("row", "unit", "ours", "best peer", "ratio (spread)", "limit", "of limit"):
         table.add_column(title, justify="left" if title in ("row", "unit") else "right")
     for record in records:
@@ -187,7 +188,7 @@ def summary_table(records: Sequence[dict]) -> Table:
 
 
 def write(path: str | None, record: dict) -> None:
-    """Writes what is known so far, whole or not at all."""
+    """Writes the record so far, atomically."""
     if path is None:
         return
     partial = Path(f"{path}.partial")

@@ -1,9 +1,9 @@
-"""The whole fraud experiment on as many rows as the report had, with the time of each stage.
+"""The whole fraud experiment on as many rows as the original report had, with the time of each stage.
 
     PYTHONPATH=. .venv/bin/python -m benchmarks.full_size
 
-The rows are a stand-in (see `stand_in.py`) in a temporary file that is removed at the end: they show how long a run
-takes, and say nothing about frauds.
+The rows are stand-ins (see `stand_in.py`) in a temporary file: they show how long a run takes, and nothing about
+frauds.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from experiments.command_line import UsageError, parse, run
 from experiments.runs.progress import console
 from experiments.startup import prepare_jax
 
-REPORT_HOURS = 7.5  # that the report's run took
-# The experiment's stages, by the name of the function that is one.
+REPORT_HOURS = 7.5  # time of the report's run
+# The experiment's stages, by function name.
 STAGES = {
     "train_recipe": "train",
     "apply": "score",
@@ -42,19 +42,19 @@ class FullSizeConfig:
     """Run the fraud experiment on 284,807 stand-in rows, and show how long each stage takes."""
 
     epochs: int = 1000
-    """Passes over the training rows; the report's 1,000."""
+    """Passes over the training rows; the original report made 1,000."""
     rows: int = FULL_ROWS
-    """How many rows."""
+    """Number of rows."""
     recipes: tuple[str, ...] = ("report", "gaussian")
-    """Which models to train."""
+    """Models to train: report, gaussian."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Writes the rows, runs the experiment, prints the table."""
+    """Writes the rows, runs the experiment and prints the table."""
     config = parse(FullSizeConfig, "python -m benchmarks.full_size", arguments)
     source = Path(os.environ.get("VAE_JAX_DATA", ""), "creditcard", "creditcard.csv")
     if not source.exists():
-        raise UsageError(f"{source}: no such file; set VAE_JAX_DATA to the folder that holds it")
+        raise UsageError(f"{source}: no such file; set VAE_JAX_DATA to the folder with creditcard/creditcard.csv")
     output = console()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "creditcard.csv")
@@ -78,7 +78,7 @@ def timed_run(arguments: Sequence[str]) -> dict[str, float]:
 
 
 def timed(stages: dict[str, float], title: str, function: Callable) -> Callable:
-    """The function, with its seconds noted under its title and, where it has one, its recipe."""
+    """Wraps a stage to record its seconds under its title and, if it has one, its recipe."""
 
     @functools.wraps(function)
     def wrapper(*arguments):
@@ -92,7 +92,7 @@ def timed(stages: dict[str, float], title: str, function: Callable) -> Callable:
 
 
 def stage_table(config: FullSizeConfig, stages: dict[str, float]) -> Table:
-    """The stages beside the report's time."""
+    """The stages compared with the report's time."""
     table = Table(title=f"{config.rows:,} rows, {config.epochs:,} epochs; the report took {REPORT_HOURS} hours")
     for title in ("stage", "seconds", "share of the report's time"):
         table.add_column(title, justify="left" if title == "stage" else "right")

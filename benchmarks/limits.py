@@ -1,8 +1,8 @@
-"""How fast the machine could be: operations and bytes of one row or picture, over rates measured in the same run.
+"""How fast the machine could be: operations and bytes per row or picture, over rates measured in the same run.
 
-An addition and a multiplication are two operations. A training step multiplies each layer three times: forward, by its
-input and by its weights; the first layer needs no gradient by its input. Bytes are those that must come from memory or
-go to it, each once; everything else could stay in a cache.
+An addition and a multiplication are two operations. A training step multiplies each layer three times: forward, and for
+the gradients of its input and its weights; the first layer needs no input gradient. Bytes are those that must move to
+or from memory, counted once; everything else could stay in a cache.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FACE_PIXELS = 128 * 128 * 3
 
 @dataclass(frozen=True)
 class Rates:
-    """What the device was measured to do: operations/s of a large matrix product, bytes/s of a large copy."""
+    """Measured rates of the device: operations/s of a large matrix product, bytes/s of a large copy."""
 
     operations: float
     bytes: float
@@ -27,17 +27,17 @@ class Rates:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one row or picture."""
+    """Operations and bytes per row or picture."""
 
     operations: float
     bytes: float
 
     def limit(self, rates: Rates) -> float:
-        """How many a second at most: the longer of the two times decides."""
+        """The most per second: the slower of computing and moving decides."""
         return 1 / max(self.operations / rates.operations, self.bytes / rates.bytes)
 
     def arithmetic(self, rates: Rates) -> str:
-        """The limit's arithmetic in words."""
+        """How the limit is computed, in words."""
         compute, move = self.operations / rates.operations, self.bytes / rates.bytes
         return (
             f"{self.operations:,.0f} operations at {rates.operations / 1e9:,.1f} G/s take {compute * 1e6:.3g} µs, "
@@ -50,55 +50,55 @@ def _dense(widths: Sequence[int]) -> list[int]:
 
 
 def fraud_encoder(features: int) -> list[int]:
-    """Multiply-adds of each layer; the last is both heads."""
+    """Multiply-adds per layer; the last is both heads."""
     return [*_dense([features, *HIDDEN]), 2 * HIDDEN[-1] * LATENT]
 
 
 def fraud_decoder(features: int, learned_variance: bool) -> list[int]:
-    """Multiply-adds of each layer; the last is the mean, and the log variance where there is one."""
+    """Multiply-adds per layer; the last is the mean, with the log variance if it is learned."""
     return [*_dense([LATENT, *HIDDEN[::-1]]), HIDDEN[0] * features * (1 + learned_variance)]
 
 
 def face_encoder() -> list[int]:
-    """Multiply-adds of each layer: 3 x 3 taps for each output pixel; the last is both heads."""
+    """Multiply-adds per layer: 3 x 3 taps per output pixel; the last is both heads."""
     down = pairwise([3, 32, 64, 64, 64])
     layers = [9 * side * side * i * o for side, (i, o) in zip((64, 32, 16, 8), down, strict=True)]
     return [*layers, 2 * 8 * 8 * 64 * FACE_LATENT]
 
 
 def face_decoder() -> list[int]:
-    """Multiply-adds of each layer: 3 x 3 taps for each input pixel."""
+    """Multiply-adds per layer: 3 x 3 taps per input pixel."""
     up = pairwise([64, 64, 64, 32, 3])
     layers = [9 * side * side * i * o for side, (i, o) in zip((8, 16, 32, 64), up, strict=True)]
     return [FACE_LATENT * 8 * 8 * 64, *layers]
 
 
 def face_activations() -> int:
-    """Numbers that a picture's forward pass leaves for its backward pass: the output of each layer."""
+    """Numbers that a picture's forward pass keeps for the backward pass: each layer's output."""
     encoder = 64 * 64 * 32 + 32 * 32 * 64 + 16 * 16 * 64 + 8 * 8 * 64
     decoder = 8 * 8 * 64 + 16 * 16 * 64 + 32 * 32 * 64 + 64 * 64 * 32 + FACE_PIXELS
     return encoder + 2 * FACE_LATENT + decoder
 
 
 def training_operations(layers: Sequence[int]) -> int:
-    """Operations of a training step for one example."""
+    """Operations of a training step per example."""
     return 2 * (3 * sum(layers) - layers[0])
 
 
 def fraud_training(features: int, learned_variance: bool) -> Cost:
-    """One row: read once."""
+    """Per row, which is read once."""
     layers = fraud_encoder(features) + fraud_decoder(features, learned_variance)
     return Cost(training_operations(layers), FLOAT * features)
 
 
 def fraud_scoring(features: int, learned_variance: bool, samples: int) -> Cost:
-    """One row: encoded once, decoded for each sample; read once, and its scores written."""
+    """Per row: encoded and read once, decoded once per sample, its scores written."""
     products = sum(fraud_encoder(features)) + samples * sum(fraud_decoder(features, learned_variance))
     return Cost(2 * products, FLOAT * (2 * features + 2))
 
 
 def face_training(batch: int, itemsize: int) -> Cost:
-    """One picture: read as uint8; activations written and read once; its share of parameters and optimiser state.
+    """Per picture: read as uint8; activations written and read once; its share of parameters and optimiser state.
 
     Adam reads and writes the parameters and two moments, all float32.
     """
@@ -107,6 +107,6 @@ def face_training(batch: int, itemsize: int) -> Cost:
 
 
 def face_generating(chunk: int) -> Cost:
-    """One picture: written as float32; its share of reading the decoder's parameters."""
+    """Per picture: written as float32; its share of reading the decoder's parameters."""
     parameters = sum((FACE_LATENT * 4096, 9 * 64 * 64, 9 * 64 * 64, 9 * 64 * 32, 9 * 32 * 3))
     return Cost(2 * sum(face_decoder()), FLOAT * (FACE_PIXELS + parameters / chunk))

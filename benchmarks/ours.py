@@ -34,20 +34,20 @@ from vae_jax.networks import count_parameters
 from vae_jax.training import TrainState
 
 IMAGE_SIZE = 128
-INVENTED = 256  # pictures in a unit of generating: four of the experiment's chunks
+INVENTED = 256  # pictures per unit of generating: four of the experiment's chunks
 
-# A side's work, how much one unit of it is, and how many parameters its model has.
+# A side's work, the amount in one unit of it, and the number of parameters of its model.
 Side = tuple[Callable[[int], None], float, int | None]
 
 
 class Model:
-    """A model that trains by an experiment's steps, as its loop would."""
+    """A model trained with an experiment's steps, as its loop would."""
 
     def __init__(self, training: loop.Training, state: TrainState):
         self._training, self._state, self._step = training, state, 0
 
     def train(self, steps: int) -> None:
-        """Takes so many steps, not past the end of an epoch in one call, and waits for them."""
+        """Takes steps, none of its calls crossing the end of an epoch, and waits for them."""
         training, end = self._training, self._step + steps
         info = None
         while self._step < end:
@@ -58,8 +58,18 @@ class Model:
         jax.block_until_ready((self._state, info))
 
 
+def repeated(once: Callable[[], object]) -> Callable[[int], None]:
+    """Work whose unit is one call."""
+
+    def work(times: int) -> None:
+        for _ in range(times):
+            once()
+
+    return work
+
+
 def train_fraud(todo: dict) -> Side:
-    """Epochs of a recipe's training; with `runs`, of as many runs one after the other."""
+    """Epochs of a recipe's training; `runs` of them one after another."""
     config = FraudConfig(data=todo["data"], batch_size=todo["batch"], num_models=todo["models"])
     inputs = transactions.prepare(config)
     training, state = recipes.training(todo["recipe"], config, inputs)
@@ -75,26 +85,21 @@ def train_fraud(todo: dict) -> Side:
 
 
 def score_fraud(todo: dict) -> Side:
-    """Passes over the rows by the experiment's scorer."""
+    """Passes over the rows with the experiment's scorer."""
     config = FraudConfig(data=todo["data"], num_samples=todo["samples"])
     inputs = transactions.prepare(config)
     _, state = recipes.training(todo["recipe"], config, inputs)
     detector, rows = recipes.fitted(todo["recipe"], state, config, inputs), np.load(todo["rows"])
     score = detector.scorer("log_reconstruction_prob")
-
-    def work(times: int) -> None:
-        for _ in range(times):
-            score(rows)
-
-    return work, len(rows), count_parameters(state.params)
+    return repeated(lambda: score(rows)), len(rows), count_parameters(state.params)
 
 
 def train_celeba(todo: dict) -> Side:
-    """Steps of the face model's training, as many in a unit as the experiment compiles into a call."""
+    """Steps of the face model's training; a unit is as many as the experiment compiles into a call."""
     config = CelebaConfig(batch_size=todo["batch"], dtype=todo["dtype"], placement=todo["placement"])
     pixels = np.load(todo["pixels"], mmap_mode="r")
     rows = np.arange(len(pixels))
-    images = Images(pixels, {}, rows, None)  # pyright: ignore[reportArgumentType] (training asks for no list)
+    images = Images(pixels, {}, rows, None)  # pyright: ignore[reportArgumentType] (training needs no listing)
     inputs = faces.Inputs(images, rows, rows[:1], rows[:1])
     training, state = face_training.training(config, inputs)
     unit = min(training.steps_per_call, training.steps_per_epoch)
@@ -103,33 +108,28 @@ def train_celeba(todo: dict) -> Side:
 
 
 def generate(todo: dict) -> Side:
-    """New faces, brought to the host, by the function that draws the experiment's sheets."""
+    """New faces, copied to the host, from the function behind the experiment's sheets."""
     state = face_training.initial_state(CelebaConfig(dtype=todo["dtype"]))
     empty = np.zeros(0)
     model = FaceModel(state.vae, state.params, LatentMixture(empty, empty, empty), empty, empty, ())
     key = jax.random.key(0)
-
-    def work(count: int) -> None:
-        for _ in range(count):
-            gallery.samples(model, "prior", key, INVENTED)
-
+    work = repeated(lambda: gallery.samples(model, "prior", key, INVENTED))
     return work, INVENTED, count_parameters(state.params)
 
 
 def prepare_pictures(todo: dict) -> Side:
-    """Pictures to the cache, made anew each time."""
+    """Pictures into the cache, made anew each time."""
     pictures = find_pictures(todo["folder"], todo["most"])
 
-    def work(times: int) -> None:
-        for _ in range(times):
-            with tempfile.TemporaryDirectory() as cache:
-                prepare_images(pictures, IMAGE_SIZE, "none", Path(cache))
+    def once() -> None:
+        with tempfile.TemporaryDirectory() as cache:
+            prepare_images(pictures, IMAGE_SIZE, "none", Path(cache))
 
-    return work, len(pictures.names), None
+    return repeated(once), len(pictures.names), None
 
 
 def decode_pictures(todo: dict) -> Side:
-    """The limit of that: Pillow alone, on all cores, and nothing kept."""
+    """The limit of preparing: Pillow alone, on all cores, keeping nothing."""
     paths = sorted(Path(todo["folder"]).rglob("*.jpg"))[: todo["most"]]
 
     def decode(path: Path) -> None:
@@ -148,28 +148,18 @@ def decode_pictures(todo: dict) -> Side:
 
 
 def multiply(todo: dict) -> Side:
-    """Products of two square matrices; a unit in operations, an addition and a multiplication being two."""
+    """Products of two square matrices; amounts are operations, two per multiply-add."""
     size = todo["size"]
     matrix = jnp.full((size, size), 1 / size, todo["dtype"])
     product = jax.jit(jnp.matmul)
-
-    def work(times: int) -> None:
-        for _ in range(times):
-            product(matrix, matrix).block_until_ready()
-
-    return work, 2.0 * size**3, None
+    return repeated(lambda: product(matrix, matrix).block_until_ready()), 2.0 * size**3, None
 
 
 def copy(todo: dict) -> Side:
-    """Passes over an array that is read and written; a unit in bytes moved."""
+    """Passes over an array that is read and written; amounts are bytes moved."""
     array = jnp.zeros(todo["size"], jnp.float32)
     increment = jax.jit(lambda x: x + 1)
-
-    def work(times: int) -> None:
-        for _ in range(times):
-            increment(array).block_until_ready()
-
-    return work, 2.0 * array.nbytes, None
+    return repeated(lambda: increment(array).block_until_ready()), 2.0 * array.nbytes, None
 
 
 SIDES: dict[str, Callable[[dict], Side]] = {
@@ -188,11 +178,11 @@ SIDES: dict[str, Callable[[dict], Side]] = {
 
 
 def main() -> None:
-    """Serves the side that the command line describes."""
+    """Serves the side described on the command line."""
     todo = task(lambda: jax.default_backend() == "gpu")
     prepare_jax(large_arrays=todo["what"] in (train_celeba.__name__, generate.__name__))
-    if todo["what"] not in (multiply.__name__, copy.__name__):  # limits are those of XLA's own threads
-        # Scoring is served on all cores, as it is where there are several models.
+    if todo["what"] not in (multiply.__name__, copy.__name__):  # limits use XLA's own threads
+        # Scoring uses all cores, as it does with several models.
         use_cores(todo["models"] if todo["what"] == train_fraud.__name__ else todo.get("batch", os.cpu_count()))
     work, amount, parameters = SIDES[todo["what"]](todo)
     units = todo.get("warm_up", 2)

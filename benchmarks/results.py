@@ -1,4 +1,4 @@
-"""What a row of the benchmark comes to: medians, ratios and their spread."""
+"""The result of a benchmark row: medians, ratios and their spread."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.sides import median
 
 
 def show(value: float) -> str:
-    """A figure with no more digits than it deserves."""
+    """A figure with four significant digits, or a whole number from 1,000 on."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
@@ -18,12 +18,11 @@ class Result:
     """A row's figures.
 
     Attributes:
-      name, unit: of the row.
-      values: of each side, ours first, one number a round.
-      limit: the best that is possible on this machine, in the same unit; None where none is known.
-      limit_arithmetic: where it comes from.
+      values: by side, ours first, one number per round.
+      limit: the best possible on this machine, in the same unit; None if unknown.
+      limit_arithmetic: how the limit is computed.
       left_out: what each side did before the first round.
-      failed: why, for each side that could not run.
+      failed: why a side could not run.
       lower_is_better: for durations.
     """
 
@@ -43,13 +42,13 @@ class Result:
 
     @property
     def best_peer(self) -> str | None:
-        """The name of the peer with the best median."""
+        """The peer with the best median."""
         peers = [side for side in self.values if side != self.ours]
         pick = min if self.lower_is_better else max
         return pick(peers, key=lambda side: median(self.values[side])) if peers else None
 
     def ratios(self, side: str) -> list[float]:
-        """How many times better than a side ours is, in each round."""
+        """How many times better than `side` ours is, per round."""
         pairs = zip(self.values[self.ours], self.values[side], strict=True)
         return [other / our if self.lower_is_better else our / other for our, other in pairs]
 
@@ -61,7 +60,7 @@ class Result:
         return [side, show(median(values)), spread, against, self.left_out.get(side, "")]
 
     def record(self) -> dict:
-        """The row as JSON. Ratios above 1 say that ours is better, whichever way the unit goes."""
+        """The row as JSON. Ratios above 1 mean that ours is better, whichever way the unit goes."""
         medians = {side: median(values) for side, values in self.values.items()}
         ours, best = medians.pop(self.ours), self.best_peer
         ratios = [] if best is None else self.ratios(best)

@@ -1,4 +1,4 @@
-"""The rows of the benchmark: which sides each has, and what its limit is."""
+"""The rows of the benchmark: each one's sides and limit."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ from vae_jax.images.drawn_faces import draw_face
 ROOT = Path(__file__).parent.parent
 PEERS = Path(__file__).parent / "peers"
 FRAUD_BATCH, SAMPLES, SCORED_ROWS, MODELS = 128, 100, 16_384, 8
-CHUNK = 64  # pictures at once in generating, on all sides
+CHUNK = 64  # pictures generated at once, on all sides
 MOST_PICTURES = 8_192  # to prepare
 DRAWN_PICTURES, DRAWN_SIZE = 512, 200
 RATE_ROUNDS = 5
-# Sizes of the measured product and copy: seconds on a GPU and on a processor alike would be out of proportion.
+# Sizes of the measured product and copy: one size would not suit both a GPU and a CPU.
 PRODUCT_SIZE = {"cpu": 2_048, "gpu": 8_192}
 COPY_SIZE = {"cpu": 2**26, "gpu": 2**28}
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What all rows of a run share; files and rates are made when first asked for.
+    """What the rows of a run share; files and rates are made when first needed.
 
     Attributes:
       suite: `cpu` or `gpu`.
-      rounds: how often each side works.
-      seconds: about how long in a round.
+      rounds: number of rounds per row.
+      seconds: of work per side and round, about.
       peer_python: interpreter of the peers.
-      folder: for files that live as long as the run.
+      folder: for temporary files of the run.
     """
 
     suite: str
@@ -56,7 +56,7 @@ class Bench:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of every side. On a GPU no side may take all memory, because the others wait beside it."""
+        """Environment of every side. On a GPU no side may take all memory, because the others wait beside it."""
         chosen = {"PYTHONPATH": str(ROOT)}
         if self.suite == "cpu":
             chosen |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
@@ -85,7 +85,7 @@ class Bench:
 
     @cached_property
     def fraud_data(self) -> str:
-        """What the experiment's option --data gets: the real rows where they are, else the simulated ones."""
+        """The experiment's option --data: the real rows if available, else simulated ones."""
         path = Path(os.environ.get("VAE_JAX_DATA", ""), "creditcard", "creditcard.csv")
         return str(path.absolute()) if path.exists() else "synthetic"
 
@@ -105,7 +105,7 @@ class Bench:
         return self.save("scored.npy", np.resize(self.fraud_inputs.x, (SCORED_ROWS, self.fraud_inputs.x.shape[1])))
 
     def pixels(self, count: int) -> str:
-        """Path of random pictures; their contents change no figure."""
+        """Path of random pictures; their content does not affect the figures."""
         path = self.folder / f"pixels_{count}.npy"
         if not path.exists():
             self.save(path.name, np.random.default_rng(0).integers(0, 256, (count, 128, 128, 3), np.uint8))
@@ -122,7 +122,7 @@ class Bench:
         return self._rate(self.ours("copy", size=COPY_SIZE[self.suite]))
 
     def rates(self, dtype: str = "float32") -> Rates:
-        """What the device does at most: the best of some rounds, since a limit is no typical case."""
+        """The device's peak rates: the best round counts, because a limit is not a typical case."""
         if dtype not in self._products:
             self._products[dtype] = self._rate(self.ours("multiply", size=PRODUCT_SIZE[self.suite], dtype=dtype))
         return Rates(self._products[dtype], self.copy_rate)
@@ -137,19 +137,19 @@ class Bench:
 
 
 def result(bench: Bench, name: str, unit: str, sides: Sequence[Command], cost: Cost, dtype: str = "float32") -> Result:
-    """Races sides, and puts the limit beside them."""
+    """Races sides, and adds the limit."""
     found, rates = bench.race(sides), bench.rates(dtype)
     arithmetic = cost.arithmetic(rates)
     return Result(name, unit, found.rates, cost.limit(rates), arithmetic, found.left_out, found.failed)
 
 
 def compiled_ways(bench: Bench) -> tuple[str, ...]:
-    """How the PyTorch peers run."""
+    """The PyTorch peers' modes."""
     return ("eager", "torch.compile") if bench.suite == "cpu" else ("eager", "torch.compile", "CUDA graphs")
 
 
 def keras_ways(bench: Bench) -> tuple[bool, ...]:
-    """Whether Keras compiles by XLA: on a processor that was measured to be less than half as fast."""
+    """Whether Keras uses XLA; on a CPU, XLA was measured to be less than half as fast."""
     return (False,) if bench.suite == "cpu" else (False, True)
 
 
@@ -169,13 +169,13 @@ def fraud_model(bench: Bench, recipe: str) -> dict:
 
 
 def our_fraud_training(bench: Bench, recipe: str, name: str = "vae_jax", **changes) -> Command:
-    """Our side of transactions' training; `changes` to one run of one model on the bench's rows."""
+    """Our side of the transactions' training; by default one run of one model on the bench's rows."""
     usual = {"recipe": recipe, "data": bench.fraud_data, "batch": FRAUD_BATCH, "models": 1, "runs": 1}
     return bench.ours("train_fraud", name, **{**usual, **changes})
 
 
 def fraud_train(recipe: str, bench: Bench) -> Result:
-    """A recipe's training on one model."""
+    """Training of one model of a recipe."""
     model = {**fraud_model(bench, recipe), "what": "train", "rows": bench.train_rows}
     sides = [
         our_fraud_training(bench, recipe),
@@ -187,7 +187,7 @@ def fraud_train(recipe: str, bench: Bench) -> Result:
 
 
 def fraud_train_models(bench: Bench) -> Result:
-    """Several models as one program, against as many runs one after the other."""
+    """Several models in one program, against as many runs one after another."""
     sides = [
         our_fraud_training(bench, "gaussian", f"vae_jax, {MODELS} models in one program", models=MODELS),
         our_fraud_training(bench, "gaussian", f"{MODELS} single runs", runs=MODELS),
@@ -197,7 +197,7 @@ def fraud_train_models(bench: Bench) -> Result:
 
 
 def fraud_score(recipe: str, bench: Bench) -> Result:
-    """Scoring by one model."""
+    """Scoring with one model."""
     todo = {"rows": bench.scored_rows, "samples": SAMPLES}
     model = {**fraud_model(bench, recipe), **todo, "what": "score"}
     sides = [
@@ -215,9 +215,9 @@ def our_face_training(bench: Bench, batch: int, pictures: int, name: str = "vae_
 
 
 def celeba_train(name: str, batch: int, pictures: int, dtype: str, bench: Bench) -> Result:
-    """The face model's training, all data on the device."""
+    """The face model's training, with all data on the device."""
     todo = {"what": "train", "batch": batch, "pixels": bench.pixels(pictures), "dtype": dtype}
-    # JAX lets a GPU multiply float32 in TF32; PyTorch does so where it is told to, and gets both.
+    # JAX multiplies float32 in TF32 on a GPU. PyTorch does so only on request, and is measured both ways.
     reduced = (True, False) if bench.suite == "gpu" and dtype == "float32" else (False,)
     ways = [(how, tf32) for tf32 in reduced for how in compiled_ways(bench)]
     sides = [
@@ -230,7 +230,7 @@ def celeba_train(name: str, batch: int, pictures: int, dtype: str, bench: Bench)
 
 
 def celeba_generate(bench: Bench) -> Result:
-    """New faces, on the host."""
+    """New faces, copied to the host."""
     todo = {"what": "generate", "batch": CHUNK, "dtype": "float32"}
     sides = [
         bench.ours("generate", dtype="float32"),
@@ -241,7 +241,7 @@ def celeba_generate(bench: Bench) -> Result:
 
 
 def picture_folder(bench: Bench) -> str:
-    """The real pictures, or a folder of drawn ones."""
+    """The real pictures, or else a folder of drawn ones."""
     from PIL import Image
 
     real = Path(os.environ.get("VAE_JAX_DATA", ""), "celeba")
@@ -255,7 +255,7 @@ def picture_folder(bench: Bench) -> str:
 
 
 def prepare_images(bench: Bench) -> Result:
-    """JPEG files to the cache of uint8 pictures; the limit is decoding them and keeping nothing."""
+    """JPEG files into the cache of uint8 pictures; the limit is decoding them and keeping nothing."""
     todo = {"folder": picture_folder(bench), "most": MOST_PICTURES}
     limit = "Pillow alone, in threads on all cores, nothing kept"
     sides = [bench.ours("prepare_pictures", warm_up=1, **todo), bench.ours("decode_pictures", limit, warm_up=1, **todo)]
@@ -265,9 +265,9 @@ def prepare_images(bench: Bench) -> Result:
 
 
 def import_time(bench: Bench) -> Result:
-    """What `import vae_jax` adds to the imports that it needs, each time in a fresh process.
+    """What `import vae_jax` adds to the imports it needs, each time in a fresh process.
 
-    Taken within the process: as the difference of two whole processes it would drown in the noise of their seconds.
+    Measured within the process: the difference of two whole processes would drown in noise.
     """
     needed = "jax, flax, optax"
     clock = "print(time.perf_counter() - started)"
@@ -278,15 +278,15 @@ def import_time(bench: Bench) -> Result:
             [sys.executable, "-c", code], env=bench.environment, capture_output=True, text=True, check=True
         )
         added.append(float(done.stdout))
-    note = f"import {needed}; the first process, which reads files that later ones find in memory"
+    note = f"import {needed}; the first process, which reads files that later ones find cached"
     return Result("import_time", "s", {"vae_jax": added[1:]}, left_out={"vae_jax": note}, lower_is_better=True)
 
 
 def second_start(experiment: str, bench: Bench) -> Result:
-    """From the start of a process to the end of its first compiled call, with a full and with an empty cache."""
+    """From the start of a process to the end of its first compiled call, with a full and an empty cache."""
 
     def seconds(cache: str | Path) -> float:
-        # Everything is kept, however quickly it was compiled: most of a start are many small programs.
+        # Cache even what compiles quickly: most of a start goes into many small programs.
         cached = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
         if experiment == "fraud":
             command = our_fraud_training(bench, "gaussian", environment=cached, warm_up=1)
@@ -308,7 +308,7 @@ def second_start(experiment: str, bench: Bench) -> Result:
 
 @dataclass(frozen=True)
 class Row:
-    """A row: where it belongs, and how it is measured."""
+    """Where a row belongs, and how it is measured."""
 
     suites: tuple[str, ...]
     measure: Callable[[Bench], Result]
@@ -316,7 +316,7 @@ class Row:
 
 BOTH = ("cpu", "gpu")
 GPU_BATCH = 512
-GPU_PICTURES = 50 * GPU_BATCH  # as many steps as the experiment compiles into a call
+GPU_PICTURES = 50 * GPU_BATCH  # as many steps as the experiment compiles into one call
 ROWS: dict[str, Row] = {
     "fraud_train_report": Row(BOTH, partial(fraud_train, "report")),
     "fraud_train_gaussian": Row(BOTH, partial(fraud_train, "gaussian")),

@@ -1,4 +1,4 @@
-"""How cost grows: with rows, with the batch, and memory with the data."""
+"""How cost grows: with rows, with the batch size, and memory with the data."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ TRAINED_ROWS = (10_000, 100_000, FULL_ROWS)
 SCORED_ROWS = (28_000, FULL_ROWS)
 FRAUD_BATCHES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
 FACE_BATCHES = (8, 16, 32, 64, 128)
-PICTURES = 4_096  # for the memory of training: 201 MB
+PICTURES = 4_096  # 201 MB, for training memory
 MEMORY_STEPS = 4
 
 
 def measure(bench: Bench) -> dict[str, list[dict]]:
-    """All studies: for each a list of records, one for each size."""
+    """All studies, each a list of records, one per size."""
     return {
         "fraud_rows": trained_rows(bench),
         "fraud_batch": batches(bench, FRAUD_BATCHES, our_fraud_training, recipe="gaussian"),
@@ -33,7 +33,7 @@ def measure(bench: Bench) -> dict[str, list[dict]]:
 
 
 def trained_rows(bench: Bench) -> list[dict]:
-    """Rows/s of transactions' training for some sizes of the data."""
+    """Rows/s of the transactions' training by number of rows."""
     source = None if bench.fraud_data == "synthetic" else Path(bench.fraud_data)
     commands = []
     for rows in TRAINED_ROWS:
@@ -45,14 +45,14 @@ def trained_rows(bench: Bench) -> list[dict]:
 
 
 def batches(bench: Bench, sizes: Sequence[int], training, **todo) -> list[dict]:
-    """Steps/s of a training for some batch sizes."""
+    """Steps/s of a training by batch size."""
     found = bench.race([training(bench, name=f"{size}", batch=size, **todo) for size in sizes]).rates
     steps = {int(name): [rate / int(name) for rate in rates] for name, rates in found.items()}
     return [{"batch": size, "steps_per_second": median(rates), **spread(rates)} for size, rates in steps.items()]
 
 
 def scoring_memory(bench: Bench) -> list[dict]:
-    """Peak memory of a process that scores, for some numbers of rows."""
+    """Peak memory of a scoring process by number of rows."""
     records = []
     for rows in SCORED_ROWS:
         x = np.resize(bench.fraud_inputs.x, (rows, bench.fraud_inputs.x.shape[1]))
@@ -63,7 +63,7 @@ def scoring_memory(bench: Bench) -> list[dict]:
 
 
 def training_memory(bench: Bench) -> list[dict]:
-    """Peak memory of a process that trains on pictures, held on the device and streamed from disk."""
+    """Peak memory of training on pictures held on the device, and streamed from disk."""
     size = PICTURES * 128 * 128 * 3
     return [
         {
@@ -82,12 +82,12 @@ def memory(command: Command, input_bytes: int) -> dict:
 
 
 def spread(rates: Sequence[float]) -> dict:
-    """The ends of the rounds' figures."""
+    """The lowest and the highest rate."""
     return {"lowest": min(rates), "highest": max(rates)}
 
 
 def tables(studies: dict[str, list[dict]]) -> list[Table]:
-    """A table for each study."""
+    """A table per study."""
     found = []
     for name, records in studies.items():
         table = Table(title=name.replace("_", " "), title_justify="left")
@@ -100,7 +100,7 @@ def tables(studies: dict[str, list[dict]]) -> list[Table]:
 
 
 def draw(studies: dict[str, list[dict]], output: str | None) -> Path:
-    """Draws rates against sizes, and memory; returns the path of the plot, beside `output` or in benchmarks/."""
+    """Plots rates and memory; returns the path of the plot, beside `output` or in benchmarks/."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 7), layout="constrained")
@@ -115,7 +115,7 @@ def draw(studies: dict[str, list[dict]], output: str | None) -> Path:
 
 
 def draw_rates(axes, records: list[dict], x: str, y: str, title: str, scale: str = "log") -> None:
-    """Medians with their spread; on the logarithmic scale a falling diagonal is a cost that grows with the size."""
+    """Medians with their spread; on the log scale, a falling diagonal is a cost proportional to the size."""
     sizes, medians = [record[x] for record in records], [record[y] for record in records]
     errors = [[r[y] - r["lowest"] for r in records], [r["highest"] - r[y] for r in records]]
     axes.errorbar(sizes, medians, errors, marker="o", capsize=3)
@@ -129,7 +129,7 @@ def draw_rates(axes, records: list[dict], x: str, y: str, title: str, scale: str
 
 
 def draw_memory(axes, studies: dict[str, list[dict]]) -> None:
-    """Peak memory as bars, the input's part of it apart."""
+    """Peak memory as bars, split into the process and its input."""
     bars = {f"score\n{record['rows']:,} rows": record for record in studies["score_memory"]}
     bars |= {f"train faces\n{record['placement']}": record for record in studies["celeba_memory"]}
     without = [record["without_input_mb"] for record in bars.values()]

@@ -1,9 +1,9 @@
-"""How fast the score command is, and whether its memory stays flat, from ten thousand to ten million rows.
+"""Rate and memory of the score command, from ten thousand to ten million rows.
 
     PYTHONPATH=. .venv/bin/python -m benchmarks.score_stream --model FOLDER
 
-The rows are simulated ones, a few thousand of them again and again, since what they are changes neither time nor
-memory. CSV comes through a pipe and is nowhere on the disk; Parquet, which must be a file, is a temporary one.
+A few thousand simulated rows are repeated, since their content affects neither time nor memory. CSV comes through a
+pipe and is never on disk; Parquet, which must be a file, is a temporary one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from experiments.runs.progress import console
 from vae_jax.tables.synthetic import simulate_transactions
 
 ROOT = Path(__file__).parent.parent
-DIFFERENT = 20_000  # rows that are simulated, to be repeated
+DIFFERENT = 20_000  # simulated rows, which are repeated
 
 
 @dataclass(frozen=True)
@@ -38,31 +38,31 @@ class ScoreStreamConfig:
     """Measure rate and memory of the score command."""
 
     model: str | None = None
-    """Folder of the saved model, one of card transactions. Required."""
+    """Folder of a saved model of card transactions. Required."""
     rows: tuple[int, ...] = (10_000, 1_000_000, 10_000_000)
-    """Sizes of the tables, rising."""
+    """Numbers of rows to measure, in rising order."""
     formats: tuple[Literal["csv", "parquet"], ...] = ("csv", "parquet")
     """Formats of the input; the output is CSV."""
     explain: int = 0
-    """As of the command."""
+    """Passed to the score command's --explain."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one call: seconds from start to end, and the most memory that the process had, in bytes."""
+    """Of one call: seconds from start to end, and peak memory in bytes."""
 
     seconds: float
     memory: int
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Measures each format and size in turn, and prints the table."""
+    """Measures each format and size, and prints the table."""
     config = parse(ScoreStreamConfig, "python -m benchmarks.score_stream", arguments)
     if config.model is None:
         raise UsageError("--model: expected the folder of a saved model")
     output = console()
-    table = Table(title="the score command, its start included")
-    for title in ("input", "rows", "seconds", "rows/s", "rows/s beyond the size before", "peak memory, MB"):
+    table = Table(title="score command, including start-up")
+    for title in ("input", "rows", "seconds", "rows/s", "rows/s of the added rows", "peak memory, MB"):
         table.add_column(title, justify="left" if title == "input" else "right")
     for name in config.formats:
         before: tuple[int, float] | None = None
@@ -82,7 +82,7 @@ def measure_csv(config: ScoreStreamConfig, rows: int) -> Cost:
     short = b"".join(line + b"\n" for line in body.splitlines()[: rows % DIFFERENT])
 
     def feed(pipe: IO[bytes]) -> None:
-        with suppress(BrokenPipeError), pipe:  # of a command that has failed, which `measure` says
+        with suppress(BrokenPipeError), pipe:  # the command has failed, which `measure` reports
             pipe.write(header + b"\n")
             for _ in range(rows // DIFFERENT):
                 pipe.write(body)
@@ -92,7 +92,7 @@ def measure_csv(config: ScoreStreamConfig, rows: int) -> Cost:
 
 
 def measure_parquet(config: ScoreStreamConfig, rows: int) -> Cost:
-    """Rows in a file with one row group, as large as the table: the hardest case for memory."""
+    """Rows in a file with a single row group, the hardest case for memory."""
     table = pa.Table.from_pandas(simulate_transactions(rows=DIFFERENT), preserve_index=False)
     whole = pa.concat_tables([table] * (rows // DIFFERENT) + [table.slice(0, rows % DIFFERENT)])
     with tempfile.TemporaryDirectory() as folder:
@@ -105,7 +105,7 @@ MEASURES = {"csv": measure_csv, "parquet": measure_parquet}
 
 
 def measure(config: ScoreStreamConfig, source: str, rows: int, feed: Callable[[IO[bytes]], None]) -> Cost:
-    """Runs the command as a user does, without run.sh; refuses a call that fails or does not score all rows."""
+    """Runs the command without run.sh; raises RunError if it fails or does not score all rows."""
     words = ["--model", str(config.model), "--input", source, "--explain", str(config.explain)]
     command = [sys.executable, "-m", "experiments.score", *words]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -115,7 +115,7 @@ def measure(config: ScoreStreamConfig, source: str, rows: int, feed: Callable[[I
     feeding = threading.Thread(target=feed, args=(process.stdin,), daemon=True)
     feeding.start()
     said = process.stderr.read().decode()
-    # Not Popen.wait, which drops what the process has used.
+    # Not Popen.wait, which drops the resource usage.
     _, status, used = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)

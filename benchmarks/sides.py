@@ -1,6 +1,6 @@
-"""A side of a benchmark is a process of its own; sides take turns, and wait idle while another one works.
+"""A benchmark's sides: a process each, which take turns and wait idle while another one works.
 
-The protocol is that of `benchmarks/peers/serve.py`.
+`benchmarks/peers/serve.py` defines their protocol.
 """
 
 from __future__ import annotations
@@ -22,18 +22,12 @@ SECONDS = 1.5  # of work in a round, for each side
 
 
 class SideError(Exception):
-    """A side that could not start or ended before its time; the message is one line."""
+    """A side could not start or ended early; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """How to start a side.
-
-    Attributes:
-      words: the program and its arguments.
-      environment: of the process, whole.
-      name: what to call it if it fails before it has said its own name.
-    """
+    """How to start a side; `name` is what to call it if it fails before it has given its own name."""
 
     words: Sequence[str]
     environment: Mapping[str, str]
@@ -41,10 +35,10 @@ class Command:
 
 
 class Side:
-    """A running side. A context manager: at its end the process is gone.
+    """A running side; a context manager that ends the process.
 
     Attributes:
-      ready: what the side said when it was: `name`, `left_out`, `amount`, `parameters`, `peak_bytes`.
+      ready: what the side reported: `name`, `left_out`, `amount`, `parameters`, `peak_bytes`.
       seconds_to_ready: from the start of the process.
     """
 
@@ -70,14 +64,14 @@ class Side:
         self.seconds_to_ready = time.perf_counter() - started
 
     def measure(self, count: int) -> float:
-        """Seconds that so many units of work take."""
+        """Seconds that `count` units of work take."""
         assert self._process.stdin
-        with suppress(BrokenPipeError):  # the answer says why
+        with suppress(BrokenPipeError):  # _answer says why
             print(count, file=self._process.stdin, flush=True)
         return float(self._answer())
 
     def calibrate(self, seconds: float) -> int:
-        """How many units take about so long."""
+        """Number of units that take about `seconds`."""
         count = 1
         while (taken := self.measure(count)) < seconds / 4:
             count *= max(2, min(16, int(seconds / 2 / max(taken, 1e-9))))
@@ -108,12 +102,12 @@ class Side:
 
 @dataclass
 class Race:
-    """What came out of sides that took turns.
+    """Results of sides that took turns.
 
     Attributes:
-      rates: of each side that ran, in the order given, one number a round: units' amounts a second.
-      left_out: what each did before the first round.
-      failed: why, for each side that could not run.
+      rates: by side, ours first: units' amounts per second, one number per round.
+      left_out: what each side did before the first round.
+      failed: why a side could not run.
     """
 
     rates: dict[str, list[float]] = field(default_factory=dict)
@@ -122,18 +116,10 @@ class Race:
 
 
 def race(commands: Sequence[Command], rounds: int, seconds: float = SECONDS) -> Race:
-    """Lets sides work in turn.
+    """Lets sides take turns; the first is ours.
 
-    Args:
-      commands: the sides; the first is ours and must run, of the others those that fail are named with their reason.
-      rounds: how often each works.
-      seconds: about how long each works in a round.
-
-    Returns:
-      The rates.
-
-    Raises:
-      SideError: if the first side fails, or a side's model has another number of parameters than the first one's.
+    Peers that fail are listed in the result. Raises SideError if ours fails, or if a peer's model has a different
+    number of parameters.
     """
     found = Race()
     with ExitStack() as stack:
@@ -166,5 +152,5 @@ def check_parameters(parameters: Mapping[str, int | None]) -> None:
 
 
 def median(values: Sequence[float]) -> float:
-    """The median as a Python number."""
+    """The median as a Python float."""
     return float(np.median(values))

@@ -1,4 +1,4 @@
-"""Transactions in any number: the real rows drawn again with replacement, each moved a little."""
+"""Any number of transactions: the real rows drawn with replacement, each moved a little."""
 
 from __future__ import annotations
 
@@ -9,19 +9,14 @@ import numpy as np
 from vae_jax.tables.synthetic import simulate_transactions
 from vae_jax.tables.transactions import read_csv
 
-FULL_ROWS, FULL_FRAUDS = 284_807, 492  # of the whole ULB set
-NOISE = 0.05  # standard deviations by which V1..V28 are moved, so that no two rows are equal
+FULL_ROWS, FULL_FRAUDS = 284_807, 492  # in the whole ULB set
+NOISE = 0.05  # of V1..V28, in standard deviations, so that no two rows are equal
 
 
 def write_stand_in(path: Path, rows: int, source: Path | None, frauds: int = FULL_FRAUDS, seed: int = 0) -> None:
-    """Writes a CSV of the true schema.
+    """Writes a CSV with the real columns and `rows` rows, `frauds` of them frauds; equal seeds give equal files.
 
-    Args:
-      path: the file to write.
-      rows: how many, frauds among them.
-      source: a CSV of real transactions; without one, simulated ones are drawn from.
-      frauds: how many.
-      seed: equal seeds give equal files.
+    Draws from `source`, a CSV of real transactions, or from simulated ones if it is None.
     """
     frame = simulate_transactions(seed) if source is None else read_csv(source)
     rng = np.random.default_rng(seed)

@@ -1,1 +1,1 @@
-"""The commands: one folder for each experiment, and what they share."""
+"""The commands: one folder per experiment, and what they share."""

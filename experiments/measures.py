@@ -1,4 +1,4 @@
-"""How well a score separates frauds from genuine rows. Scores are higher = more normal; frauds are the positives."""
+"""How well a score separates frauds from genuine rows. Scores: higher = more normal. Frauds are the positives."""
 
 from __future__ import annotations
 
@@ -14,14 +14,7 @@ BOOTSTRAP_RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Counts:
-    """What a boundary does to rows.
-
-    Attributes:
-      true_positives: frauds below the boundary.
-      false_positives: genuine rows below it: false alarms.
-      true_negatives: genuine rows at or above it.
-      false_negatives: frauds at or above it: misses.
-    """
+    """Decisions at a boundary: rows below it raise an alarm, and a fraud that raises one is a true positive."""
 
     true_positives: int
     false_positives: int
@@ -30,28 +23,19 @@ class Counts:
 
     @property
     def precision(self) -> float | None:
-        """Share of the alarms that are frauds; None without an alarm."""
+        """Share of alarms that are frauds; None without alarms."""
         alarms = self.true_positives + self.false_positives
         return self.true_positives / alarms if alarms else None
 
     @property
     def recall(self) -> float | None:
-        """Share of the frauds that raise an alarm; None without a fraud."""
+        """Share of frauds that raise an alarm; None without frauds."""
         frauds = self.true_positives + self.false_negatives
         return self.true_positives / frauds if frauds else None
 
 
 def count(scores: np.ndarray, labels: np.ndarray, boundary: float) -> Counts:
-    """Counts decisions at a boundary.
-
-    Args:
-      scores: shape (N,), higher = more normal.
-      labels: shape (N,), 1 = fraud.
-      boundary: rows below it are called frauds.
-
-    Returns:
-      The counts.
-    """
+    """Counts the decisions at a boundary; labels: 1 = fraud."""
     alarm, fraud = scores < boundary, labels == 1
     return Counts(
         true_positives=int((alarm & fraud).sum()),
@@ -63,14 +47,7 @@ def count(scores: np.ndarray, labels: np.ndarray, boundary: float) -> Counts:
 
 @dataclass(frozen=True)
 class Scored:
-    """One scorer's held-out rows.
-
-    Attributes:
-      validation: scores, shape (N,), float64, higher = more normal.
-      validation_labels: shape (N,), 1 = fraud.
-      test: scores, shape (M,), float64.
-      test_labels: shape (M,), 1 = fraud.
-    """
+    """One scorer's held-out scores (float64, higher = more normal) and labels (1 = fraud)."""
 
     validation: np.ndarray
     validation_labels: np.ndarray
@@ -79,16 +56,11 @@ class Scored:
 
 
 def measure(scored: Scored, rule: str, false_alarm_rate: float) -> dict:
-    """Sets a boundary on validation rows and measures the test rows.
-
-    Args:
-      scored: the scores.
-      rule: the boundary's rule, see `vae_jax.thresholds`.
-      false_alarm_rate: for the rules that take one.
+    """Sets a boundary on the validation rows by a rule of `vae_jax.thresholds`, and measures the test rows.
 
     Returns:
-      `roc_auc`, `average_precision`, `threshold`, the four counts of `Counts`, `precision` and `recall`. Measures that
-      need a fraud are None where there is none.
+      `roc_auc`, `average_precision`, `threshold`, the four `Counts`, `precision` and `recall`; those that need a fraud
+      are None without one.
     """
     boundary = thresholds.boundary(rule, scored.validation, scored.validation_labels, false_alarm_rate)
     counts = count(scored.test, scored.test_labels, boundary)
@@ -104,19 +76,12 @@ def measure(scored: Scored, rule: str, false_alarm_rate: float) -> dict:
 
 
 def bootstrap_interval(scores: np.ndarray, labels: np.ndarray, seed: int, level: float = 0.95) -> list[float] | None:
-    """Percentile bootstrap interval of the average precision, resampling frauds and genuine rows each by themselves.
+    """Percentile bootstrap interval of the average precision, with frauds and genuine rows resampled separately.
 
-    Resampling is a matter of weights, so the rows are sorted once; scikit-learn's function would sort them anew for
-    each of the thousand resamples.
-
-    Args:
-      scores: shape (N,), higher = more normal.
-      labels: shape (N,), 1 = fraud.
-      seed: of the resampling.
-      level: coverage of the interval.
+    A resample is a set of weights, so the rows are sorted only once; scikit-learn would sort them for every resample.
 
     Returns:
-      Its lower and upper end; None without a fraud.
+      The interval's lower and upper end; None without frauds.
     """
     if not labels.any():
         return None
@@ -135,7 +100,7 @@ def bootstrap_interval(scores: np.ndarray, labels: np.ndarray, seed: int, level:
 
 
 def _weighted_average_precision(weights: np.ndarray, fraud: np.ndarray, last_of_tie: np.ndarray) -> float:
-    """Average precision of sorted rows (least normal first), equal scores entering together."""
+    """Average precision of rows sorted from least to most normal; rows with equal scores enter together."""
     caught = np.cumsum(weights * fraud)[last_of_tie]
     alarms = np.cumsum(weights)[last_of_tie]
     precision = np.divide(caught, alarms, out=np.zeros(len(alarms)), where=alarms > 0)

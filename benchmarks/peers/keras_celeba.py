@@ -30,7 +30,7 @@ def make_decoder():
 
 
 class FaceVAE(keras.Model):
-    """The report's model."""
+    """The original report's model."""
 
     def __init__(self):
         super().__init__()
@@ -47,11 +47,11 @@ class FaceVAE(keras.Model):
 
 
 def make_training(todo, model):
-    """Returns a function that takes so many steps by `fit`."""
+    """Returns a function that takes steps with `fit`."""
     model.compile(optimizer=keras.optimizers.Adam(5e-4), jit_compile=todo["jit_compile"])
     with tf.device("CPU:0"):
         pixels = tf.constant(np.load(todo["pixels"]))
-    # Row numbers are shuffled, not pictures, so that a call of `fit` starts at once.
+    # Row numbers are shuffled, not pictures, so that `fit` starts at once.
     rows = tf.data.Dataset.range(len(pixels)).shuffle(len(pixels)).repeat().batch(todo["batch"])
     dataset = rows.map(lambda taken: tf.gather(pixels, taken), tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
@@ -62,7 +62,7 @@ def make_training(todo, model):
 
 
 def make_generating(todo, model):
-    """Returns a function that invents so many chunks of pictures and brings them to the host."""
+    """Returns a function that generates chunks of pictures and copies them to the host."""
 
     @tf.function(jit_compile=todo["jit_compile"])
     def invent():

@@ -1,4 +1,4 @@
-"""The transactions model in Keras on TensorFlow, trained by `fit`: the report's own stack."""
+"""The transactions model in Keras on TensorFlow, trained with `fit`: the original report's stack."""
 
 import keras_tools  # isort: skip (chooses Keras's backend)
 import math
@@ -9,12 +9,12 @@ from keras import layers, ops
 from serve import serve, task
 
 LOG_2PI = math.log(2 * math.pi)
-# Steps in one call of the compiled program; without it `fit` spends most of its time between steps.
+# Steps per call of the compiled program; otherwise `fit` spends most of its time between steps.
 STEPS_PER_EXECUTION = 64
 
 
 class DenseVAE(keras.Model):
-    """The report's network, 20-10-8 with 2 latents; with a learned variance where `largest_sd` is given."""
+    """The original report's network, 20-10-8 with 2 latents; with a learned variance if `largest_sd` is given."""
 
     def __init__(self, todo, features, hidden=(20, 10, 8), latent=2):
         super().__init__()
@@ -37,7 +37,7 @@ class DenseVAE(keras.Model):
         return mean, keras_tools.soft_clip(log_var, -10.0, 10.0)
 
     def kl_weight(self):
-        """Rises from 0 to 1 over the first steps, where that is asked for."""
+        """Rises from 0 to 1 over the first `kl_warmup_steps`."""
         steps = self.todo["kl_warmup_steps"]
         return ops.minimum(1.0, ops.cast(self.optimizer.iterations, "float32") / steps) if steps else 1.0
 

@@ -1,4 +1,4 @@
-"""What the Keras peers share: the backend, bounds, sampling and KL."""
+"""What the Keras peers share: backend, bounds, sampling and KL."""
 
 import os
 
@@ -13,7 +13,7 @@ NAME = f"Keras {keras.__version__} on TensorFlow {tf.__version__}"
 
 
 def sees_gpu():
-    """Whether TensorFlow has found one."""
+    """Whether TensorFlow has found a GPU."""
     return bool(tf.config.list_physical_devices("GPU"))
 
 
@@ -29,5 +29,5 @@ def draw(mean, log_var):
 
 
 def kl(mean, log_var):
-    """Of each example, in nats."""
+    """KL of each example, in nats."""
     return 0.5 * ops.sum(ops.square(mean) + ops.expm1(log_var) - log_var, 1)

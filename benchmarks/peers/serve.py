@@ -1,12 +1,11 @@
-"""What every side of a benchmark does: get ready, say so in one line, then work as much as it is asked to.
+"""Every side's part of the protocol: get ready, say so in one line, then work on request.
 
-Uses the standard library alone, because the peers run without this project's packages. One line of JSON comes first:
+Uses only the standard library, because the peers run without this project's packages. The first line is JSON:
 
-    {"name": ..., "left_out": what was done before and is in no figure, "amount": rows or images in a unit of work,
+    {"name": ..., "left_out": what was done before and is not measured, "amount": rows or images in a unit of work,
      "parameters": numbers in the model, or null, "peak_bytes": largest resident memory so far}
 
-Then each line of stdin is a number of units, answered with the seconds that they took. A side that waits for its next
-line uses no processor.
+Then each line of stdin is a number of units, answered with the seconds they took. A waiting side uses no CPU.
 """
 
 import json
@@ -17,11 +16,7 @@ import time
 
 
 def task(sees_gpu):
-    """Reads what to do: the JSON object on the command line.
-
-    Args:
-      sees_gpu: tells whether the library has found a GPU. One that has not must not run in its place on a processor.
-    """
+    """Reads the task, a JSON object on the command line; refuses to run a GPU task on a CPU."""
     todo = json.loads(sys.argv[1])
     if todo["device"] == "gpu" and not sees_gpu():
         raise RuntimeError("sees no GPU")
@@ -32,13 +27,13 @@ def serve(name, work, amount, left_out, parameters=None):
     """Speaks the protocol on stdin and stdout until stdin ends.
 
     Args:
-      name: of the side, as tables show it.
-      work: does so many units of work and returns when all of it is done, on the device too.
-      amount: rows, images or steps in a unit.
-      left_out: in words, what was done before this call.
-      parameters: how many numbers the model has, if there is one.
+      name: of the side in tables.
+      work: does a number of units and returns once all is done, on the device too.
+      amount: rows, images, steps or the like per unit.
+      left_out: what was done before this call, in words.
+      parameters: of the model, if there is one.
     """
-    # A library's own words on stdout must not be taken for an answer.
+    # A library's own output on stdout must not be taken for an answer.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,8 +1,8 @@
-"""The face model in PyTorch: training and generating, as its good users write them.
+"""The face model in PyTorch: training and generating, as good PyTorch users write them.
 
-channels_last throughout, uint8 pictures on the device, one permutation an epoch, fused Adam, nothing read back before
-the end of the work. Its convolutions pad on the other side than ours (PyTorch has no SAME for stride 2), which is the
-same model seen in a mirror.
+channels_last throughout, uint8 pictures on the device, one permutation per epoch, fused Adam, nothing read back before
+the end. Its convolutions pad on the opposite side from ours (PyTorch has no SAME for stride 2): the same model,
+mirrored.
 """
 
 import itertools
@@ -25,7 +25,7 @@ def soft_clip(x):
 
 
 class FaceVAE(nn.Module):
-    """The report's network."""
+    """The original report's network."""
 
     def __init__(self):
         super().__init__()
@@ -40,7 +40,7 @@ class FaceVAE(nn.Module):
     def encode(self, x):
         for layer in self.convolutions:
             x = functional.leaky_relu(layer(x), SLOPE)
-        x = x.permute(0, 2, 3, 1).flatten(1)  # a view: in channels_last the colours lie innermost
+        x = x.permute(0, 2, 3, 1).flatten(1)  # a view: channels_last keeps the colours innermost
         return self.mean(x), self.log_var(x)
 
     def decode(self, z):
@@ -51,7 +51,7 @@ class FaceVAE(nn.Module):
 
 
 def make_loss(model, dtype):
-    """The mean loss of a batch of uint8 pictures; in bfloat16 by autocast where that is asked for."""
+    """The mean loss of a batch of uint8 pictures; bfloat16 is by autocast."""
 
     def loss_of(pixels, noise):
         x = pixels.to(torch.float32) / 255
@@ -67,7 +67,7 @@ def make_loss(model, dtype):
 
 
 def make_training(todo, model):
-    """Returns a function that takes so many steps."""
+    """Returns a function that takes steps."""
     batch = todo["batch"]
     pixels = torch.from_numpy(np.load(todo["pixels"])).to(DEVICE).permute(0, 3, 1, 2)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-4, fused=True)
@@ -93,7 +93,7 @@ def make_training(todo, model):
 
 
 def make_generating(todo, model):
-    """Returns a function that invents so many chunks of pictures and brings them to the host."""
+    """Returns a function that generates chunks of pictures and copies them to the host."""
     model.requires_grad_(False)
     decode = compiled(model.decode, todo["how"])
 

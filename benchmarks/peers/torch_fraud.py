@@ -1,7 +1,7 @@
-"""The transactions model in PyTorch: training and scoring, as its good users write them.
+"""The transactions model in PyTorch: training and scoring, as good PyTorch users write them.
 
-The rows lie on the device; an epoch draws one permutation, all its noise at once, and gathers its rows once; the
-optimiser is the foreach NAdam; nothing is read back before the end of the work.
+The rows are on the device; an epoch draws one permutation and all its noise at once, and gathers its rows once; NAdam
+is the foreach version; nothing is read back before the end.
 """
 
 import itertools
@@ -39,13 +39,13 @@ class SoftClip(nn.Module):
 
 
 def layers(widths):
-    """Dense layers with ReLU after each."""
+    """Dense layers, each followed by ReLU."""
     pairs = itertools.pairwise(widths)
     return nn.Sequential(*(part for i, o in pairs for part in (nn.Linear(i, o), nn.ReLU())))
 
 
 class DenseVAE(nn.Module):
-    """The report's network, 20-10-8 with 2 latents; with a learned variance where `largest_sd` is given."""
+    """The original report's network, 20-10-8 with 2 latents; with a learned variance if `largest_sd` is given."""
 
     def __init__(self, features, largest_sd=None, mean_bound=None, hidden=(20, 10, 8), latent=2):
         super().__init__()
@@ -89,7 +89,7 @@ def make_loss(model, weight):
 
 
 def make_optimizer(model, how):
-    """NAdam in its foreach form; compiled it takes a third of the time, and then wants its rate as a tensor."""
+    """Foreach NAdam; compiled it takes a third of the time, but needs its rate as a tensor."""
     if how == "eager":
         return torch.optim.NAdam(model.parameters(), lr=1e-3, foreach=True)
     rate = torch.tensor(1e-3, device=DEVICE)
@@ -97,7 +97,7 @@ def make_optimizer(model, how):
 
 
 def make_training(todo, model, rows):
-    """Returns a function that trains for so many epochs."""
+    """Returns a function that trains for a number of epochs."""
     batch, steps = todo["batch"], len(rows) // todo["batch"]
     optimizer = make_optimizer(model, todo["how"])
     loss_of = compiled(make_loss(model, todo["weight"]), todo["how"])
@@ -128,7 +128,7 @@ def make_training(todo, model, rows):
 
 
 def make_scoring(todo, model, rows):
-    """Returns a function that scores all rows so many times, a chunk at a time, with one noise for all as in ours."""
+    """Returns a function that scores all rows a number of times, in chunks, with the same noise for all as in ours."""
     samples = todo["samples"]
     noise = torch.randn(samples, 2, device=DEVICE)
     residual_log_var = torch.zeros(rows.shape[1], device=DEVICE)

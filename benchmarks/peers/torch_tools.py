@@ -1,4 +1,4 @@
-"""What the PyTorch peers share: the device, the threads, how a loss is compiled, and how a training step is taken."""
+"""What the PyTorch peers share: the device, the threads, and how losses are compiled and steps taken."""
 
 import time
 
@@ -8,7 +8,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def synchronise():
-    """Waits for the device, once at the end of a piece of work."""
+    """Waits for the device, once at the end of the work."""
     if DEVICE == "cuda":
         torch.cuda.synchronize()
 
@@ -21,20 +21,20 @@ def side_name(how):
 
 
 def compiled(function, how):
-    """The function as it is, or compiled. Where a GPU waits for small kernels, CUDA graphs launch them together."""
+    """The function as it is, or compiled. On a GPU that waits for small kernels, CUDA graphs launch them together."""
     if how == "eager":
         return function
     return torch.compile(function, mode="reduce-overhead" if how == "CUDA graphs" else None, dynamic=False)
 
 
 def mark_step(how):
-    """Tells CUDA graphs that the results of the step before are no longer needed."""
+    """Tells CUDA graphs that the previous step's results are no longer needed."""
     if how == "CUDA graphs":
         torch.compiler.cudagraph_mark_step_begin()
 
 
 def choose(options, use, work):
-    """Leaves that option in use with which `work(1)` is fastest; tries each twice, the first time to warm up."""
+    """Leaves in use the option with the fastest `work(1)`; tries each twice, first to warm up."""
     seconds = {}
     for option in options if len(options) > 1 else ():
         use(option)
@@ -47,6 +47,6 @@ def choose(options, use, work):
 
 
 def use_fastest_threads(work):
-    """One thread or all of them: for a small network the hand-offs cost more than the second core gains."""
+    """Uses one thread or all: for a small network, handing over costs more than the second core gains."""
     most = torch.get_num_threads()
     choose([1, most] if DEVICE == "cpu" and most > 1 else [most], torch.set_num_threads, work)

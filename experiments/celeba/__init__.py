@@ -1,1 +1,1 @@
-"""The faces experiment: `bash run.sh celeba`, what its models make, `faces`, and the sweep, `celeba-sweep`."""
+"""The faces experiment: `bash run.sh celeba`, pictures from its models (`faces`), and its sweep (`celeba-sweep`)."""

@@ -1,4 +1,4 @@
-"""Faces: prepare pictures, train a convolutional VAE, reconstruct, invent, measure and report."""
+"""Faces: prepare pictures, train a convolutional VAE, reconstruct, generate, measure and report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vae_jax.training.parallel import on_one_device
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Runs the experiment from its command line."""
+    """Runs the experiment."""
     output = console()
     with stopping.immediate(), processes.together():
         config, inputs, opened = CELEBA.start(arguments)

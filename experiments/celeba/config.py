@@ -13,62 +13,64 @@ from experiments.runs.options import RunOptions
 
 Reconstruction = Literal["rmse", "mse", "gaussian"]
 
-# The weight of each reconstruction term that is used if none is named: benchmarks/RESULTS.md has the sweep behind the
-# first, the second is that of the report's reference code, and the third makes the loss a negative ELBO.
+# Default weight of each reconstruction term: from the sweep in benchmarks/RESULTS.md, from the report's reference code,
+# and, for the last, to make the loss a negative ELBO.
 WEIGHTS: dict[str, float] = {"rmse": 2_000.0, "mse": 10_000.0, "gaussian": 1.0}
 
 
 @dataclass(frozen=True)
 class FaceOptions:
-    """Which pictures, which model, and how it is trained."""
+    """The pictures, the model and its training."""
 
     preset: Literal["report", "smoke"] = "report"
-    """Defaults of the other options: report, or smoke, which ends in about three minutes on two cores."""
+    """Defaults of the other options: report (the full experiment), or smoke, which takes about three minutes on two \
+cores."""
     data: str = "auto"
-    """Where the pictures come from: auto, kaggle, tfds, synthetic, or a folder or zip of JPEG and PNG files. auto \
-takes the first of $VAE_JAX_DATA/celeba, data/celeba, a download from Kaggle, one by tensorflow-datasets, and, without \
-a network, built-in drawn faces."""
+    """Pictures to use: auto, kaggle, tfds, synthetic, or a folder or zip of JPEG and PNG files. auto takes the first \
+it finds of $VAE_JAX_DATA/celeba, data/celeba, a download from Kaggle, one by tensorflow-datasets and, without a \
+network, built-in drawn faces."""
     limit: int | None = None
-    """Use only this many pictures, the same share of each part."""
+    """Use only this many pictures, the same share of training, validation and test."""
     image_size: int = 128
     """Height and width in pixels, a multiple of 16."""
     crop: Literal["none", "center"] = "none"
-    """none squeezes the whole picture into the square, as the report does; center cuts the square from its middle."""
+    """How to make pictures square: none squeezes the whole picture, as the original report does; center cuts out the \
+middle."""
     cache: str = "~/.cache/vae_jax/images"
-    """Folder of prepared pictures (49 kB each at 128 x 128)."""
+    """Folder for prepared pictures (49 kB each at 128 x 128)."""
     latent_dim: int = 200
     """Number of latent dimensions."""
     reconstruction: Reconstruction = "rmse"
-    """Reconstruction term: rmse (the report's), mse (its reference code's), gaussian (a likelihood with a learned \
-variance)."""
+    """Reconstruction term: rmse (the original report's), mse (its reference code's) or gaussian (a likelihood with a \
+learned variance)."""
     weight: float | None = None
-    """Weight of the reconstruction term; by default 2,000 for rmse (benchmarks/RESULTS.md has the sweep), 10,000 for \
-mse, 1 for gaussian."""
+    """Weight of the reconstruction term; by default 2,000 for rmse (from the sweep in benchmarks/RESULTS.md), 10,000 \
+for mse and 1 for gaussian."""
     epochs: int = 400
     """Passes over the training pictures."""
     batch_size: int = 512
-    """Pictures in a step, over all devices together."""
+    """Pictures per step, over all devices together."""
     learning_rate: float = 5e-4
     """Learning rate of Adam."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """In which to compute; parameters, loss and optimiser are float32 either way."""
+    """Precision of the computation; parameters, loss and optimiser are float32 either way."""
     placement: Literal["auto", "resident", "stream"] = "auto"
-    """Where the training pictures lie: resident (whole, on every device, so that every process reads all of them), \
-stream (read from disk ahead of their use, by each process only its share), or auto (resident where there is one \
-process and they fit)."""
+    """Where training pictures are kept: resident (all on every device; every process reads all of them), stream (read \
+ahead from disk; each process reads only its share), or auto (resident for a single process if they fit, else \
+stream)."""
     temperature: float = 1.0
-    """Standard deviation of the latents that new faces are drawn from, in units of the prior's."""
+    """Standard deviation of the latents that new faces are sampled from, relative to the prior's."""
     mixture_components: int = 10
-    """Largest number of components of the Gaussian mixture fitted to the latents."""
+    """Maximum number of components of the Gaussian mixture fitted to the latents."""
     save_every_minutes: float = 10.0
-    """Minutes between checkpoints within an epoch."""
+    """Minutes between extra checkpoints within an epoch."""
     seed: int = 0
-    """Seed of everything random."""
+    """Random seed."""
 
 
 @dataclass(frozen=True)
 class CelebaConfig(RunOptions, FaceOptions):
-    """Train a convolutional VAE on faces; reconstruct, invent and edit them. Defaults are the report's."""
+    """Train a convolutional VAE on faces; reconstruct, generate and edit them. Defaults are the original report's."""
 
     @property
     def used_weight(self) -> float:
@@ -85,12 +87,12 @@ PRESETS = {
 
 
 def preset(config: CelebaConfig) -> CelebaConfig:
-    """The defaults that a config's preset stands for."""
+    """The defaults of a config's preset."""
     return PRESETS[config.preset]
 
 
 def check(config: CelebaConfig) -> None:
-    """Raises UsageError, naming the option, for a value that can't be used."""
+    """Raises UsageError, naming the option, for an invalid value."""
     positive = (
         "latent_dim",
         "epochs",

@@ -1,4 +1,4 @@
-"""A trained face model with what was learned about its latents: all that is needed to make pictures with it."""
+"""A trained face model with what was learned about its latents: all it takes to make pictures."""
 
 from __future__ import annotations
 
@@ -29,15 +29,12 @@ LATENTS, ATTRIBUTE_NAMES = "model/latents.npz", "model/attributes.json"
 
 @dataclass(frozen=True)
 class FaceModel:
-    """A VAE of faces and what the training pictures' latents taught about it.
+    """A VAE of faces, and what the latents of the training pictures reveal.
 
     Attributes:
-      vae: the module.
-      params: its parameters.
-      mixture: a density of the training pictures' latents.
-      active: numbers of all latents, most active first.
-      vectors: direction of each attribute, shape (A, L).
-      attribute_names: the A names.
+      mixture: density of the training pictures' latents.
+      active: indices of all latents, most active first.
+      vectors: direction of each of the A attributes, shape (A, L).
     """
 
     vae: VAE
@@ -75,7 +72,7 @@ class FaceModel:
         return self._encode(x)
 
     def decode(self, z: np.ndarray) -> np.ndarray:
-        """Pictures of latents: float32 in [0, 1], shape (N, H, W, 3)."""
+        """Pictures from latents: float32 in [0, 1], shape (N, H, W, 3)."""
         return self._decode(np.asarray(z, np.float32))
 
 
@@ -88,19 +85,13 @@ def study_latents(
     components: int,
     seed: int,
 ) -> FaceModel:
-    """Learns mixture, active latents and attributes from the training pictures' posteriors.
+    """Finds the mixture, active latents and attribute directions from the training pictures' posteriors.
 
     Args:
-      state: the trained model.
-      means: posterior means, shape (N, L).
-      log_vars: posterior log variances, shape (N, L).
+      means, log_vars: of the posteriors, shape (N, L).
       labels: attributes, shape (N, A), see `Pictures`.
-      attribute_names: the A names.
       components: largest number of components of the mixture.
-      seed: of the draws and of the mixture.
-
-    Returns:
-      The model, ready to make pictures.
+      seed: of the posterior samples and of the mixture.
     """
     noise = np.random.default_rng(seed).standard_normal(means.shape, np.float32)
     draws = np.asarray(reparameterise(noise, means, log_vars))  # pyright: ignore[reportArgumentType]
@@ -125,7 +116,7 @@ def save(model: FaceModel, run: Run) -> None:
 
 
 def load(run: Run, state: TrainState) -> FaceModel:
-    """Reads a model back; raises UsageError if the run did not get that far."""
+    """Reads a model back; raises UsageError if the run is unfinished or the file damaged."""
     try:
         with np.load(run.folder / LATENTS) as arrays:
             mixture = LatentMixture(*(arrays[name] for name in LatentMixture._fields))

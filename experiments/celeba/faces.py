@@ -32,54 +32,54 @@ from vae_jax.images.pictures import read_path
 
 COMMAND = "bash run.sh faces"
 
-Read = Callable[[], np.ndarray]  # gives the pictures to start from
+Read = Callable[[], np.ndarray]  # returns the pictures to start from
 
 
 @dataclass(frozen=True)
 class FacesConfig:
-    """What all five have in common."""
+    """Options shared by all actions."""
 
     model: str = "latest"
-    """The run whose model to use: a folder, a name in runs/celeba, or latest."""
+    """Run whose model to use: a run folder, a name in runs/celeba, or latest."""
     output: str | None = None
-    """Folder for the pictures; by default a new one in the run's folder, made/<time>."""
+    """Folder for the pictures; by default a new one in the run folder, made/<time>_<action>."""
     seed: int = 0
-    """Seed of everything random."""
+    """Random seed."""
 
 
 @dataclass(frozen=True)
 class SampleConfig(FacesConfig):
-    """Invent faces."""
+    """Generate new faces."""
 
     count: int = 60
-    """How many."""
+    """Number of faces."""
     density: Literal["prior", "mixture"] = "mixture"
-    """Where latents are drawn from: the prior N(0, I), or the mixture fitted to the training pictures."""
+    """Sample latents from the prior N(0, I), or from the mixture fitted to the training pictures."""
     temperature: float = 1.0
-    """Standard deviation of latents from the prior; below 1 for more typical faces."""
+    """Standard deviation of latents sampled from the prior; below 1 for more typical faces."""
 
 
 @dataclass(frozen=True)
 class PicturesConfig(FacesConfig):
-    """What those that start from pictures have in common."""
+    """Options of the actions that start from pictures."""
 
     input: str | None = None
-    """A picture, or a folder or zip of pictures; by default the run's own held-out pictures."""
+    """A picture, or a folder or zip of pictures; by default the run's held-out pictures."""
     count: int = 16
-    """Use at most this many."""
+    """Use at most this many pictures."""
 
 
 @dataclass(frozen=True)
 class ReconstructConfig(PicturesConfig):
-    """Pass pictures through the VAE."""
+    """Reconstruct pictures with the VAE."""
 
 
 @dataclass(frozen=True)
 class InterpolateConfig(PicturesConfig):
-    """Walk from each picture to the next."""
+    """Interpolate from each picture to the next."""
 
     count: int = 5
-    """Use at most this many."""
+    """Use at most this many pictures."""
 
 
 @dataclass(frozen=True)
@@ -87,28 +87,28 @@ class TraverseConfig(PicturesConfig):
     """Vary the most active latents of the first picture."""
 
     latents: int = 8
-    """How many latents."""
+    """Number of latents to vary."""
 
 
 @dataclass(frozen=True)
 class EditConfig(PicturesConfig):
-    """Add an attribute to pictures, and take it away."""
+    """Add an attribute to pictures, and remove it."""
 
     attribute: str | None = None
-    """Which attribute; may be left out where the model knows only one."""
+    """Attribute to edit; may be left out if the model knows only one."""
     count: int = 6
-    """Use at most this many."""
+    """Use at most this many pictures."""
     strengths: tuple[float, ...] = gallery.STRENGTHS
-    """How much of the attribute's direction is added; below 0 takes it away."""
+    """Multiples of the attribute's direction to add; negative ones remove it."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Runs one of the actions from its command line."""
+    """Runs one of the actions."""
     names = "|".join(ACTIONS)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(f"usage: {COMMAND} {names} [options]     ({COMMAND} sample --help lists the options)")
         if not arguments:
-            raise UsageError(f"{COMMAND}: which of {names}?")
+            raise UsageError(f"{COMMAND}: expected one of {names}")
         return
     if arguments[0] not in ACTIONS:
         raise UsageError(f"unknown action '{arguments[0]}': expected {names}")
@@ -132,7 +132,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def write(folder: Path, name: str, sheet: Sheet, singles: np.ndarray) -> None:
-    """Writes the sheet, and each picture by itself."""
+    """Writes the sheet and each single picture."""
     from PIL import Image
 
     with run_folder.disk_errors(folder, UsageError):
@@ -160,7 +160,7 @@ def interpolate(config: InterpolateConfig, read: Read, model: FaceModel) -> tupl
     """Paths from each picture to the next."""
     pixels = read()
     if len(pixels) < 2:
-        raise UsageError(f"--input {config.input}: two pictures are needed to walk from one to another")
+        raise UsageError(f"--input {config.input}: interpolation needs at least two pictures")
     sheet = gallery.interpolations(model, pixels[:-1], pixels[1:])
     return sheet, _singles(sheet)
 
@@ -174,10 +174,10 @@ def traverse(config: TraverseConfig, read: Read, model: FaceModel) -> tuple[Shee
 
 
 def edit(config: EditConfig, read: Read, model: FaceModel) -> tuple[Sheet, np.ndarray]:
-    """An attribute with several strengths."""
+    """An attribute at several strengths."""
     known = model.attribute_names
     if not known:
-        raise UsageError(f"--model {config.model}: trained on pictures without a list of attributes")
+        raise UsageError(f"--model {config.model}: trained on pictures without attributes")
     attribute = config.attribute or (known[0] if len(known) == 1 else "")
     if attribute not in known:
         raise UsageError(f"--attribute {attribute or '(none)'}: expected one of {', '.join(known)}")
@@ -192,7 +192,7 @@ def _singles(sheet: Sheet) -> np.ndarray:
 
 
 def read_input(config: PicturesConfig, trained: CelebaConfig, opened: run_folder.Run) -> np.ndarray:
-    """The pictures to start from, uint8, prepared as the model's own were."""
+    """The pictures to start from, uint8, prepared like those the model was trained on."""
     if config.input is None:
         inputs = prepare(trained, console())
         if opened.read_json(INPUTS) != inputs.describe():
@@ -211,7 +211,7 @@ def read_input(config: PicturesConfig, trained: CelebaConfig, opened: run_folder
 
 
 def usable_pictures(path: Path, trained: CelebaConfig) -> Iterator[np.ndarray]:
-    """Reads the pictures of a folder or zip in turn, and names those that can't be used; refuses it if none can."""
+    """Yields the usable pictures of a folder or zip, and reports the others; raises PictureError if there are none."""
     pictures = read_path(path, with_lists=False)
     failed: list[str] = []
     for i, name in enumerate(pictures.names):

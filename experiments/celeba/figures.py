@@ -11,15 +11,15 @@ import numpy as np
 from experiments.celeba.gallery import Sheet
 from experiments.page.charts import BOUNDARY, GENUINE, chart
 
-INCHES = 0.62  # a picture's side
-LEAST_DPI = 192  # two dots for each of the 96 CSS pixels of an inch
+INCHES = 0.62  # side of a picture
+LEAST_DPI = 192  # two dots per CSS pixel, of which an inch has 96
 INK = "#777777"  # legible on white and on black, because there is no background
 
 
 def draw_sheet(path: Path, sheet: Sheet) -> None:
-    """Draws rows of pictures, each pixel as a whole number of dots, with words beside rows and above columns.
+    """Draws rows of pictures, each pixel a whole number of dots, with labels beside rows and above columns.
 
-    There is no background, so that the sheet lies well on a light and on a dark page.
+    There is no background, so that the sheet suits light and dark pages.
     """
     rows, columns, height, width, _ = sheet.pictures.shape
     gap = max(1, round(height / 64))
@@ -34,7 +34,7 @@ def draw_sheet(path: Path, sheet: Sheet) -> None:
         round(inches * dpi)
         for inches in (0.8 if sheet.row_labels else 0.05, 0.05, 0.22 if sheet.column_labels else 0.05, 0.05)
     )
-    pad = round(0.05 * dpi)  # between a word and its picture
+    pad = round(0.05 * dpi)  # between a label and its picture
     dots = left + canvas.shape[1] + right, bottom + canvas.shape[0] + top
     figure = plt.figure(figsize=(dots[0] / dpi, dots[1] / dpi), dpi=dpi, layout="none")
     figure.figimage(canvas, left, bottom, origin="upper")
@@ -50,7 +50,7 @@ def draw_sheet(path: Path, sheet: Sheet) -> None:
 
 
 def draw_latents(path: Path, means: np.ndarray, log_vars: np.ndarray, active: int, seed: int = 0) -> None:
-    """Draws from all posteriors against N(0, 1), and how much each latent is used."""
+    """Plots samples of all posteriors against N(0, 1), and how much each latent is used."""
     z = means + np.exp(log_vars / 2) * np.random.default_rng(seed).standard_normal(means.shape)
     kl = -0.5 * (1 + log_vars - means**2 - np.exp(log_vars)).mean(0)
     with chart(path, 8.25, 3.4, columns=2) as (left, right):
@@ -62,7 +62,7 @@ def draw_latents(path: Path, means: np.ndarray, log_vars: np.ndarray, active: in
             histtype="stepfilled",
             color=GENUINE,
             alpha=0.65,
-            label="draws from q(z|x), all latents",
+            label="samples from q(z|x), all latents",
         )
         left.plot(x, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color=BOUNDARY, label="prior N(0, 1)")
         left.set(xlabel="latent", ylabel="density", xlim=(-5, 5))

@@ -1,4 +1,4 @@
-"""Sheets of pictures: what a face model makes, laid out in rows."""
+"""Sheets of pictures: a face model's results, laid out in rows."""
 
 from __future__ import annotations
 
@@ -13,19 +13,13 @@ from experiments.celeba.face_model import FaceModel
 from vae_jax.generation import interpolate, sample_mixture, traverse
 
 STEPS = 9  # of a path
-TRAVERSAL = 3.0  # how far a traversal goes to either side, in the prior's standard deviations
+TRAVERSAL = 3.0  # range of a traversal to either side, in the prior's standard deviations
 STRENGTHS = tuple(np.linspace(-2, 2, STEPS).tolist())
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """Pictures in rows.
-
-    Attributes:
-      pictures: shape (rows, columns, H, W, 3), float in [0, 1].
-      row_labels: a word for each row, or nothing.
-      column_labels: a word for each column, or nothing.
-    """
+    """Pictures in rows: shape (rows, columns, H, W, 3), float in [0, 1]. Labels are one per row or column, or none."""
 
     pictures: np.ndarray
     row_labels: Sequence[str] = ()
@@ -33,12 +27,12 @@ class Sheet:
 
 
 def as_pictures(pixels: np.ndarray) -> np.ndarray:
-    """Turns 0..255 into float32 in [0, 1]."""
+    """Converts pixels from 0..255 to float32 in [0, 1]."""
     return np.asarray(pixels, np.float32) / 255
 
 
 def reconstructions(model: FaceModel, pixels: np.ndarray, columns: int = 8) -> Sheet:
-    """Pictures, and under each its reconstruction."""
+    """Pictures, each with its reconstruction below."""
     count = len(pixels) // columns * columns or len(pixels)
     columns = min(columns, count)
     pixels = pixels[:count]
@@ -49,7 +43,7 @@ def reconstructions(model: FaceModel, pixels: np.ndarray, columns: int = 8) -> S
 
 
 def samples(model: FaceModel, density: str, key: jax.Array, count: int, temperature: float = 1.0) -> np.ndarray:
-    """New faces, shape (count, H, W, 3), from the `prior` or the `mixture`."""
+    """New faces from the `prior` or the `mixture`, shape (count, H, W, 3)."""
     if density == "prior":
         z = temperature * jax.random.normal(key, (count, model.vae.latent_dim))
     else:
@@ -65,7 +59,7 @@ def sheet_of(pictures: np.ndarray, columns: int = 10) -> Sheet:
 
 
 def interpolations(model: FaceModel, starts: np.ndarray, ends: np.ndarray) -> Sheet:
-    """From one picture to another, along a straight line and along a great circle; the pictures at both ends."""
+    """From one picture to another along a straight line and a great circle, with the pictures at both ends."""
     rows, labels = [], []
     for start, end, z0, z1 in zip(starts, ends, model.encode(starts), model.encode(ends), strict=True):
         for spherical in (False, True):
@@ -76,7 +70,7 @@ def interpolations(model: FaceModel, starts: np.ndarray, ends: np.ndarray) -> Sh
 
 
 def traversals(model: FaceModel, pixels: np.ndarray, count: int = 8) -> Sheet:
-    """The most active latents, each varied while the others stay those of one picture."""
+    """The most active latents of one picture, each varied while the others stay fixed."""
     (z,) = model.encode(pixels[None])
     values = np.linspace(-TRAVERSAL, TRAVERSAL, STEPS)
     rows = [
@@ -89,7 +83,7 @@ def traversals(model: FaceModel, pixels: np.ndarray, count: int = 8) -> Sheet:
 
 
 def edits(model: FaceModel, pixels: np.ndarray, attribute: str, strengths: Sequence[float] = STRENGTHS) -> Sheet:
-    """An attribute taken away and added, with several strengths: a row for each picture."""
+    """An attribute removed and added at several strengths, a row per picture."""
     vector = model.vectors[model.attribute_names.index(attribute)]
     latents = model.encode(pixels)
     decoded = model.decode((latents[:, None] + np.asarray(strengths)[:, None] * vector).reshape(-1, latents.shape[1]))

@@ -1,4 +1,4 @@
-"""What the faces experiment works on: prepared pictures, and what is odd about them."""
+"""The faces experiment's inputs: prepared pictures, and notices about them."""
 
 from __future__ import annotations
 
@@ -21,17 +21,12 @@ from vae_jax.data.parts import TEST, TRAIN, VALIDATION
 from vae_jax.images.cache import Images, prepare_images
 from vae_jax.images.pictures import find_pictures
 
-RESIDENT_SHARE = 0.4  # of a device's memory that the pictures may take; the rest is for activations
+RESIDENT_SHARE = 0.4  # of a device's memory for the pictures; the rest is for activations
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The prepared pictures, and which of them are for what.
-
-    Attributes:
-      images: all of them.
-      train, validation, test: their row numbers.
-    """
+    """The prepared pictures, and the row numbers of each part."""
 
     images: Images
     train: np.ndarray
@@ -39,14 +34,14 @@ class Inputs:
     test: np.ndarray
 
     def describe(self) -> dict:
-        """What tells whether the data are still the same."""
+        """Identifies the data."""
         pictures = self.images.pictures
         parts = {"train": len(self.train), "validation": len(self.validation), "test": len(self.test)}
         return {"fingerprint": pictures.fingerprint, "attribute_names": list(pictures.attribute_names), **parts}
 
 
 def prepare(config: CelebaConfig, output: Console) -> Inputs:
-    """Finds and prepares the pictures; refuses what can't be trained on in one line."""
+    """Finds and prepares the pictures; raises UsageError for data that can't be trained on."""
     try:
         pictures = find_pictures(config.data, config.limit, config.seed)
         with WorkProgress("preparing pictures", "images", output) as progress:
@@ -58,13 +53,13 @@ def prepare(config: CelebaConfig, output: Console) -> Inputs:
     for name, rows, least in (
         ("training", inputs.train, config.batch_size),
         ("validation", inputs.validation, 1),
-        ("test", inputs.test, 2),  # to walk from one to another
+        ("test", inputs.test, 2),  # to interpolate between
     ):
         if len(rows) < least:
             option = "--batch-size" if name == "training" else "--data"
             value = config.batch_size if name == "training" else config.data
             raise UsageError(
-                f"{option} {value}: there are {len(rows):,} {name} pictures, at least {least:,} are needed"
+                f"{option} {value}: there are {len(rows):,} {name} pictures; at least {least:,} are needed"
             )
     return inputs
 
@@ -81,17 +76,17 @@ CELEBA = Experiment(
 
 
 def is_resident(config: CelebaConfig, inputs: Inputs) -> bool:
-    """Whether the training pictures are to lie on the device."""
+    """Whether the training pictures are kept on the device."""
     if config.placement != "auto":
         return config.placement == "resident"
     if processes.several():
-        return False  # so that each reads only its share
+        return False  # so that each process reads only its share
     needed = len(inputs.train) * inputs.images.pixels[0].nbytes
     return needed <= RESIDENT_SHARE * _device_memory()
 
 
 def _device_memory() -> float:
-    """Bytes that each device has for itself; a processor's devices share one memory."""
+    """Bytes of memory per device; CPU devices share one memory."""
     statistics = jax.devices()[0].memory_stats() or {}
     if "bytes_limit" in statistics:
         return statistics["bytes_limit"]
@@ -100,7 +95,7 @@ def _device_memory() -> float:
 
 def describe_data(config: CelebaConfig, inputs: Inputs) -> list[str]:
     """The data in two lines."""
-    placement = "on the device, whole" if is_resident(config, inputs) else "streamed from disk, read ahead"
+    placement = "all on the device" if is_resident(config, inputs) else "streamed from disk, read ahead"
     return [
         inputs.images.pictures.source,
         f"{len(inputs.images.usable):,} pictures at {config.image_size} x {config.image_size}; training "
@@ -114,8 +109,7 @@ def notices(inputs: Inputs) -> list[str]:
     found = []
     if images.pictures.synthetic:
         found.append(
-            "DRAWN FACES. These pictures are drawn by a small program. No result of this run says anything about "
-            "photographs."
+            "DRAWN FACES. A small program drew these pictures. Results of this run say nothing about photographs."
         )
     found += [f"{notice[0].upper()}{notice[1:]}." for notice in images.pictures.notices]
     if images.left_out:

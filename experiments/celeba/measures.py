@@ -1,4 +1,4 @@
-"""What is measured on a trained face model, and in words where something is wrong."""
+"""Measures of a trained face model, and warnings about what is wrong with it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,16 @@ from experiments.celeba.inputs import Inputs
 from vae_jax.images.measures import reconstruction_errors, sliced_wasserstein
 from vae_jax.training import stream_key
 
-# The protocol of the sliced Wasserstein distance; figures of different protocols don't compare.
+# Protocol of the sliced Wasserstein distance; values from different protocols are not comparable.
 SWD_PICTURES, SWD_PATCHES, SWD_PROJECTIONS, SWD_SEED = 512, 128, 512, 0
-MEMORISED = 1.5  # held-out RMSE over training RMSE above which the set is called memorised
-BLURRED = 0.9  # held-out RMSE over that of one mean picture above which reconstructions are called blurred to the mean
+MEMORISED = 1.5  # held-out RMSE / training RMSE above which the training set counts as memorised
+BLURRED = 0.9  # held-out RMSE / mean picture's RMSE above which reconstructions count as blurred to the mean
 
 
 def evaluate(config: CelebaConfig, inputs: Inputs, model: FaceModel, measured: Mapping[str, Any]) -> dict[str, Any]:
-    """Measures reconstructions of held-out pictures, and the distances between sets of pictures.
+    """Measures reconstructions of held-out pictures and distances between sets of pictures.
 
     Args:
-      config: the options.
-      inputs: the pictures.
-      model: what to measure.
       measured: means over the held-out pictures, see `Encoded.means`.
 
     Returns:
@@ -70,7 +67,7 @@ def evaluate(config: CelebaConfig, inputs: Inputs, model: FaceModel, measured: M
 
 
 def reconstruction_means(pixels: np.ndarray, model: FaceModel) -> dict[str, float]:
-    """Means of all errors of reconstructions from the posterior mean, by name."""
+    """Mean of each error of reconstructions from the posterior mean."""
     compare = jax.jit(reconstruction_errors)
     found = []
     for start in range(0, len(pixels), 256):  # pictures of floats in memory at once
@@ -81,29 +78,29 @@ def reconstruction_means(pixels: np.ndarray, model: FaceModel) -> dict[str, floa
 
 
 def _mean_picture_rmse(inputs: Inputs) -> float:
-    """RMSE of the best that a decoder without latents could do: return the mean training picture."""
+    """RMSE of the best decoder without latents: one that returns the mean training picture."""
     pixels = inputs.images.pixels
     mean = np.mean([gallery.as_pictures(pixels[row]) for row in inputs.train[:2000]], axis=0)
     return float(np.mean([np.sqrt(np.square(gallery.as_pictures(pixels[row]) - mean).mean()) for row in inputs.test]))
 
 
 def warnings(evaluation: dict) -> list[str]:
-    """What a figure says is wrong, in plain words."""
+    """What the measures show to be wrong, in plain words."""
     found = []
     if evaluation["active_latents"] == 0:
         found.append(
-            "POSTERIOR COLLAPSE: no latent is active, so the decoder returns one face for every picture. Raise "
+            "POSTERIOR COLLAPSE: no latent is active, so the decoder returns the same face for every picture. Raise "
             "--weight."
         )
     elif evaluation["rmse"] > BLURRED * evaluation["mean_picture_rmse"]:
         found.append(
-            f"BLURRED TO THE MEAN: reconstructions (RMSE {evaluation['rmse']:.3f}) are hardly nearer to the held-out "
-            f"pictures than one mean picture is ({evaluation['mean_picture_rmse']:.3f}). Train for more epochs, or "
+            f"BLURRED TO THE MEAN: reconstructions (RMSE {evaluation['rmse']:.3f}) are hardly closer to the held-out "
+            f"pictures than the mean picture is ({evaluation['mean_picture_rmse']:.3f}). Train for more epochs, or "
             "raise --weight."
         )
     if evaluation["rmse"] > MEMORISED * evaluation["training_rmse"]:
         found.append(
-            f"MEMORISED: the RMSE of held-out pictures ({evaluation['rmse']:.3f}) is far above that of training "
+            f"MEMORISED: the RMSE on held-out pictures ({evaluation['rmse']:.3f}) is far above that on training "
             f"pictures ({evaluation['training_rmse']:.3f}). Use more pictures or fewer epochs."
         )
     return found

@@ -45,10 +45,10 @@ from vae_jax.training.parallel import (
 )
 
 NAME = "vae"  # of the model in logs and checkpoints
-# Steps in a compiled call, on a processor and elsewhere: about a second's worth, so that a signal is answered soon and
-# the host never waited for.
+# Steps per compiled call, on a CPU and elsewhere: about a second's worth, so that signals are handled soon and the
+# device never waits for the host.
 STEPS_PER_CALL = (1, 50)
-CHUNK = 64  # pictures at once on a device outside training, whatever the number of devices, so that all give the same
+CHUNK = 64  # pictures per device outside training, for any number of devices, so that results are the same
 
 
 def initial_state(config: CelebaConfig) -> TrainState:
@@ -72,17 +72,17 @@ def initial_state(config: CelebaConfig) -> TrainState:
 
 
 def steps_per_call() -> int:
-    """How many steps are compiled into one call."""
+    """Number of steps compiled into one call."""
     return STEPS_PER_CALL[0] if prefer_matrix_products() else STEPS_PER_CALL[1]
 
 
 def train(config: CelebaConfig, inputs: Inputs, run: Run, output: Console) -> TrainState:
-    """Trains the model, or continues it, and returns its best state."""
+    """Trains the model, or resumes it; returns its best state."""
     return loop.train(run, *training(config, inputs), output)
 
 
 def training(config: CelebaConfig, inputs: Inputs) -> tuple[loop.Training, TrainState]:
-    """Compiles the training, and builds the state that it starts from."""
+    """Compiles the training and builds its initial state."""
     mesh = data_mesh()
     state = replicate(initial_state(config), mesh)
     make = _resident_steps if is_resident(config, inputs) else _streamed_steps
@@ -106,7 +106,7 @@ Advance = Callable[[TrainState, int, int], tuple[TrainState, dict[str, jax.Array
 
 
 def _resident_steps(config: CelebaConfig, inputs: Inputs, mesh: Mesh) -> Advance:
-    """Steps over pictures that lie on every device, whole."""
+    """Steps over pictures held whole on every device."""
     pixels = replicate(inputs.images.pixels[inputs.train], mesh)
 
     def compiled(count: int):
@@ -124,12 +124,12 @@ def _resident_steps(config: CelebaConfig, inputs: Inputs, mesh: Mesh) -> Advance
 
 
 def _streamed_steps(config: CelebaConfig, inputs: Inputs, mesh: Mesh) -> Advance:
-    """The same steps over pictures that are read from disk ahead of their use."""
+    """The same steps over pictures read ahead from disk."""
     divided = PartitionSpec(None, AXIS)
     steps = partial(train_batches, axis_name=AXIS)
     compiled = compile_parallel(steps, mesh, (replicated, divided), (replicated, replicated), donate_argnums=0)
     order = jax.jit(epoch_order, static_argnums=2)
-    key = jax.random.key(config.seed)  # the state's own, of which the first step takes the memory
+    key = jax.random.key(config.seed)  # equals the state's own key, which the first step donates
     columns = own_rows(mesh, config.batch_size)
     groups: Iterator[np.ndarray] | None = None
 
@@ -151,12 +151,11 @@ def _streamed_steps(config: CelebaConfig, inputs: Inputs, mesh: Mesh) -> Advance
 
 
 class Encoded(NamedTuple):
-    """What a model makes of N pictures.
+    """A model's results for N pictures.
 
     Attributes:
-      losses: `loss`, `reconstruction` and `kl` (nats) of each, shape (N,).
-      mean: of q(z|x), shape (N, L).
-      log_var: of q(z|x), shape (N, L).
+      losses: `loss`, `reconstruction` and `kl` (nats) per picture, shape (N,).
+      mean, log_var: of q(z|x), shape (N, L).
     """
 
     losses: dict[str, np.ndarray]
@@ -172,9 +171,9 @@ class Encoded(NamedTuple):
 
 
 class PictureChunks:
-    """Applies a model to many pictures, a chunk at a time, so that memory does not grow with their number.
+    """Applies a model to many pictures in chunks, so that memory does not grow with their number.
 
-    A chunk is divided among the devices of all processes, which all do this together and all get the results.
+    A chunk is divided among the devices of all processes, which do this together and all get the results.
     """
 
     def __init__(self, like: TrainState, mesh: Mesh | None = None):
@@ -184,11 +183,11 @@ class PictureChunks:
         self._own = own_rows(self._mesh, CHUNK * self._mesh.size)
 
     def encode(self, state: TrainState, pixels: np.ndarray, rows: np.ndarray) -> Encoded:
-        """Encodes and reconstructs the pictures of some rows, with the same noise at every call."""
+        """Encodes and reconstructs the pictures of the given rows, with the same noise in every call."""
         noise = np.asarray(batch_noise(stream_key(state.key, "validation"), len(rows), (self._latent_dim,)))
 
         def one_chunk(taken: np.ndarray, drawn: np.ndarray):
-            # Rows, not pictures, are cut into chunks, so that a process only ever reads its part of a chunk.
+            # Row numbers, not pictures, are chunked, so that a process reads only its part of a chunk.
             parts = (divide(part, self._mesh) for part in (pixels[taken[self._own]], drawn[self._own]))
             return self._encode(state, *parts)
 

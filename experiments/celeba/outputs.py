@@ -1,4 +1,4 @@
-"""What a run of the faces experiment leaves behind: sheets of pictures, measures, page and the closing table."""
+"""What a run of the faces experiment leaves behind: sheets of pictures, measures, page and the final table."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from experiments.runs.run_folder import Run, disk_errors
 from vae_jax.networks import count_parameters
 from vae_jax.training import TrainState, stream_key
 
-EXAMPLES_LEFT_OUT = 20  # named on the page and in metrics.json
+EXAMPLES_LEFT_OUT = 20  # listed on the page and in metrics.json
 SHEET_FACES = 60
 EDITED_ATTRIBUTES, EDITED_PICTURES = 8, 3
 
@@ -92,7 +92,7 @@ def conclude(
 
 
 def draw(folder: Path, config: CelebaConfig, inputs: Inputs, model: FaceModel, log: list[dict]) -> dict[str, Path]:
-    """Draws all sheets of pictures and the training curves; returns the path of every figure by name."""
+    """Draws all sheets of pictures and the training curves; returns each figure's path by name."""
     folder.mkdir(parents=True, exist_ok=True)
     pixels = inputs.images.pixels
     rng = np.random.default_rng(config.seed)
@@ -120,9 +120,9 @@ def draw(folder: Path, config: CelebaConfig, inputs: Inputs, model: FaceModel, l
 
 
 def result_table(metrics: dict) -> Table:
-    """The table that a run ends with."""
+    """The table at the end of a run."""
     evaluation = metrics["evaluation"]
-    table = Table(title="Sliced Wasserstein distance to held-out pictures, times 1,000 (lower = more alike)")
+    table = Table(title="Sliced Wasserstein distance to held-out pictures, times 1,000 (lower is better)")
     table.add_column("pictures")
     for level in evaluation["sliced_wasserstein"]["training_pictures"]:
         table.add_column(level if level == "mean" else f"{level} px", justify="right")

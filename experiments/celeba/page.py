@@ -1,4 +1,4 @@
-"""The report page of the faces experiment: the words around its figures, and the verdict."""
+"""The report page of the faces experiment: the text around its figures, and the verdict."""
 
 from __future__ import annotations
 
@@ -9,15 +9,7 @@ from experiments.page.report import COLLAPSE, Words, render, training_alternativ
 
 
 def render_page(metrics: dict, pictures: Mapping[str, Path]) -> str:
-    """Renders the page.
-
-    Args:
-      metrics: the contents of `metrics.json`.
-      pictures: the PNG files of the figures by name.
-
-    Returns:
-      A whole HTML document.
-    """
+    """Renders the page; `pictures` are the figures' PNG files by name."""
     template, told = Path(__file__).with_name("celeba.html"), words(metrics, pictures)
     return render(template, metrics, pictures, told, verdict=verdict(metrics), sliders={})
 
@@ -27,23 +19,15 @@ def verdict(metrics: dict) -> str:
     evaluation = metrics["evaluation"]
     distances = {name: value["mean"] for name, value in evaluation["sliced_wasserstein"].items()}
     return (
-        f"Held-out pictures are reconstructed with an RMSE of {evaluation['rmse']:.3f} (one mean picture for all: "
-        f"{evaluation['mean_picture_rmse']:.3f}), and new faces lie at a sliced Wasserstein distance of "
-        f"{distances['mixture_samples']:.1f} from them if drawn from the mixture, {distances['prior_samples']:.1f} if "
-        f"drawn from the prior; training pictures lie at {distances['training_pictures']:.1f}."
+        f"Held-out pictures are reconstructed with an RMSE of {evaluation['rmse']:.3f} (mean picture: "
+        f"{evaluation['mean_picture_rmse']:.3f}). The sliced Wasserstein distance to them is "
+        f"{distances['mixture_samples']:.1f} for new faces from the mixture, {distances['prior_samples']:.1f} for new "
+        f"faces from the prior and {distances['training_pictures']:.1f} for training pictures."
     )
 
 
 def words(metrics: dict, figures: Iterable[str]) -> dict[str, Words]:
-    """The words for the figures, by name, in the page's order.
-
-    Args:
-      metrics: the contents of `metrics.json`.
-      figures: their names.
-
-    Returns:
-      Words for each.
-    """
+    """The text of the given figures, by name, in page order."""
     found = {}
     for which in ("held-out", "training"):
         found[f"reconstructions_{which}"] = Words(
@@ -51,40 +35,40 @@ def words(metrics: dict, figures: Iterable[str]) -> dict[str, Words]:
             f"{which} pictures",
             "Each picture above its reconstruction from the posterior mean. Look for the same pose, hair and light; "
             "fine detail is lost.",
-            [f"Pairs of rows: {which} pictures, and under each picture its reconstruction."],
+            [f"Pairs of rows: {which} pictures, with each one's reconstruction below it."],
         )
     for density in ("mixture", "prior"):
         found[f"samples_{density}"] = Words(
             "New faces",
-            f"drawn from the {density}",
-            f"Each face is decoded from latents drawn from the {density}. Look for faces that could be photographs, "
-            "for variety, and for ghosts and double outlines, which come from latents where no picture lies.",
-            [f"Rows of faces, each decoded from another draw from the {density}."],
+            f"sampled from the {density}",
+            f"Each face is decoded from latents sampled from the {density}. Look for faces that could be photographs, "
+            "for variety, and for ghosts and double outlines: these come from latents far from any picture's.",
+            [f"Rows of faces, each decoded from its own sample of the {density}."],
         )
     found["interpolations"] = Words(
         "Between two faces",
         "",
-        "From one held-out picture to another, along a straight line and along a great circle. The pictures themselves "
-        "stand at both ends. Look for faces at every step, with no jump.",
+        "From one held-out picture to another, along a straight line and along a great circle, with the pictures "
+        "themselves at both ends. Look for a face at every step, and no jumps.",
         [
-            "For each pair of pictures two rows of decoded faces that change step by step from the first picture into "
-            "the second: one row linear, one spherical."
+            "Two rows for each pair of pictures, one linear and one spherical: decoded faces that change step by step "
+            "from the first picture into the second."
         ],
     )
     found["traversals"] = Words(
         "What single latents do",
         "",
-        "The most active latents, each varied over three standard deviations of the prior to both sides, the others as "
-        "in one held-out picture. Look for what changes along a row: pose, light, hair, background.",
-        ["A row for each latent: the same face decoded with the latent at values from −3 on the left to +3."],
+        "The most active latents of one held-out picture, each varied by up to three standard deviations of the prior "
+        "either way while the others stay fixed. Look for what changes along a row: pose, light, hair, background.",
+        ["A row for each latent: the same face decoded with that latent at values from −3 on the left to +3."],
     )
     for attribute in (name.removeprefix("edits_") for name in figures if name.startswith("edits_")):
         title = attribute.replace("_", " ")
         found[f"edits_{attribute}"] = Words(
             "Attributes",
             title,
-            "The attribute's direction in the latent space, taken away from held-out pictures (left) and added to them "
-            "(right). Look for a change of this attribute alone.",
+            "The attribute's direction in latent space, subtracted from held-out pictures (left) and added to them "
+            "(right). Look for a change in this attribute alone.",
             [
                 f"A row for each picture: the picture, then decoded faces with the direction of “{title}” at strengths "
                 "from −2 to +2."
@@ -93,10 +77,10 @@ def words(metrics: dict, figures: Iterable[str]) -> dict[str, Words]:
     found["latents"] = Words(
         "Latent space",
         "",
-        "First: draws from the posteriors of held-out pictures against the prior; where they differ, faces drawn from "
-        "the prior lie where no picture does. Second: how much each latent is used.",
+        "First: samples from the posteriors of held-out pictures against the prior; where the two differ, the prior's "
+        "samples lie far from any picture. Second: how much each latent is used.",
         [
-            "Histogram of the draws, with the bell curve of the prior over it.",
+            "Histogram of the samples, overlaid with the bell curve of the prior.",
             f"Falling line: the KL of each latent in nats, most used first; {metrics['evaluation']['active_latents']} "
             f"of {metrics['config']['latent_dim']} are active.",
         ],
@@ -104,7 +88,7 @@ def words(metrics: dict, figures: Iterable[str]) -> dict[str, Words]:
     found["training"] = Words(
         "Training",
         "",
-        f"By epoch. Look for a validation line that stays beside the training line. {COLLAPSE}",
+        f"By epoch. Look for a validation line that stays close to the training line. {COLLAPSE}",
         training_alternatives(["the VAE"]),
     )
     return found

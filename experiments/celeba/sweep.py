@@ -1,4 +1,4 @@
-"""The sweep behind the weights of the faces experiment: train at each weight, measure on validation pictures alone."""
+"""The sweep behind the faces experiment's weights: train at each weight, measure on validation pictures only."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ COMMAND = "bash run.sh celeba-sweep"
 
 @dataclass(frozen=True)
 class CelebaSweepConfig:
-    """Measure weights of the reconstruction term on validation pictures alone."""
+    """Compare weights of the reconstruction term, measured on validation pictures only."""
 
     data: str = "auto"
-    """Where the pictures come from, as for the celeba command."""
+    """Pictures to use, as in the celeba command."""
     reconstruction: Reconstruction = "rmse"
-    """Reconstruction term."""
+    """Reconstruction term, as in the celeba command."""
     weights: tuple[float, ...] = (250, 500, 1000, 2000, 4000, 8000)
-    """Weights to measure."""
+    """Weights to try."""
     epochs: int = 8
     """Passes over the training pictures."""
     batch_size: int = 64
-    """Pictures in a step."""
+    """Pictures per step."""
     limit: int | None = None
     """Use only this many pictures."""
     cache: str = CelebaConfig.cache
-    """Folder of prepared pictures."""
+    """Folder for prepared pictures."""
     seed: int = 0
-    """Seed of everything random."""
+    """Random seed."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Runs the sweep from its command line."""
+    """Runs the sweep."""
     config = parse(CelebaSweepConfig, COMMAND, arguments)
     options = {name: value for name, value in asdict(config).items() if name != "weights"}
     sweep(
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def measure_weight(config: CelebaConfig, inputs: Inputs) -> list[str]:
-    """Trains a model and returns the cells of its row."""
+    """Trains a model, and returns the cells of its row."""
     with tempfile.TemporaryDirectory() as folder:
         state = train(config, inputs, run_folder.create("celeba-sweep", folder, config), console())
     chunks, pixels, rows = PictureChunks(state), inputs.images.pixels, inputs.validation

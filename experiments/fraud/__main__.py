@@ -1,4 +1,4 @@
-"""Card transactions: train VAEs on genuine rows, score the rest by reconstruction probability, draw and report."""
+"""Card transactions: train VAEs on genuine rows, score held-out rows by reconstruction probability, plot and report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from experiments.startup import prepare_jax
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Runs the experiment from its command line."""
+    """Runs the experiment."""
     output = console()
     with stopping.immediate(), processes.together():
         config, inputs, opened = FRAUD.start(arguments)

@@ -17,39 +17,39 @@ Boundary = Literal["quantile", "tukey", "mad", "mean-sigma", "gpd", "best-f1"]
 
 @dataclass(frozen=True)
 class DataOptions:
-    """Which transactions, and for what."""
+    """The data, and the models to train on them."""
 
     data: str = "auto"
-    """Where the transactions come from: auto, kaggle, synthetic, or a CSV file (plain, gzip or zip). auto takes the \
-first of $VAE_JAX_DATA/creditcard/creditcard.csv, data/creditcard/creditcard.csv, a download from Kaggle, and, \
-without a network, the built-in simulated set."""
+    """Transactions to use: auto, kaggle, synthetic, or a CSV file (plain, gzip or zip). auto takes the first it finds \
+of $VAE_JAX_DATA/creditcard/creditcard.csv, data/creditcard/creditcard.csv, a download from Kaggle and, without a \
+network, simulated transactions."""
     label: str | None = None
-    """With --data FILE of other columns than the ULB set's: the column that is 1 for frauds and 0 for genuine rows; \
-without it all rows count as genuine. Every other column is a feature and must hold numbers."""
+    """With your own CSV file (other columns than the ULB credit card set's): the column that is 1 for frauds and 0 \
+for genuine rows. Without it, all rows count as genuine. Every other column is a feature and must be numeric."""
     drop: tuple[str, ...] = ()
-    """With --data FILE of other columns: columns to leave out."""
+    """With your own CSV file: columns to leave out."""
     keep_time: bool = False
-    """Keep the column Time (seconds) as a feature; the report drops it."""
+    """Keep the column Time (seconds) as a feature; the original report drops it."""
     split: Literal["random", "time"] = "random"
-    """How rows are divided: random (genuine rows 70/10/20 into training, validation and test; frauds 20/80 into \
-validation and test) or time (first 70 %, next 10 %, last 20 %; frauds removed from training)."""
+    """How to split the rows: random (genuine rows 70/10/20 into training, validation and test; frauds 20/80 into \
+validation and test) or time (first 70 %, next 10 %, last 20 %, without the frauds in training)."""
     recipes: tuple[Recipe, ...] = ("report", "gaussian")
-    """Which models to train: report (weight * RMSE + KL, standard deviations measured on validation rows) and \
-gaussian (negative ELBO with learned variances)."""
+    """Models to train: report (the original report's loss, weight * RMSE + KL, with standard deviations measured on \
+validation rows) and gaussian (negative ELBO with learned variances)."""
 
 
-# The bases are named from last to first, as dataclasses order their fields: data, model, run.
+# Dataclasses order fields from the last base to the first: data, model, run.
 @dataclass(frozen=True)
 class FraudConfig(RunOptions, ModelSettings, DataOptions):
-    """Find card frauds by the reconstruction probability of a small VAE. Defaults are the report's, if it names one."""
+    """Detect card fraud by a small VAE's reconstruction probability. Defaults are the original report's where given."""
 
     boundary: Boundary = "quantile"
-    """Rule that sets the boundary from the scores of validation rows; only best-f1 looks at labels."""
+    """Rule that sets the decision boundary from the scores of validation rows; only best-f1 uses labels."""
     save_every: int = 20
 
 
 def check(config: FraudConfig) -> None:
-    """Raises UsageError, naming the option, for a value that can't be used."""
+    """Raises UsageError, naming the option, for an invalid value."""
     try:
         settings.check(config)
     except SettingError as error:

@@ -13,21 +13,14 @@ from experiments.baselines import TITLES
 from experiments.page.charts import BOUNDARY, FRAUD, GENUINE, HistogramScale, chart, draw_training, minus
 
 SCORER_COLOURS = ("#0072B2", "#D55E00", "#999999", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-
 HISTOGRAM_BINS = 60
 
 
 def draw(folder: Path, results: Mapping[str, Any], scorers: Mapping[str, Any], metrics: dict) -> dict[str, Path]:
-    """Draws every figure.
+    """Draws every figure as PNG and SVG; returns the path of each PNG file by name.
 
-    Args:
-      folder: where the PNG and SVG files go.
-      results: for each recipe its `Result`.
-      scorers: for each recipe and baseline its `Scored` rows.
-      metrics: the contents of `metrics.json`.
-
-    Returns:
-      The path of each figure's PNG file by name.
+    `results` has each recipe's `Result`, `scorers` the `Scored` rows of each recipe and baseline; `metrics` is
+    `metrics.json`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = {}
@@ -45,7 +38,7 @@ def draw(folder: Path, results: Mapping[str, Any], scorers: Mapping[str, Any], m
 
 
 def draw_histogram(path: Path, scores: np.ndarray, labels: np.ndarray, measures: dict) -> None:
-    """Histogram of the test rows' log reconstruction probability, the boundary in red; bins look equally wide."""
+    """Histogram of the test rows' log reconstruction probability, with the boundary in red; bins look equally wide."""
     boundary = measures["threshold"]
     scale = HistogramScale.over(scores, boundary)
     edges = scale.stretch(np.linspace(scale.compress(scale.bottom), 0, HISTOGRAM_BINS))
@@ -55,7 +48,7 @@ def draw_histogram(path: Path, scores: np.ndarray, labels: np.ndarray, measures:
             axes.hist(kind, edges, histtype="stepfilled", color=colour, alpha=0.65, label=f"{name} ({len(kind):,})")
         axes.axvline(boundary, color=BOUNDARY, linewidth=2, label=f"boundary ({minus(boundary, 1)})")
         axes.set_yscale("log")
-        axes.set_ylim(bottom=0.6)  # so that a bar of one row has a height
+        axes.set_ylim(bottom=0.6)  # so that a bar of one row is visible
         axes.set_ylabel("test rows (log scale)")
         axes.set_xlabel("log reconstruction probability in nats (higher = more normal)")
         axes.set_xscale("function", functions=(scale.compress, scale.stretch))
@@ -63,10 +56,10 @@ def draw_histogram(path: Path, scores: np.ndarray, labels: np.ndarray, measures:
         candidates = np.array([0, *(-d * 10**e for e in range(1, 8) for d in (1, 3))])
         axes.set_xticks([x for x in candidates if edges[0] <= x <= scale.top])
         axes.xaxis.set_major_formatter(lambda x, _: minus(x))
-        axes.patch.set_gid("plot")  # where the page's slider finds it
+        axes.patch.set_gid("plot")  # for the page's slider
         counts = (
-            f"alarms, left of the boundary: {measures['true_positives']:,} frauds and "
-            f"{measures['false_positives']:,} genuine rows; frauds missed: {measures['false_negatives']:,}"
+            f"alarms (left of the boundary): {measures['true_positives']:,} frauds and "
+            f"{measures['false_positives']:,} genuine rows; missed frauds: {measures['false_negatives']:,}"
         )
         axes.set_title(counts, fontsize="medium", loc="left", pad=28, gid="counts")
         axes.legend(
@@ -75,7 +68,7 @@ def draw_histogram(path: Path, scores: np.ndarray, labels: np.ndarray, measures:
 
 
 def draw_curves(path: Path, scorers: Mapping[str, Any], recipes: Collection[str]) -> None:
-    """ROC and precision-recall curves of all scorers, the recipes' in bolder lines."""
+    """ROC and precision-recall curves of all scorers, recipes in bold."""
     with chart(path, 8.25, 4, columns=2) as (roc, precision_recall):
         for (name, scored), colour in zip(scorers.items(), SCORER_COLOURS, strict=False):
             line = {"color": colour, "label": TITLES.get(name, name), "linewidth": 2.2 if name in recipes else 1.2}
@@ -89,7 +82,7 @@ def draw_curves(path: Path, scorers: Mapping[str, Any], recipes: Collection[str]
 
 
 def draw_latents(path: Path, latents: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> None:
-    """The test rows in the plane of the two latents that vary most; with one latent, against the score."""
+    """Test rows by the two latents that vary most; with a single latent, by latent and score."""
     order = np.argsort(-latents.var(0))[:2]
     x = latents[:, order[0]]
     y = latents[:, order[1]] if len(order) > 1 else scores

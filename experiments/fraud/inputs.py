@@ -1,4 +1,4 @@
-"""What the transactions experiment works on: rows, split and standardised, and what is odd about them."""
+"""The transactions experiment's inputs: rows, split and standardised, and notices about them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,9 @@ from vae_jax.tables.transactions import Transactions, load_transactions
 
 @dataclass(frozen=True)
 class Inputs:
-    """What all models see: standardised rows, and where each came from.
+    """What all models see.
 
     Attributes:
-      table: the transactions.
-      split: their parts.
       scaler: fitted on the training rows.
       x: all rows, standardised, shape (N, D), float32.
     """
@@ -39,14 +37,14 @@ class Inputs:
         return rows[self.table.labels[rows] == 0]
 
     def describe(self) -> dict:
-        """What tells whether the data are still the same, and what a model needs besides its parameters."""
+        """Identifies the data, and holds what a model needs besides its parameters."""
         digest = hashlib.sha256(self.table.features.tobytes())
         digest.update(self.table.labels.tobytes())
         return {"fingerprint": digest.hexdigest(), **self.scaler.to_json()}
 
 
 def prepare(config: FraudConfig) -> Inputs:
-    """Reads, splits and standardises the transactions; refuses what can't be trained on in one line."""
+    """Reads, splits and standardises the transactions; raises UsageError for data that can't be trained on."""
     try:
         table = load_transactions(config.data, config.keep_time, config.seed, config.label, config.drop)
         split = split_rows(table.features, table.labels, table.time, config.split, config.seed)
@@ -55,7 +53,7 @@ def prepare(config: FraudConfig) -> Inputs:
     if len(split.train) < config.batch_size:
         raise UsageError(f"--batch-size {config.batch_size}: more than the {len(split.train)} training rows")
     if config.boundary == "best-f1" and not table.labels[split.validation].any():
-        raise UsageError("--boundary best-f1: there is no fraud among the validation rows; use another rule")
+        raise UsageError("--boundary best-f1: no fraud among the validation rows; use another rule")
     scaler = Scaler.fit(table.features[split.train], table.feature_names, config.limit)
     return Inputs(table, split, scaler, scaler.transform(table.features))
 
@@ -79,13 +77,13 @@ def notices(inputs: Inputs) -> list[str]:
     labels, split = inputs.table.labels, inputs.split
     if inputs.table.synthetic:
         found.append(
-            "SIMULATED DATA. These rows are drawn by a random number generator. No result of this run says "
-            "anything about real transactions."
+            "SIMULATED DATA. A random number generator drew these rows. Results of this run say nothing about real "
+            "transactions."
         )
     if not labels[split.test].any():
-        found.append("No fraud among the test rows: ROC AUC, average precision, recall and the curves are left out.")
+        found.append("No fraud among the test rows: ROC AUC, average precision, recall and curves are omitted.")
     constant = constant_features(inputs.table.features[split.train])
     if constant.any():
         names = ", ".join(np.array(inputs.table.feature_names)[constant])
-        found.append(f"Constant in the training rows: {names}. Any other value will look like an anomaly.")
+        found.append(f"Constant in the training rows: {names}. Any other value looks like an anomaly.")
     return found

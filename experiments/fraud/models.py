@@ -1,4 +1,4 @@
-"""The transactions experiment's models: how they are trained, and what they say of held-out rows."""
+"""The transactions experiment's models: training, and scores of held-out rows."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from vae_jax.training.parallel import data_mesh, replicate
 
 
 def settings_of(recipe: Recipe, config: FraudConfig) -> Settings:
-    """The settings of the detector that a recipe trains: the options of the same names."""
+    """The settings of a recipe's detector, from the options of the same names."""
     return Settings(recipe=recipe, **{field.name: getattr(config, field.name) for field in fields(ModelSettings)})
 
 
 def train_recipe(recipe: Recipe, config: FraudConfig, inputs: Inputs, run: Run, output: Console) -> TrainState:
-    """Trains a recipe, or continues it, and returns its best state, whole on every device."""
+    """Trains a recipe, or resumes it; returns its best state, whole on every device."""
     return replicate(loop.train(run, *training(recipe, config, inputs), output), data_mesh())
 
 
 def training(recipe: Recipe, config: FraudConfig, inputs: Inputs) -> tuple[loop.Training, TrainState]:
-    """Compiles a recipe's training, and builds the state that it starts from."""
+    """Compiles a recipe's training and builds its initial state."""
     train, held_out = inputs.x[inputs.split.train], inputs.x[inputs.genuine_validation]
     compiled = recipes.compile_training(settings_of(recipe, config), train, held_out)
     steps = len(train) // config.batch_size
@@ -47,16 +47,16 @@ def training(recipe: Recipe, config: FraudConfig, inputs: Inputs) -> tuple[loop.
 
 
 def fitted(recipe: Recipe, state: TrainState, config: FraudConfig, inputs: Inputs) -> VAEDetector:
-    """The detector of a trained recipe, whose boundary is set on the validation rows."""
+    """The detector of a trained recipe, with its boundary set on the validation rows."""
     found, rows = VAEDetector(**vars(settings_of(recipe, config))), inputs.split.validation
     found.describe_features(inputs.scaler)
     return found.adopt(state, inputs.x[rows], inputs.table.labels[rows])
 
 
 def score_rows(detector: VAEDetector, x: np.ndarray) -> tuple[np.ndarray, float]:
-    """Returns the log reconstruction probabilities of standardised rows by each model, shape (K, N), and rows/s."""
+    """Returns each model's log reconstruction probabilities of standardised rows, shape (K, N), and rows/s."""
     score = detector.scorer("log_reconstruction_prob")
-    score(x[: recipes.SCORED_AT_ONCE])  # compiles, so that the time is that of scoring
+    score(x[: recipes.SCORED_AT_ONCE])  # compiles first, so that only scoring is timed
     started = time.perf_counter()
     (log_probs,) = score(x)
     rate = len(x) * detector.num_models / (time.perf_counter() - started)

@@ -1,4 +1,4 @@
-"""What a run of the transactions experiment leaves behind: figures, page, scores, models and the closing table."""
+"""What a run of the transactions experiment leaves behind: figures, page, scores, models and the final table."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def conclude(config: FraudConfig, inputs: Inputs, opened: Run, results: Mapping[
 
 
 def save_models(opened: Run, metrics: dict, results: Mapping[str, Result]) -> None:
-    """Saves each recipe's detector: in `model` the one to deploy, that is `gaussian` where it was trained."""
+    """Saves each recipe's detector; the one to deploy, `gaussian` if it was trained, goes to `model`."""
     preferred = "gaussian" if "gaussian" in results else next(iter(results))
     for recipe, result in results.items():
         folder = opened.path("model" if recipe == preferred else f"model_{recipe}")
@@ -72,7 +72,7 @@ def save_models(opened: Run, metrics: dict, results: Mapping[str, Result]) -> No
 
 
 def card_measures(metrics: dict, recipe: str) -> dict[str, str]:
-    """What the model card says of the run."""
+    """What the model card says about the run."""
     data, measures = metrics["data"], metrics["recipes"][recipe]
     found = {
         "trained on": f"{data['train']:,} genuine rows of {data['source']}"
@@ -88,16 +88,16 @@ def card_measures(metrics: dict, recipe: str) -> dict[str, str]:
 
 
 def collapse_notice(recipe: str) -> str:
-    """The words for a model whose latents are all unused."""
+    """The warning about a model whose latents are all unused."""
     remedy = "raise --report-weight" if recipe == "report" else "raise --kl-warmup, or try another --seed"
     return (
         f"POSTERIOR COLLAPSE in recipe {recipe}: a model has no active latent, so its decoder ignores the input and "
-        f"returns one mean for every row. What to try: {remedy}."
+        f"returns the same mean for every row. Try this: {remedy}."
     )
 
 
 def scores_csv(inputs: Inputs, results: Mapping[str, Result]) -> str:
-    """One line for each test row: its number in the source (0 = first row of data), label, scores and decisions."""
+    """One line per test row: its number in the source (0 = first data row), label, scores and decisions."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = [f"{recipe}_{what}" for recipe in results for what in ("log_reconstruction_probability", "decision")]
@@ -112,8 +112,8 @@ def scores_csv(inputs: Inputs, results: Mapping[str, Result]) -> str:
 
 
 def result_table(metrics: dict) -> Table:
-    """The table that a run ends with."""
-    table = Table(title="Test rows; a score is higher = more normal, and a row below the boundary an alarm")
+    """The table at the end of a run."""
+    table = Table(title="Test rows; scores are higher = more normal, and a row below the boundary raises an alarm")
     for title in (
         "scorer",
         "ROC AUC",

@@ -1,4 +1,4 @@
-"""The report page of the transactions experiment: the words around its figures, and the verdict."""
+"""The report page of the transactions experiment: the text around its figures, and the verdict."""
 
 from __future__ import annotations
 
@@ -15,16 +15,7 @@ from experiments.page.report import COLLAPSE, Words, render, training_alternativ
 
 
 def render_page(metrics: dict, pictures: Mapping[str, Path], scored: Mapping[str, Scored]) -> str:
-    """Renders the page.
-
-    Args:
-      metrics: the contents of `metrics.json`.
-      pictures: the PNG files of the figures by name, from `figures.draw`.
-      scored: each recipe's rows, for the slider.
-
-    Returns:
-      A whole HTML document.
-    """
+    """Renders the page; `pictures` are those of `figures.draw`, and `scored` has each scorer's rows, for the slider."""
     sliders = {
         f"histogram_{recipe}": slider.positions(scored[recipe].test, scored[recipe].test_labels, measures["threshold"])
         for recipe, measures in metrics["recipes"].items()
@@ -48,28 +39,20 @@ def verdict(metrics: dict) -> str:
     genuine = measures["false_positives"] + measures["true_negatives"]
     alarms = f"{measures['false_positives']:,} of {genuine:,} genuine test rows"
     if measures["average_precision"] is None:
-        return f"There is no fraud to find; with the {best} recipe {alarms} raise an alarm."
+        return f"There is no fraud to find; with the {best} recipe, {alarms} raise an alarm."
     rival = max(baselines, key=lambda name: baselines[name]["average_precision"])
     precision, rivals = measures["average_precision"], baselines[rival]["average_precision"]
     low, high = measures["average_precision_interval"]
     place = "ahead of" if rivals < low else "behind" if rivals > high else "level with"
     return (
-        f"At its boundary the {best} recipe finds {measures['true_positives']:,} of "
-        f"{measures['true_positives'] + measures['false_negatives']:,} frauds, while {alarms} raise a false alarm; "
-        f"its average precision, {precision:.3f}, is {place} that of the best baseline, {TITLES[rival]}: {rivals:.3f}."
+        f"At its boundary, the {best} recipe finds {measures['true_positives']:,} of "
+        f"{measures['true_positives'] + measures['false_negatives']:,} frauds, with false alarms on {alarms}. "
+        f"Its average precision, {precision:.3f}, is {place} that of the best baseline, {TITLES[rival]} ({rivals:.3f})."
     )
 
 
 def words(metrics: dict, scored: Mapping[str, Scored]) -> dict[str, Words]:
-    """The words for the figures, by name, in the page's order.
-
-    Args:
-      metrics: the contents of `metrics.json`.
-      scored: each recipe's rows.
-
-    Returns:
-      Words for every figure that `figures.draw` may draw.
-    """
+    """The text of every figure that `figures.draw` may draw, by name, in page order."""
     recipes = metrics["recipes"]
     found = {f"histogram_{recipe}": _histogram(recipe, recipes[recipe], scored[recipe]) for recipe in recipes}
     found["curves"] = _curves({**recipes, **metrics["baselines"]})
@@ -77,18 +60,15 @@ def words(metrics: dict, scored: Mapping[str, Scored]) -> dict[str, Words]:
         found[f"latent_{recipe}"] = Words(
             "Latent space",
             f"{recipe} recipe{', first model' if len(recipes[recipe]['models']) > 1 else ''}",
-            "Test rows in the latent plane. Frauds need not lie apart here: what gives them away is that they are "
-            "reconstructed badly. The axes leave out the outermost 0.4 % of the rows.",
-            [
-                "Scatter plot: a dot for each test row, placed by its posterior mean, genuine rows in blue, frauds in "
-                "orange and larger."
-            ],
+            "Test rows in the latent plane. Frauds need not stand apart here: it is their poor reconstruction that "
+            "gives them away. The axes leave out the outermost 0.4 % of rows.",
+            ["Scatter plot: test rows by posterior mean, genuine rows in blue, frauds in orange and larger."],
         )
     found["training"] = Words(
         "Training",
         "",
-        f"Each recipe by epoch. Look for a validation line that stays beside the training line. {COLLAPSE} Spikes "
-        "above 1.25 times the usual range are cut off.",
+        f"Each recipe by epoch. Look for a validation line that stays close to the training line. {COLLAPSE} Spikes "
+        "beyond 1.25 times the usual range are cut off.",
         training_alternatives(recipes),
     )
     return found
@@ -104,11 +84,11 @@ def _histogram(recipe: str, measures: dict, scored: Scored) -> Words:
     return Words(
         "Scores and boundary",
         f"{recipe} recipe",
-        "Test rows by log reconstruction probability. Rows left of the boundary, in red, raise an alarm. Look for how "
-        "far the frauds lie from the bulk of genuine rows, and for the genuine rows left of the line. The horizontal "
-        "axis is compressed towards the left.",
+        "Test rows by log reconstruction probability. Rows left of the red boundary raise an alarm. Look for frauds "
+        "far from the bulk of genuine rows, and for genuine rows left of the boundary. The horizontal axis is "
+        "compressed towards the left.",
         [
-            f"Histogram with a logarithmic count: {', '.join(kinds)}; the lowest score is "
+            f"Histogram with a logarithmic count axis: {', '.join(kinds)}; the lowest score is "
             f"{minus(scored.test.min())}. A vertical line marks the boundary at {minus(measures['threshold'], 1)} nats."
         ],
     )
@@ -122,13 +102,12 @@ def _curves(scorers: Mapping[str, dict]) -> Words:
     return Words(
         "All scorers compared",
         "",
-        "ROC curves (first; the false alarm rate on a log scale) and precision-recall curves (second) of all scorers, "
-        "the recipes in bold. With few frauds the second tells more: how many alarms are right, at each share of "
-        "frauds found. Look for the line that stays up longest.",
+        "ROC curves (first; false alarm rate on a log scale) and precision-recall curves (second) of all scorers, "
+        "recipes in bold. With few frauds, the second says more: the share of alarms that are right, at each recall. "
+        "Look for the line that stays high longest.",
         [
-            "Line chart: the share of frauds found, against the share of genuine rows that raise an alarm, a rising "
-            "line for each scorer.",
-            "Line chart: precision against the share of frauds found, a falling line for each scorer. Average "
-            f"precision, from best to worst: {ranking}.",
+            "Line chart: recall against the false alarm rate, a rising line for each scorer.",
+            "Line chart: precision against recall, a falling line for each scorer. Average precision, from best to "
+            f"worst: {ranking}.",
         ],
     )

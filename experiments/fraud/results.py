@@ -1,4 +1,4 @@
-"""What the trained recipes and the baselines make of the held-out rows, measured."""
+"""Measures of the trained recipes and the baselines on held-out rows."""
 
 from __future__ import annotations
 
@@ -23,12 +23,11 @@ from vae_jax.training import TrainState, active_latents
 
 @dataclass(frozen=True)
 class Result:
-    """A trained recipe and what it makes of the held-out rows.
+    """A trained recipe and its results on held-out rows.
 
     Attributes:
-      detector: its models.
       measures: its entry in `metrics.json`.
-      scored: the averaged scores, higher = more normal.
+      scored: the models' averaged scores, higher = more normal.
       latents: the first model's posterior means of the test rows, shape (N, L).
       log: the lines of its training log.
     """
@@ -42,12 +41,11 @@ class Result:
 
 @dataclass(frozen=True)
 class Applied:
-    """What the K trained models of a recipe say of the held-out rows: first those for validation, then for test.
+    """What a recipe's K models say about the N held-out rows: validation rows first, then test rows.
 
     Attributes:
-      detector: the models.
       log_probs: log reconstruction probabilities, higher = more normal, shape (K, N).
-      rows_per_second: at which rate they came, of all models.
+      rows_per_second: of scoring, over all models.
       latents: posterior means, shape (K, N, L).
     """
 
@@ -66,7 +64,7 @@ def apply(recipe: Recipe, state: TrainState, config: FraudConfig, inputs: Inputs
 
 
 def evaluate(recipe: Recipe, applied: Applied, config: FraudConfig, inputs: Inputs, opened: Run) -> Result:
-    """Measures each model of a recipe and their average."""
+    """Measures each model of a recipe, and their averaged scores."""
     validation, test = inputs.split.validation, inputs.split.test
     genuine = inputs.table.labels[np.concatenate([validation, test])] == 0
     active = [int(active_latents(mean[genuine]).sum()) for mean in applied.latents]
@@ -95,14 +93,14 @@ def evaluate(recipe: Recipe, applied: Applied, config: FraudConfig, inputs: Inpu
 
 
 def _scored(scores: np.ndarray, inputs: Inputs) -> Scored:
-    """Takes apart the scores of validation rows and, after them, test rows."""
+    """Splits the scores of validation rows followed by test rows."""
     labels, split = inputs.table.labels, inputs.split
     cut = len(split.validation)
     return Scored(scores[:cut], labels[split.validation], scores[cut:], labels[split.test])
 
 
 def _over_models(models: list[dict], statistic: Callable[[list[float]], float]) -> dict:
-    """Mean or standard deviation over models of each measure that all of them have."""
+    """A statistic over the models, for each measure that all of them have."""
     return {
         name: float(statistic([model[name] for model in models]))
         for name in models[0]

@@ -1,4 +1,4 @@
-"""The sweep behind the default weight of the report recipe: train at each weight, measure on validation rows alone."""
+"""The sweep behind the report recipe's default weight: train at each weight, measure on validation rows only."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ COMMAND = "bash run.sh sweep"
 
 @dataclass(frozen=True)
 class SweepConfig:
-    """Measure weights of the RMSE in the report recipe, on validation rows alone."""
+    """Compare weights of the RMSE in the report recipe, measured on validation rows only."""
 
     data: str = "auto"
-    """Where the transactions come from, as for the fraud command."""
+    """Transactions to use, as in the fraud command."""
     weights: tuple[float, ...] = (1, 10, 30, 100, 300, 1000, 3000, 10000)
-    """Weights to measure."""
+    """Weights to try."""
     epochs: int = 200
     """Passes over the training rows."""
     num_models: int = 4
-    """Models at each weight; the table shows their mean ± standard deviation."""
+    """Models trained at each weight; the table shows their mean ± standard deviation."""
     seed: int = 0
-    """Seed of everything random."""
+    """Random seed."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Runs the sweep from its command line."""
+    """Runs the sweep."""
     config = parse(SweepConfig, COMMAND, arguments)
     options = {name: value for name, value in asdict(config).items() if name != "weights"}
     sweep(
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def measure_weight(config: FraudConfig, inputs: Inputs) -> list[str]:
-    """Trains the report recipe and returns the cells of its row."""
+    """Trains the report recipe, and returns the cells of its row."""
     with tempfile.TemporaryDirectory() as folder:
         opened = run_folder.create("sweep", folder, config)
         state = train_recipe("report", config, inputs, opened, console())

@@ -1,4 +1,4 @@
-"""Charts, drawn for a paper: no title bars, large enough type, colours that survive colour blindness and grey."""
+"""Charts in print style: no title bars, readable type, colours that survive colour blindness and greyscale."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import matplotlib
 
-matplotlib.use("Agg")  # no display needed, and none touched
+matplotlib.use("Agg")  # needs no display
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -28,45 +28,39 @@ STYLE: Any = {
     "grid.alpha": 0.25,
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
-    "svg.fonttype": "none",  # letters stay letters, in the page's own type
-    "svg.hashsalt": "vae_jax",  # the same figure is the same file
+    "svg.fonttype": "none",  # text stays text, in the page's font
+    "svg.hashsalt": "vae_jax",  # equal figures give equal files
 }
-HISTOGRAM_LINEAR = 10.0  # nats below the top within which a histogram's axis is nearly linear
+HISTOGRAM_LINEAR = 10.0  # nats below the top within which the axis is nearly linear
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
 @contextmanager
 def chart(path: Path, width: float, height: float, rows: int = 1, columns: int = 1) -> Iterator[list[Any]]:
-    """Gives the axes of a figure's panels to draw on, then saves the figure twice.
+    """Yields the axes of each panel, row by row, then saves the figure as PNG and, without a background, as SVG.
+
+    The axes are typed Any because matplotlib accepts more than it declares. Each panel is a subfigure, so that a page
+    can take the figure apart.
 
     Args:
-      path: of the PNG file; an SVG file without a background comes beside it.
-      width: in inches.
-      height: in inches.
-      rows: of panels.
-      columns: of panels. Each has a frame of its own, so that a page can take the figure apart.
-
-    Yields:
-      The axes of each panel, row by row; of any type, because matplotlib takes more than it declares.
+      path: of the PNG file; the SVG file is put beside it.
+      width, height: in inches.
+      rows, columns: of panels.
     """
     with plt.rc_context(STYLE):
         figure = plt.figure(figsize=(width, height))
         yield [panel.subplots() for panel in figure.subfigures(rows, columns, squeeze=False, wspace=0.05).flat]
         figure.savefig(path)
-        figure.set_layout_engine("none")  # it is laid out by now
+        figure.set_layout_engine("none")  # the layout is final
         figure.savefig(path.with_suffix(".svg"), metadata=NO_METADATA, transparent=True)
         plt.close(figure)
 
 
 @dataclass(frozen=True)
 class HistogramScale:
-    """A histogram's axis: a logarithm of the distance from the most normal row.
+    """A histogram's axis: logarithmic in the distance from `top`, the most normal score or the boundary.
 
-    Genuine rows lie within some tens of nats, and outliers reach down to minus thousands.
-
-    Attributes:
-      bottom: the least normal score, or the boundary if that is lower.
-      top: the most normal score, or the boundary if that is higher.
+    Genuine rows lie within tens of nats of it; outliers reach down to minus thousands.
     """
 
     bottom: float
@@ -78,21 +72,21 @@ class HistogramScale:
         return cls(min(scores.min(), boundary), max(scores.max(), boundary))
 
     def compress(self, scores: Any) -> np.ndarray:
-        """From scores to places on the axis, which ends at 0."""
+        """Maps scores to places on the axis, which ends at 0."""
         return -np.log1p(np.maximum(self.top - np.asarray(scores), 0) / HISTOGRAM_LINEAR)
 
     def stretch(self, places: Any) -> np.ndarray:
-        """From places on the axis to scores."""
+        """Maps places on the axis to scores."""
         return self.top - HISTOGRAM_LINEAR * np.expm1(-np.asarray(places))
 
 
 def minus(number: float, decimals: int = 0) -> str:
-    """A number as it is printed, with a real minus sign."""
+    """Formats a number with a real minus sign."""
     return f"{number:,.{decimals}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def draw_training(path: Path, logs: Mapping[str, list[dict]]) -> None:
-    """Losses and KL against epochs, a row of panels for each recipe."""
+    """Plots losses and KL by epoch, with a row of panels per recipe."""
     with chart(path, 8.25, 2.5 * len(logs), rows=len(logs), columns=3) as panels:
         for row, (recipe, log) in enumerate(logs.items()):
             loss, reconstruction, kl = panels[3 * row : 3 * row + 3]
@@ -111,7 +105,7 @@ def draw_training(path: Path, logs: Mapping[str, list[dict]]) -> None:
 
 
 def _clip_spikes(axes: Axes, log: list[dict], name: str) -> None:
-    """Limits the axis to where 99 % of the values are, so that the first epoch does not flatten the rest."""
+    """Cuts the axis off a little above the 97 % quantile, so that the first epoch does not flatten the rest."""
     values = [line[key] for line in log for key in (name, f"validation_{name}")]
     low, high = np.quantile(values, [0, 0.97])
     if high > low:

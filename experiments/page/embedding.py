@@ -1,4 +1,4 @@
-"""Figures as parts of a page: charts as SVG in the page's own ink, photographs in as few bytes as look the same."""
+"""Figures as parts of a page: charts as SVG in the page's text colour, photographs in as few bytes as look the same."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ from PIL import Image
 LARGEST_PNG = 400_000  # bytes
 WEBP_QUALITY = 90
 
-# A panel's frame, as matplotlib begins each subfigure: left and bottom, right, top.
+# A panel's frame, which matplotlib draws first in each subfigure: left and bottom, right, top.
 PANEL = re.compile(r'<g id="subfigure_\d+">\s*<g id="patch_\d+">\s*<path d="M (\S+) (\S+)\s+L (\S+) \S+\s+L \S+ (\S+)')
-PIXELS = 96 / 72  # CSS pixels in a point, which is the unit of matplotlib's SVG
+PIXELS = 96 / 72  # CSS pixels per point, the unit of matplotlib's SVG
 
 
 def chart(name: str, path: Path) -> dict:
-    """Takes a chart apart for a page.
+    """Splits a chart into what a page needs.
 
     Args:
-      name: of the figure; its ids begin with it, so that charts on a page don't share any.
-      path: an SVG file made by `figures.chart`.
+      name: prefix of the chart's ids, so that charts on a page don't share any.
+      path: an SVG file made by `charts.chart`.
 
     Returns:
-      `drawing`, what is within the SVG element, black turned into the colour of the text around; `panels`, the
-      `viewBox` of each, and in how many `columns` they are, because a narrow page has one under another; and the
-      `width` of all, in CSS pixels.
+      `drawing`, the content of the SVG element, with black replaced by the text colour; `panels`, the `viewBox` of
+      each; `columns`, the panels per row, which a narrow page stacks; and `width` of the whole chart in CSS pixels.
     """
     text = path.read_text(encoding="utf-8")
     ((width, drawing),) = re.findall(r'<svg[^>]* viewBox="0 0 (\S+) \S+"[^>]*>(.*)</svg>', text, re.DOTALL)
@@ -42,14 +41,11 @@ def chart(name: str, path: Path) -> dict:
 
 
 def sheet(path: Path) -> dict:
-    """Turns a sheet of photographs into text.
-
-    Args:
-      path: a PNG file made by `face_figures.draw_sheet`.
+    """Encodes a sheet of photographs, a PNG file, as text.
 
     Returns:
-      `source`, a data URI, in which a large sheet is a WebP, a tenth of the size, or the page would have 15 MB; and
-      `width` and `height` in CSS pixels, at which a screen with two dots a pixel shows each dot as it is.
+      `source`, a data URI (a large sheet becomes a WebP a tenth of the size, or the page would have 15 MB), and `width`
+      and `height` in CSS pixels, at which a screen with two dots per pixel shows every dot as it is.
     """
     data, kind = path.read_bytes(), "png"
     with Image.open(path) as picture:

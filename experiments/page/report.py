@@ -1,4 +1,4 @@
-"""The report page: one HTML file with everything in it, readable without a network."""
+"""The report page: one self-contained HTML file that needs no network."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from experiments.page import embedding
 from experiments.page.charts import minus
 
 TEMPLATES = Path(__file__).parent / "templates"
-COLLAPSE = "A KL term at 0 means that the latents are not in use."
+COLLAPSE = "A KL of 0 means that the latents are not in use."
 
 
 class Words(NamedTuple):
-    """What is written around a figure.
+    """The text around a figure.
 
     Attributes:
-      heading: above it; figures in a row that share it stand under one.
-      title: which of those it is; empty if it is the only one.
+      heading: shared by consecutive figures.
+      title: tells figures under one heading apart; empty for a single figure.
       caption: what to look for.
-      alternatives: what is drawn, in words, for each panel.
+      alternatives: alternative text of each panel.
     """
 
     heading: str
@@ -33,18 +33,14 @@ class Words(NamedTuple):
 
 
 def render(template: Path, metrics: dict, pictures: Mapping[str, Path], words: Mapping[str, Words], **more: Any) -> str:
-    """Renders the report page of an experiment.
+    """Renders an experiment's report page.
 
     Args:
       template: the experiment's own, which extends `page.html`.
       metrics: the contents of `metrics.json`.
-      pictures: the PNG files of the figures by name.
-      words: for every figure that there may be, in the page's order.
-      more: what the template needs besides: at least `verdict`, the result in a sentence, and `sliders`, by the name of
-        the figure that each belongs to.
-
-    Returns:
-      A whole HTML document.
+      pictures: the figures' PNG files by name.
+      words: for every possible figure, in page order.
+      more: other template variables: at least `verdict`, the result in a sentence, and `sliders`, by figure name.
     """
     environment = Environment(
         loader=FileSystemLoader([template.parent, TEMPLATES]),
@@ -63,7 +59,7 @@ def render(template: Path, metrics: dict, pictures: Mapping[str, Path], words: M
 
 
 def _figures(pictures: Mapping[str, Path], words: Mapping[str, Words]) -> list[dict]:
-    """The figures that there are, in the order of the words for them: charts as vectors, where there is an SVG file."""
+    """The figures that exist, in the order of `words`; charts as vectors if there is an SVG file."""
     found = []
     for name in (name for name in words if name in pictures):
         vector = pictures[name].with_suffix(".svg")
@@ -82,9 +78,9 @@ def _setting(value: Any) -> str:
 
 
 def training_alternatives(names: Iterable[str]) -> list[str]:
-    """What the training curves show, in words, for each panel."""
+    """Alternative text of the training curves, one per panel."""
     return [
-        f"Line chart: {what} of {name} by epoch, a line for training and one for validation."
+        f"Line chart: {what} of {name} by epoch, for training and validation."
         for name in names
         for what in ("loss", "reconstruction term", "KL")
     ]

@@ -1,1 +1,1 @@
-"""What every experiment runs on: its folder, the training loop, progress, loggers, stopping, several processes."""
+"""What every experiment runs on: run folder, training loop, progress, loggers, stopping, several processes, sweeps."""

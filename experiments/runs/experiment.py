@@ -1,4 +1,4 @@
-"""What both experiments' commands do alike: from a command line to a config, its inputs and an open run folder."""
+"""What both experiments' commands share: from a command line to a config, its inputs and an open run folder."""
 
 from __future__ import annotations
 
@@ -23,28 +23,27 @@ from experiments.startup import use_cores
 from vae_jax.version import __version__
 
 INPUTS = "checkpoints/inputs.json"
-PLACES = ("data", "cache")  # options that say where things are, which may be elsewhere when a run is continued
+PLACES = ("data", "cache")  # options that name locations, which may change when a run is continued
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "pandas", "scikit-learn")
 
 
 def no_preset(config: Any) -> Any:
-    """The defaults of a config type that has one set of them."""
+    """The defaults of a config type without presets."""
     return type(config)()
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What differs between the experiments when one is started.
+    """What differs between the experiments at the start of a run.
 
     Attributes:
-      name: of the command and of its folder under `runs/`.
+      name: of the command, and of its folder under `runs/`.
       config_type: a frozen dataclass with the fields `run_dir`, `resume`, `logger` and those in `processes.OPTIONS`.
-      check: raises UsageError for a config that can't be used.
-      prepare: from config to inputs, checked.
-      describe: from inputs to a JSON object: what a model needs besides its parameters, and what tells whether the
-        data are still the same.
-      divided: from a config to the number of things that are divided among a processor's cores.
-      preset: from a config to the defaults of the options that it does not name.
+      check: raises UsageError for an invalid config.
+      prepare: config -> checked inputs.
+      describe: inputs -> JSON object that identifies the data and holds what a model needs besides its parameters.
+      divided: config -> number of things to divide among the CPU cores.
+      preset: config -> the defaults of the options that it does not name.
     """
 
     name: str
@@ -61,15 +60,15 @@ class Experiment:
         return f"bash run.sh {self.name}"
 
     def start(self, arguments: Sequence[str]) -> tuple[Any, Any, run_folder.Run]:
-        """Reads the command line and the data, and makes the run folder, or opens the one to continue.
+        """Reads the command line and the data, and creates the run folder or reopens the one to continue.
 
-        Where there are other processes, this one joins them.
+        If there are other processes, this one joins them.
         """
         arguments = _fill_in_resume(arguments)
         config = parse(self.config_type, self.command, arguments)
         config = parse(self.config_type, self.command, arguments, default=self.preset(config))
         processes.connect(config.coordinator, config.num_processes, config.process_id)
-        # How its processes find each other is no part of a run.
+        # How the processes find each other is not part of the run.
         config = dataclasses.replace(config, **dict.fromkeys(processes.OPTIONS))
         logger = loggers.find(config.logger)
         if config.resume is None:
@@ -82,7 +81,7 @@ class Experiment:
         return config, inputs, opened
 
     def _begin(self, config: Any) -> tuple[Any, Any, run_folder.Run]:
-        """Makes a new run: process 0 the folder, when all have the same options and data."""
+        """Starts a run; process 0 makes the folder once all processes have the same options and data."""
 
         def same_options(told: str) -> None:
             theirs = run_folder.as_config(self.config_type, json.loads(told))
@@ -100,7 +99,7 @@ class Experiment:
         return config, inputs, processes.by_main(create, _place, run_folder.follow)
 
     def _continue(self, name: str, arguments: Sequence[str]) -> tuple[Any, Any, run_folder.Run]:
-        """Opens a run to continue, with the options and the data that it was started with."""
+        """Reopens a run, with the options and data it was started with."""
 
         def read(opened: run_folder.Run) -> tuple[Any, Any]:
             saved = run_folder.read_config(opened, self.config_type)
@@ -124,12 +123,12 @@ class Experiment:
         return saved, inputs, opened
 
     def _inputs(self, config: Any) -> Any:
-        """Reads the data: first process 0, which downloads and prepares what the others then find."""
+        """Reads the data; process 0 goes first, and downloads and prepares what the others then find."""
 
         def same_data(told: str) -> Any:
             inputs = self.prepare(config)
             if json.loads(told) != self.describe(inputs):
-                raise UsageError(f"--data {config.data}: other data here than process 0 has")
+                raise UsageError(f"--data {config.data}: not the same data as in process 0")
             return inputs
 
         return processes.by_main(
@@ -145,7 +144,7 @@ class Experiment:
 
     @contextmanager
     def resumable(self, opened: run_folder.Run) -> Iterator[None]:
-        """Says how to continue where a signal ends the block."""
+        """Prints how to continue if a signal ends the block."""
         try:
             yield
         except Interrupted:
@@ -154,7 +153,7 @@ class Experiment:
             raise
 
     def command_line(self, config: Any) -> str:
-        """The command that repeats a run: the options that differ from the defaults."""
+        """The command that repeats a run, with the options that differ from the defaults."""
         words = [self.command]
         defaults = self.preset(config)
         for field in dataclasses.fields(self.config_type):
@@ -169,7 +168,7 @@ class Experiment:
 
 
 def announce(output: Console, lines: Sequence[str], opened: run_folder.Run, notices: Sequence[str]) -> None:
-    """Says which data, device and folder a run uses, and what is odd about them."""
+    """Prints a run's data, device, folder and notices."""
     devices = jax.devices()
     for title, line in zip(["data", *[""] * len(lines)], lines, strict=False):
         output.print(f"{title:8}{line}", soft_wrap=True)
@@ -181,7 +180,7 @@ def announce(output: Console, lines: Sequence[str], opened: run_folder.Run, noti
 
 
 def describe_machine() -> dict:
-    """Versions and devices, for whoever compares numbers."""
+    """Versions and devices, for comparing figures."""
     devices = jax.devices()
     return {
         "platform": platform.platform(),
@@ -196,7 +195,7 @@ def _place(opened: run_folder.Run) -> str:
 
 
 def _fill_in_resume(arguments: Sequence[str]) -> list[str]:
-    """Lets `--resume` stand without a value for the latest run."""
+    """Makes `--resume` without a value mean the latest run."""
     filled = []
     for word, following in zip(arguments, [*arguments, "--"][1:], strict=True):
         filled.append(word)

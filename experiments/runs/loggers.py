@@ -1,4 +1,4 @@
-"""A user's own logger beside `metrics.jsonl` and TensorBoard, such as Weights & Biases or MLflow."""
+"""The user's own logger, such as Weights & Biases or MLflow, beside `metrics.jsonl` and TensorBoard."""
 
 from __future__ import annotations
 
@@ -8,22 +8,12 @@ from typing import Any, cast
 
 from experiments.command_line import UsageError
 
-# Takes the run's options, and returns what is called with the record of each epoch.
+# Takes the run's options; returns a function that is called with each epoch's record.
 Logger = Callable[[dict[str, Any]], Callable[[dict[str, Any]], object]]
 
 
 def find(name: str | None) -> Logger | None:
-    """Finds a logger by its name.
-
-    Args:
-      name: `MODULE:FUNCTION`, the module in the working directory or installed; None for no logger.
-
-    Returns:
-      The function, not yet called.
-
-    Raises:
-      UsageError: if there is no such thing.
-    """
+    """Imports the logger `MODULE:FUNCTION`, from the working directory or installed; raises UsageError if it can't."""
     if name is None:
         return None
     module_name, _, function_name = name.partition(":")

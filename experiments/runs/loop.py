@@ -1,4 +1,4 @@
-"""The training loop of both experiments: compiled steps, a log, checkpoints, and stopping."""
+"""The training loop of both experiments: compiled steps, log, checkpoints and stopping."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from vae_jax.training import TrainState
 from vae_jax.training.checkpoints import CheckpointError, Checkpoints
 
 METRICS_LOG = "metrics.jsonl"
-STEPS = "steps"  # in an epoch's sums: how many steps they are over
+STEPS = "steps"  # key of an epoch's sums: the number of steps summed
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,15 @@ class Training:
     """What to train, and for how long.
 
     Attributes:
-      name: of the model in logs, and of its folder of checkpoints.
-      advance: compiled; (state, step it stands at, number of steps) -> (state, info of each step). It may donate the
-        state, and is never asked to go past the end of an epoch.
-      validate: (state) -> dict of numbers, among them `loss`.
-      epochs: how many in all.
-      steps_per_epoch: optimiser steps in one.
-      steps_per_call: how many to ask of `advance` at once.
-      examples_per_step: examples that one step works through, of all models together.
+      name: of the model in logs, and of its checkpoint folder.
+      advance: compiled; (state, current step, number of steps) -> (state, info of each step). It may donate the state,
+        and is never asked to cross the end of an epoch.
+      validate: state -> dict of numbers, among them `loss`.
+      steps_per_call: how many steps to ask of `advance` at once.
+      examples_per_step: over all models together.
       save_every: epochs between checkpoints.
-      save_every_minutes: minutes between checkpoints within an epoch; none if None.
-      unit: what the examples are called in the log's rate: "rows" or "images".
+      save_every_minutes: minutes between checkpoints within an epoch; None for none.
+      unit: what the log's rate counts: "rows" or "images".
     """
 
     name: str
@@ -61,21 +59,15 @@ class Training:
 
 
 def train(run: Run, training: Training, state: TrainState, output: Any) -> TrainState:
-    """Trains to the last epoch, from the latest checkpoint where there is one.
+    """Trains from the latest checkpoint, or else from `state` at step 0, to the last epoch.
 
-    All processes of a run train and save alike; one of them writes the log.
-
-    Args:
-      run: the run's folder.
-      training: what to do.
-      state: the state at step 0.
-      output: the console.
+    All processes of a run train and save; one of them writes the log.
 
     Returns:
       The saved state with the lowest validation loss.
 
     Raises:
-      Interrupted: after a signal, when everything is saved.
+      Interrupted: after a signal, once everything is saved.
       RunError: if the loss is not finite, or the disk fails.
     """
     try:
@@ -96,7 +88,7 @@ def train(run: Run, training: Training, state: TrainState, output: Any) -> Train
 
 
 def load_best(run: Run, name: str, like: TrainState) -> TrainState:
-    """Reads the saved state with the lowest validation loss; raises RunError where there is none that fits."""
+    """Loads the saved state with the lowest validation loss; raises RunError if there is none that fits."""
     try:
         with Checkpoints(run.folder / "checkpoints" / name) as checkpoints:
             if checkpoints.best is None:
@@ -148,7 +140,7 @@ def _train(
                 saved_at = time.monotonic()
             save_now, signal_number = votes.cast(save_now, stop.signal_number or 0, last=step == last)
             if save_now or signal_number:
-                # Never the best, or a run that was stopped would choose among more epochs than one that was not.
+                # Infinite, so never the best: a stopped run must choose among the same epochs as an uninterrupted one.
                 checkpoints.save(step, state, math.inf, meter.wait())
             if signal_number:
                 checkpoints.wait()
@@ -157,50 +149,50 @@ def _train(
 
 
 def _is_due(training: Training, saved_at: float) -> bool:
-    """Whether it is time for a checkpoint within an epoch; one process's clock decides."""
+    """Whether a checkpoint within an epoch is due, by the main process's clock."""
     minutes = training.save_every_minutes
     return minutes is not None and processes.is_main() and time.monotonic() - saved_at > 60 * minutes
 
 
 class _Meter:
-    """Adds up the info of an epoch's steps, and watches that the loss stays finite.
+    """Sums the info of an epoch's steps, and checks that the loss stays finite.
 
-    It looks at a call's numbers only when the next call is under way, so that the device never waits for the host.
+    It reads a call's numbers only once the next call is under way, so that the device never waits for the host.
     """
 
     def __init__(self, training: Training, step: int, sums: dict[str, float], checkpoints: Checkpoints):
         self._training = training
         self._checkpoints = checkpoints
-        self._step = step  # up to which the sums go
+        self._step = step  # the last step in the sums
         self._pending: list[tuple[dict[str, jax.Array], int]] = []
         self.start_epoch(sums)
 
     def start_epoch(self, sums: Mapping[str, float] = MappingProxyType({})) -> None:
-        """Begins to add up, from the given sums, and starts the clock of the rate."""
+        """Starts from the given sums, and restarts the clock of the rate."""
         self._sums = defaultdict(float, sums)
         self._started, self._examples = time.perf_counter(), 0
 
     def add(self, info: dict[str, jax.Array], count: int) -> None:
-        """Takes the info of a call that has just been started."""
+        """Takes the info of a call that has just started."""
         self._pending.append((info, count))
         while len(self._pending) > 1:
             self._read()
 
     def wait(self) -> dict[str, float]:
-        """Waits for all that was started, and returns the sums over the epoch so far."""
+        """Waits for all calls, and returns the epoch's sums so far."""
         while self._pending:
             self._read()
         return dict(self._sums)
 
     def so_far(self) -> dict[str, float]:
-        """Means over what is known of the epoch, and the rate."""
+        """Means over the epoch's known steps, and the rate."""
         steps = self._sums.get(STEPS, 0)
         means = {name: value / steps for name, value in self._sums.items() if name != STEPS} if steps else {}
         seconds = max(time.perf_counter() - self._started, 1e-9)
         return {**means, f"{self._training.unit}_per_second": self._examples / seconds}
 
     def finish_epoch(self, epoch: int) -> dict[str, Any]:
-        """Waits, and returns one line of the log: means over the steps, and over the models if there are several."""
+        """Waits, and returns the epoch's log line: means over the steps, and over the models if there are several."""
         self.wait()
         return {"recipe": self._training.name, "epoch": epoch, **self.so_far()}
 
@@ -215,7 +207,7 @@ class _Meter:
         self._examples += count * self._training.examples_per_step
 
     def _check_finite(self, loss: np.ndarray) -> None:
-        """Raises RunError that names the first step whose loss is not finite."""
+        """Raises RunError naming the first step whose loss is not finite."""
         finite = np.isfinite(loss)
         if finite.all():
             return
@@ -228,7 +220,7 @@ class _Meter:
 
 @contextmanager
 def _open_log(run: Run, name: str, first: int) -> Iterator[Callable[[dict], None]]:
-    """Opens `metrics.jsonl` and a TensorBoard file; yields what writes an epoch's record to both."""
+    """Opens `metrics.jsonl` and a TensorBoard file; yields a function that appends an epoch's record to both."""
     if not run.writes:
         yield lambda record: None
         return
@@ -245,11 +237,10 @@ def _open_log(run: Run, name: str, first: int) -> Iterator[Callable[[dict], None
 def _event_file(run: Run, name: str, first: int) -> RecordWriter:
     """Opens a TensorBoard event file.
 
-    It is written record by record, not by tensorboardX's SummaryWriter, whose thread dies of a full disk and then keeps
-    the program from ending.
+    Not with tensorboardX's SummaryWriter: its thread dies on a full disk and then keeps the program from exiting.
     """
     events = RecordWriter(str(run.path("tensorboard", name, f"events.out.tfevents.{time.time_ns()}.vae_jax")))
-    # The second event makes TensorBoard forget what a killed run wrote after its last checkpoint.
+    # The second event makes TensorBoard discard what a killed run wrote after its last checkpoint.
     start = Event(step=first, session_log={"status": 1})
     for event in (Event(wall_time=time.time(), file_version="brain.Event:2"), start):
         events.write(event.SerializeToString())
@@ -265,7 +256,7 @@ def _write_event(events: RecordWriter, record: dict) -> None:
 
 
 def read_log(run: Run, name: str) -> list[dict]:
-    """Reads the log lines of one model, in the order of epochs."""
+    """Reads one model's log lines, in order of epochs."""
     return [record for record in _all_records(run) if record["recipe"] == name]
 
 
@@ -278,11 +269,11 @@ def _all_records(run: Run) -> list[dict]:
         try:
             records.append(json.loads(line))
         except ValueError:
-            break  # the line that a killed process was writing
+            break  # cut short when the process was killed
     return records
 
 
 def _forget_after(run: Run, name: str, epoch: int) -> None:
-    """Drops what a killed run logged after its last checkpoint, since these epochs come again."""
+    """Drops what a killed run logged after its last checkpoint; those epochs are trained again."""
     records = [record for record in _all_records(run) if record["recipe"] != name or record["epoch"] <= epoch]
     run.write_text(METRICS_LOG, "".join(json.dumps(record) + "\n" for record in records))

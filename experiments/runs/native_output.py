@@ -1,4 +1,4 @@
-"""What libraries print past Python, in a process that is one of several."""
+"""What libraries print past Python, in one of several processes."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from typing import Any, NoReturn
 
 from experiments.command_line import FAILURE
 
-LAST_WORDS_SECONDS = 10  # in which a process that JAX is about to end says why, however busy the machine
+LAST_WORDS_SECONDS = 10  # for a process that JAX is about to end to say why, even on a busy machine
 
 
 class NativeOutput:
-    """What libraries print past Python, read line by line.
+    """Reads line by line what libraries print past Python.
 
-    JAX ends a process that has lost the others from a thread of its own, by a stack trace and SIGABRT, whatever Python
-    is doing, be it waiting for a collective that will never end. Here that becomes one line and exit code 1. All else
-    goes on to stderr, but for what is said of every connection.
+    When a process has lost the others, JAX ends it from a thread of its own with a stack trace and SIGABRT, whatever
+    Python is doing, even waiting for a collective that will never end. Here that becomes one line and exit code 1.
+    Everything else goes to stderr, except the messages printed for every connection.
 
     Attributes:
-      meaning: what is said where JAX ends the process.
-      last_words: held by the thread that ends the process.
+      meaning: the message if JAX ends the process.
+      last_words: lock held by the thread that ends the process.
     """
 
-    _START = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d")  # of a message, which may go on over more lines
+    _START = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d")  # of a message, which may span several lines
     _NOISE = re.compile(r"coordination_service|preemption_sync")
-    # Of every connection, from several threads at once and in pieces, so lines are mixed up.
+    # Printed for every connection, in pieces and by several threads at once, so lines are interleaved.
     _CONNECTED = re.compile(r".*(\[Gloo\]|peer ranks)|\d*$")
     _FATAL = re.compile(r"F.*JAX distributed service detected fatal errors")
 
@@ -52,7 +52,7 @@ class NativeOutput:
         self._on_abort()
 
     def silence(self) -> None:
-        """Lets what Python prints on stdout go nowhere."""
+        """Discards what Python prints on stdout."""
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for as long as the process lives)
 
     def _read(self, reading: int) -> None:
@@ -72,20 +72,20 @@ class NativeOutput:
             exit_now(FAILURE)
 
     def _on_abort(self) -> None:
-        """Keeps the thread that aborts from doing so until its message has been read."""
+        """Keeps an aborting thread waiting until its message has been read."""
 
         def wait(number: int) -> None:
             time.sleep(LAST_WORDS_SECONDS)
             os._exit(128 + number)  # something else aborted
 
-        # By C's signal, since Python's handlers run in the main thread alone, and only when it comes back to Python.
+        # C's signal, because Python's handlers run only in the main thread, and only once it returns to Python.
         self._wait = ctypes.CFUNCTYPE(None, ctypes.c_int)(wait)
         self._signal = ctypes.CDLL(None).signal
         self._signal.argtypes, self._signal.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
         self._default = self._signal(signal.SIGABRT, ctypes.cast(self._wait, ctypes.c_void_p))
 
     def close(self) -> None:
-        """Lets everything print where it did before."""
+        """Restores stdout and stderr."""
         sys.stdout.flush()
         sys.stderr.flush()
         for number, saved in zip((1, 2), self._saved, strict=True):
@@ -96,7 +96,7 @@ class NativeOutput:
 
 
 def exit_now(code: int) -> NoReturn:
-    """Ends the process as it is, without waiting for its threads."""
+    """Exits at once, without waiting for threads."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

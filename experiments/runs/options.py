@@ -1,4 +1,4 @@
-"""The options that all experiments have."""
+"""The options that all experiments share."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where a run is kept, how it is continued, logged and spread over processes."""
+    """Where a run is kept, and how it is resumed, logged and spread over processes."""
 
     save_every: int = 5
     """Epochs between checkpoints."""
     run_dir: str | None = None
-    """Folder of the run, new or empty; by default runs/<command>/<time>."""
+    """Folder to write the run to, new or empty; by default runs/<command>/<time>."""
     resume: str | None = None
-    """Continue a run: its folder, or nothing for the latest. It keeps the options it was started with; only those \
-that say where things are, such as --data, may change."""
+    """Continue a run: its folder, its name, or no value for the latest run. The run keeps the options it was started \
+with; only options that name locations, such as --data, may change."""
     logger: str | None = None
-    """MODULE:FUNCTION that is called with the options and returns what is called with each epoch's record, to log \
-elsewhere too; the docs show Weights & Biases and MLflow."""
+    """Also log to your own tool: MODULE:FUNCTION is called with the options and returns a function that is called \
+with each epoch's record. The docs show Weights & Biases and MLflow."""
     coordinator: str | None = None
-    """With several processes that no launcher starts: HOST:PORT at which process 0 is reached, the same for all."""
+    """For several processes started without a launcher: HOST:PORT of process 0, the same for all of them."""
     num_processes: int | None = None
-    """With --coordinator: how many processes there are."""
+    """With --coordinator: the total number of processes."""
     process_id: int | None = None
-    """With --coordinator: which of them this is, from 0."""
+    """With --coordinator: the number of this process, from 0."""

@@ -1,7 +1,6 @@
-"""Several processes on one run: how they find each other, agree, wait, and end together.
+"""Several processes on one run: how they find each other, agree, wait and exit together.
 
-Process 0 is the one that writes and prints. With one process, which is what nothing here changes, every function
-returns at once what that process alone makes of it.
+Process 0 writes and prints. With a single process, every function returns at once with that process's own result.
 """
 
 from __future__ import annotations
@@ -27,29 +26,26 @@ from vae_jax.training.parallel import data_mesh, divide, replicated
 Result = TypeVar("Result")
 
 OPTIONS = ("coordinator", "num_processes", "process_id")
-CONNECT_SECONDS = 300  # in which all processes must have started
-HEARTBEAT_SECONDS = 60  # after which a process that gives no sign of life counts as gone
-FAREWELL_SECONDS = 5  # for which a process that ends early waits for others that end with it
-
-LOST = "another process has ended or can't be reached; start all of them again with --resume to continue"
+CONNECT_SECONDS = 300  # for all processes to start
+HEARTBEAT_SECONDS = 60  # without a sign of life before a process counts as lost
+FAREWELL_SECONDS = 5  # that a process exiting early waits for others that exit with it
+LOST = "another process has ended or can't be reached; restart all processes with --resume to continue"
 
 
 def connect(
     coordinator: str | None, num_processes: int | None, process_id: int | None, seconds: int = CONNECT_SECONDS
 ) -> None:
-    """Joins the other processes of a run, if a launcher or the three options say that there are any.
-
-    It must come before the first use of a device.
+    """Joins the other processes of a run, if a launcher or the options say there are any; call before using a device.
 
     Args:
-      coordinator: HOST:PORT at which process 0 is reached.
+      coordinator: HOST:PORT of process 0.
       num_processes: how many there are.
-      process_id: which this one is, from 0.
+      process_id: this one's number, from 0.
       seconds: how long to wait for the others.
 
     Raises:
       UsageError: if only some of the options are given, or one is malformed.
-      RunError: if the others are not reached.
+      RunError: if the others can't be reached.
     """
     global _link
     _check(coordinator, num_processes, process_id)
@@ -62,15 +58,15 @@ def connect(
         options |= dict(
             zip(("coordinator_address", *OPTIONS[1:]), (coordinator, num_processes, process_id), strict=True)
         )
-        options["cluster_detection_method"] = "deactivate"  # what is given counts, even within a launcher
-    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM away from us
+        options["cluster_detection_method"] = "deactivate"  # the options win, even under a launcher
+    jax.config.update("jax_enable_preemption_service", False)  # it would intercept SIGTERM
     try:
         jax.distributed.initialize(**options)
         index, count = jax.process_index(), jax.process_count()
     except (RuntimeError, ValueError) as error:
         native.close()
-        raise RunError(f"can't connect the processes by way of {where}: {_first_line(error)}") from error
-    if count == 1:  # such as a TPU of one machine
+        raise RunError(f"can't connect the processes through {where}: {_first_line(error)}") from error
+    if count == 1:  # e.g. a TPU on a single machine
         native.close()
         return
     native.meaning = LOST if index == 0 else f"process {index}: {LOST}"
@@ -104,13 +100,9 @@ def _option(name: str) -> str:
 
 
 def launched(environment: Mapping[str, str]) -> bool:
-    """Whether a launcher has started this process as one of several, in a way of which JAX finds out the rest.
+    """Whether a launcher started this process as one of several, in a way that lets JAX find out the rest.
 
-    Args:
-      environment: the process's environment variables.
-
-    Raises:
-      UsageError: if there are several, and JAX can't find out the rest.
+    Raises UsageError if there are several but JAX can't find out the rest.
     """
     if int(environment.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
         if "OMPI_MCA_orte_hnp_uri" not in environment:
@@ -119,19 +111,19 @@ def launched(environment: Mapping[str, str]) -> bool:
                 "--num-processes is $OMPI_COMM_WORLD_SIZE, --process-id $OMPI_COMM_WORLD_RANK"
             )
         return True
-    # Within an allocation but without srun, the last of these is absent.
+    # In an allocation but without srun, the last one is absent.
     slurm = ("SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NODELIST")
     if all(name in environment for name in slurm):
         return int(environment["SLURM_NTASKS"]) > 1
     if importlib.util.find_spec("libtpu") is not None and _tpu_machines(environment) > 1:
         return True
-    # A pod of an indexed job. JAX asks Kubernetes for the rest by its Python client.
+    # A pod of an indexed job; JAX gets the rest through Kubernetes' Python client.
     indexed = "KUBERNETES_SERVICE_HOST" in environment and "JOB_COMPLETION_INDEX" in environment
     return indexed and importlib.util.find_spec("kubernetes") is not None
 
 
 def _tpu_machines(environment: Mapping[str, str]) -> int:
-    """How many machines the TPU slice has that this machine is one of."""
+    """Number of machines in the TPU slice of this machine."""
     named = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES")
     if named:
         return len(named.split(","))
@@ -148,20 +140,16 @@ def _tpu_machines(environment: Mapping[str, str]) -> int:
 
 
 class _Link:
-    """This process's connection to the others.
-
-    Attributes:
-      index: which process this is.
-    """
+    """This process's connection to the others; `index` is its number."""
 
     def __init__(self, index: int, native: NativeOutput):
-        # Not public, but the only way to wait without the devices, whose collectives give up after some minutes.
+        # Not public, but the only way to wait without device collectives, which time out after some minutes.
         from jax._src.distributed import global_state
 
         self.index = index
         self.native = native
         self._client: Any = global_state.client
-        self._turn = 0  # counts alike in all processes
+        self._turn = 0  # the same in all processes
 
     def by_main(
         self, work: Callable[[], Result], tell: Callable[[Result], str], follow: Callable[[str], Result]
@@ -190,14 +178,14 @@ class _Link:
         self._client.key_value_set(f"vae_jax/{self._turn}/{self.index}", json.dumps(record))
 
     def _hear(self, index: int) -> str:
-        """Waits for what a process has to say in this turn; where it failed, this one ends without a word."""
+        """Waits for a process's message of this turn; if that process failed, this one exits silently."""
         record = json.loads(self._wait(f"vae_jax/{self._turn}/{index}"))
         if "failed" in record:
             raise SystemExit(record["failed"])
         return record["text"]
 
     def _wait(self, key: str) -> str:
-        # In pieces, between which Python attends to signals; as long as it takes, since the others' hearts are heard.
+        # In short waits, so that Python handles signals; without a limit, because heartbeats detect lost processes.
         while True:
             try:
                 return self._client.blocking_key_value_get(key, 1000)
@@ -206,11 +194,11 @@ class _Link:
                     raise
 
     def end(self, error: BaseException) -> NoReturn:
-        """Says what has ended this process, and ends it.
+        """Reports what ended this process, and exits.
 
-        At once, and not by leaving Python: on the way out JAX and Orbax would wait for processes that may be gone.
+        At once, because JAX and Orbax would wait for processes that may be gone if Python exited normally.
         """
-        # Whoever goes first is lost to the others; those that end for a reason of their own say that one all the same.
+        # The first to exit is lost to the others; waiting lets those with an error of their own report that instead.
         with self.native.last_words:
             if not isinstance(error, jax.errors.JaxRuntimeError):
                 with suppress(jax.errors.JaxRuntimeError):
@@ -223,9 +211,9 @@ class _Link:
             exit_now(code)
 
     def _named(self, error: BaseException) -> BaseException:
-        """The error as it is to be reported, with this process's number unless it is 0."""
+        """The error to report, with this process's number unless it is 0."""
         if isinstance(error, jax.errors.JaxRuntimeError):
-            error = RunError(f"computing together failed ({_first_line(error)}); {LOST}")
+            error = RunError(f"a joint computation failed ({_first_line(error)}); {LOST}")
         if self.index and isinstance(error, UsageError | RunError):
             return type(error)(f"process {self.index}: {error}")
         return error
@@ -235,7 +223,7 @@ _link: _Link | None = None
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes and prints."""
+    """Whether this process writes and prints."""
     return _link is None or _link.index == 0
 
 
@@ -245,22 +233,16 @@ def several() -> bool:
 
 
 def by_main(work: Callable[[], Result], tell: Callable[[Result], str], follow: Callable[[str], Result]) -> Result:
-    """Lets process 0 do something first, and the others what follows from it. If any of them fails, all end.
+    """Runs `work` in process 0 and then `follow` in the others, and returns the result; if any fails, all exit.
 
-    Args:
-      work: what process 0 does.
-      tell: what the others need to know of its result.
-      follow: what they do, given that.
-
-    Returns:
-      The result of `work` or of `follow`.
+    `tell` turns process 0's result into the text that `follow` gets.
     """
     return work() if _link is None else _link.by_main(work, tell, follow)
 
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Within this block an error ends this one of several processes at once, so that the others notice."""
+    """Within this block, an error exits one of several processes at once, so that the others notice."""
     try:
         yield
     except BaseException as error:
@@ -270,11 +252,7 @@ def together() -> Iterator[None]:
 
 
 def finish() -> bool:
-    """Parts from the other processes when everything done together is done.
-
-    Returns:
-      Whether this process goes on: only process 0 does, for as long as it likes.
-    """
+    """Disconnects once all joint work is done; returns whether this process goes on, which only process 0 does."""
     global _link
     if _link is None:
         return True
@@ -285,10 +263,10 @@ def finish() -> bool:
 
 
 class Votes:
-    """Numbers that all processes must know alike while they train, such as whether someone asked to stop.
+    """Numbers that all processes must agree on while they train, such as whether a stop was requested.
 
-    The devices exchange them in the train of their work, so that nobody waits for them: what is cast at one call is
-    known at the next. With one process it is known at once.
+    The devices exchange them along with their work, so that no process waits: what is cast in one call is known in the
+    next. With one process it is known at once.
     """
 
     def __init__(self) -> None:
@@ -298,14 +276,9 @@ class Votes:
             self._largest = jax.jit(lambda cast: cast.max(0), out_shardings=NamedSharding(self._mesh, replicated))
 
     def cast(self, *numbers: int, last: bool = False) -> tuple[int, ...]:
-        """Gives this process's numbers, 0 or more, and returns the largest of all processes.
+        """Casts this process's numbers, 0 or more and as many in every call, and returns the largest of all processes.
 
-        Args:
-          numbers: as many at every call.
-          last: whether no call follows; then these numbers are waited for.
-
-        Returns:
-          The largest of those cast at the previous call, or now if it is the last; zeros if there are none.
+        These are the numbers of the previous call (zeros in the first); the last call also waits for its own.
         """
         if not several():
             return numbers

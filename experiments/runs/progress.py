@@ -1,4 +1,4 @@
-"""Progress of a training run: a live bar for a person, plain lines for a log."""
+"""Progress of a run: a live bar on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import IO, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-LINES = 20  # plain lines over a whole run, at most
-SECONDS = 10.0  # between plain lines where nobody knows how long the run will be
-PLAIN_WIDTH = 120  # columns, where no terminal says its own
+LINES = 20  # plain lines per run, at most
+SECONDS = 10.0  # between plain lines if the total is unknown
+PLAIN_WIDTH = 120  # columns without a terminal
 
 
 def console(file: IO[str] | None = None) -> Console:
-    """Returns the console for all output, on stdout by default; its width is fixed where there is no terminal."""
+    """Returns the console for all output, stdout by default; without a terminal its width is fixed."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # or a log file shows nothing for minutes
     plain: dict[str, Any] = {
@@ -58,11 +58,11 @@ class TrainingProgress:
         self._bar.stop()
 
     def show(self, step: int, record: Mapping[str, float]) -> None:
-        """Shows the state after a step (counted from 1), from what a line of `metrics.jsonl` has or will have."""
+        """Shows the state after `step` (counted from 1); `record` is a full or a partial line of `metrics.jsonl`."""
         if not self._output.is_terminal and step < self._last and step - self._printed < self._last / LINES:
             return
         if "loss" not in record:
-            return  # the first call of a run, whose numbers are not there yet
+            return  # the first call of a run, whose numbers are not known yet
         self._printed = step
         if "validation_loss" in record:
             self._validation = f"  validation {record['validation_loss']:.4g}"
@@ -86,10 +86,7 @@ def _clock(seconds: float) -> str:
 
 
 class WorkProgress:
-    """Shows how much of something has been done, with its rate and the time left. A context manager.
-
-    Nothing is shown where there was nothing to do.
-    """
+    """Shows how much is done, the rate and the time left; nothing if there was no work. A context manager."""
 
     def __init__(self, title: str, unit: str, output: Console):
         self._title, self._unit, self._output = title, unit, output
@@ -108,7 +105,7 @@ class WorkProgress:
         self._bar.stop()
 
     def show(self, done: int, total: int | None) -> None:
-        """Shows that so many are done, of a total that may be unknown."""
+        """Shows how much is done; the total may be unknown."""
         now = time.monotonic()
         if self._first is None:
             self._first = done

@@ -1,4 +1,4 @@
-"""A run's folder: made once, never shared, and found again by name."""
+"""A run's folder: created once, never shared, found again by name."""
 
 from __future__ import annotations
 
@@ -19,19 +19,18 @@ ROOT = Path("runs")
 LATEST = "latest"
 CONFIG = "config.json"
 FORMAT_FILE = "format.json"
-# Of the folder and all in it. It goes up when older code could no longer read a folder; code goes on reading all older
-# ones. The first had no such file, and is the same otherwise.
+# Version of everything in the folder. Raise it when older code could no longer read a folder; newer code must read all
+# older versions. The first version had no such file, and is otherwise the same.
 FORMAT = 1
 LOCK = ".lock"
 
 
 class Run:
-    """An open run folder. While a run has it open, no other can; of a run's processes, only one writes.
+    """An open run folder. Only one run at a time can open it, and only one of the run's processes writes.
 
     Attributes:
-      folder: where it is.
       writes: whether this process writes.
-      callback: what else the record of each epoch goes to.
+      callback: called with each epoch's record.
     """
 
     def __init__(self, folder: Path, lock: IO[str] | None):
@@ -41,18 +40,18 @@ class Run:
         self._lock = lock
 
     def path(self, *parts: str) -> Path:
-        """Returns the path of something to write, making the folders on the way."""
+        """Returns the path of a file to write, and makes its parent folders."""
         path = self.folder.joinpath(*parts)
         with disk_errors(self.folder):
             path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def write_json(self, name: str, record: Any) -> None:
-        """Writes a JSON file, whole or not at all."""
+        """Writes a JSON file atomically."""
         self.write_text(name, json.dumps(record, indent=2, allow_nan=False) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
-        """Writes a text file, whole or not at all; does nothing if others write."""
+        """Writes a text file atomically; does nothing in a process that does not write."""
         if not self.writes:
             return
         path = self.path(name)
@@ -66,23 +65,14 @@ class Run:
                 raise
 
     def read_json(self, name: str) -> Any:
-        """Reads a JSON file of the run; a missing or damaged one is refused in one line."""
+        """Reads a JSON file of the run; raises UsageError if it is missing or damaged."""
         return _read_json(self.folder / name)
 
 
 def create(experiment: str, run_dir: str | None, config: Any) -> Run:
-    """Makes a new run folder and writes the config into it.
+    """Creates a run folder with the config in it; raises UsageError if it can't be written or is not empty.
 
-    Args:
-      experiment: e.g. "fraud".
-      run_dir: where; by default `runs/<experiment>/<time>`, to which `runs/<experiment>/latest` then points.
-      config: a dataclass.
-
-    Returns:
-      The open run.
-
-    Raises:
-      UsageError: if the folder can't be written, or holds something already.
+    The default for `run_dir` is `runs/<experiment>/<time>`, to which `runs/<experiment>/latest` then points.
     """
     with disk_errors(Path(run_dir or ROOT / experiment), UsageError):
         folder = _new_folder(ROOT / experiment) if run_dir is None else _empty_folder(Path(run_dir))
@@ -95,18 +85,9 @@ def create(experiment: str, run_dir: str | None, config: Any) -> Run:
 
 
 def reopen(experiment: str, name: str, option: str = "--resume") -> Run:
-    """Opens an existing run.
+    """Opens an existing run; raises UsageError if there is none, or if another process has it open.
 
-    Args:
-      experiment: e.g. "fraud".
-      name: `latest`, the name of a folder in `runs/<experiment>`, or a path.
-      option: that names it, for the error.
-
-    Returns:
-      The open run.
-
-    Raises:
-      UsageError: if there is no such run, or another process has it open.
+    `name` is `latest`, the name of a folder in `runs/<experiment>`, or a path; `option` is named in the error.
     """
     candidates = dict.fromkeys([ROOT / experiment / name, Path(name)])
     folder = next((folder for folder in candidates if _holds_run(folder)), None)
@@ -117,24 +98,14 @@ def reopen(experiment: str, name: str, option: str = "--resume") -> Run:
 
 
 def follow(folder: str) -> Run:
-    """Opens, only to read, the run that another process has made or opened.
-
-    Args:
-      folder: its absolute path.
-
-    Returns:
-      The run.
-
-    Raises:
-      UsageError: if it is not to be seen from here.
-    """
+    """Opens another process's run for reading; raises UsageError if its folder, an absolute path, is not there."""
     if not _holds_run(Path(folder)):
         raise UsageError(f"{folder}: not on this machine; --run-dir must be on a disk that all processes share")
     return Run(Path(folder), None)
 
 
 def read_config(run: Run, config_type: type) -> Any:
-    """Reads the config of a run back into its dataclass; refuses a newer format, and other fields by their names."""
+    """Reads a run's config; refuses a newer format, and different fields by name."""
     if (run.folder / FORMAT_FILE).exists():
         _check_format(run)
     record = run.read_json(CONFIG)
@@ -158,23 +129,23 @@ def _check_format(run: Run) -> None:
 
 
 def as_config(config_type: type, record: dict) -> Any:
-    """Makes a config of what its fields are in JSON, which has no tuples."""
+    """Makes a config from its JSON form, which has no tuples."""
     return config_type(**{name: tuple(v) if isinstance(v, list) else v for name, v in record.items()})
 
 
 @contextmanager
 def disk_errors(folder: Path, error_type: type[Exception] = RunError) -> Iterator[None]:
-    """Turns a full disk, missing rights and the like into one line that names the folder."""
+    """Turns a full disk, missing permissions and the like into one line that names the folder."""
     try:
         yield
-    except BrokenPipeError:  # no fault of the disk: a reader that has left
+    except BrokenPipeError:  # not the disk: the reader has closed the pipe
         raise
     except OSError as error:
         raise error_type(f"can't write in {folder}: {error.strerror or error}") from error
 
 
 def _new_folder(parent: Path) -> Path:
-    """Makes `<parent>/<time>`; mkdir itself decides between two runs that start in the same second."""
+    """Makes `<parent>/<time>`; mkdir decides between runs that start in the same second."""
     parent.mkdir(parents=True, exist_ok=True)
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     for suffix in ["", *(f"_{i}" for i in range(2, 1000))]:
@@ -197,7 +168,7 @@ def _empty_folder(folder: Path) -> Path:
 def _holds_run(folder: Path) -> bool:
     try:
         return (folder / CONFIG).is_file()
-    except OSError:  # a name that is too long, for example
+    except OSError:  # e.g. the name is too long
         return False
 
 
@@ -213,7 +184,7 @@ def _open(folder: Path) -> Run:
 def _point_latest(folder: Path) -> None:
     link = folder.parent / f".{folder.name}.link"
     link.symlink_to(folder.name)
-    os.replace(link, folder.parent / LATEST)  # atomic, where unlink and symlink would leave a gap
+    os.replace(link, folder.parent / LATEST)  # atomic, unlike unlink and symlink
 
 
 def _read_json(path: Path) -> Any:

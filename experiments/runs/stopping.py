@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: at once between the stages of a run, after the current step during training."""
+"""Ctrl-C and SIGTERM: immediate between the stages of a run, after the current step during training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Whether the user asked to stop while a `deferred` block runs."""
+    """The signal, if any, received within a `deferred` block."""
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
@@ -21,7 +21,7 @@ class StopRequest:
 
 @contextmanager
 def immediate() -> Iterator[None]:
-    """Within this block the signals raise Interrupted wherever the program is."""
+    """Within this block the signals raise Interrupted at once."""
 
     def stop(number: int, frame: types.FrameType | None) -> None:
         raise Interrupted(number)
@@ -32,7 +32,7 @@ def immediate() -> Iterator[None]:
 
 @contextmanager
 def deferred() -> Iterator[StopRequest]:
-    """Within this block the first signal is only noted; a second one stops at once."""
+    """Within this block the first signal is only recorded; a second one stops at once."""
     request = StopRequest()
 
     def note(number: int, frame: types.FrameType | None) -> None:

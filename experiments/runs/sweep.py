@@ -1,4 +1,4 @@
-"""A sweep: train at each weight of the reconstruction term, and measure on validation data alone."""
+"""A sweep: train at each weight of the reconstruction term, and measure on validation data only."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def sweep(
     measure: Callable[[Any, Any], list[str]],
     describe: Callable[[Any], str],
 ) -> None:
-    """Prints a table, a row for each weight.
+    """Trains at each weight and prints a table with a row per weight.
 
     Args:
       experiment: what is trained.
-      configs: its config for each weight; all on the same data.
-      columns: titles of what is measured.
-      measure: from a config and the inputs to the cells of its row.
-      describe: from the inputs to what the table is measured on, in words.
+      configs: by weight; all use the same data.
+      columns: titles of the measures.
+      measure: (config, inputs) -> the cells of a row.
+      describe: inputs -> what the table is measured on.
     """
     if not configs:
         raise UsageError("--weights: expected at least one weight")

@@ -1,1 +1,1 @@
-"""Scores of your own rows by a saved model, in a stream: `bash run.sh score`."""
+"""Scores your own rows with a saved model, in a stream: `bash run.sh score`."""

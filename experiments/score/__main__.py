@@ -1,4 +1,4 @@
-"""Scores of one's own rows by a saved model: a table in, a table of scores out, of any length."""
+"""Scores the user's own rows with a saved model: a table in, a table of scores out, of any length."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from vae_jax.detector import VAEDetector
 from vae_jax.detector.model_folder import ModelError
 
 COMMAND = "bash run.sh score"
-CHUNK = 16_384  # rows that are scored at once
+CHUNK = 16_384  # rows scored at once
 ROW, SCORE, DECISION, STRONGEST = "row", "log_reconstruction_probability", "decision", "strongest"
 ANOMALY, NORMAL = "anomaly", "normal"
 REJECTS: dict[str, pa.DataType] = {
@@ -39,46 +39,47 @@ REJECTS: dict[str, pa.DataType] = {
 
 @dataclass(frozen=True)
 class ScoreConfig:
-    """Score the rows of a table of any length by a saved model.
+    """Score the rows of a table with a saved model. The table may be of any length.
 
-    Columns of the output, whose rows are in the input's order:
+    Columns of the output, with rows in input order:
     - row: its number, 0 = first row of data
     - log_reconstruction_probability: in nats; higher = more normal
     - decision: anomaly (below the model's boundary) or normal
 
-    Exit codes; after anything but 0 no output file is written or replaced:
-    - 0: every row is scored or in --rejects
-    - 1: a disk is full, or whoever read the output has left
-    - 2: an option, a file or a row can't be used
+    Exit codes (output files are written or replaced only with 0):
+    - 0: every row was scored or written to --rejects
+    - 1: a disk is full, or the output pipe was closed
+    - 2: an option, a file or a row is invalid
     - 130, 143: stopped by Ctrl-C, by SIGTERM
     """
 
     model: str | None = None
     """Folder of the saved model. Required."""
     input: str = PIPE
-    """The table: .csv (commas, semicolons or tabs), .jsonl or .ndjson, plain or gzip, or .parquet; - for a pipe. It \
-has the model's features in any order; other columns are ignored."""
+    """Table to score: .csv (commas, semicolons or tabs), .jsonl or .ndjson, plain or gzip, or .parquet; - for a pipe. \
+It must have the model's features, in any order; other columns are ignored."""
     output: str = PIPE
-    """Where the scores go: .csv, .csv.gz, .jsonl, .jsonl.gz or .parquet; - for a pipe. A file appears when it is \
-whole."""
+    """Where to write the scores: .csv, .csv.gz, .jsonl, .jsonl.gz or .parquet; - for a pipe. The file appears only \
+once it is complete."""
     input_format: Format | None = None
-    """The input's format, where its name does not say; by default csv for a pipe."""
+    """Format of the input; by default what its name says, csv for a pipe."""
     format: Format | None = None
-    """The output's format, where its name does not say; by default csv for a pipe."""
+    """Format of the output; by default what its name says, csv for a pipe."""
     keep: tuple[str, ...] = ()
-    """Columns to copy from input to output, for example ids."""
+    """Input columns to copy to the output, for example ids."""
     explain: int = 0
-    """Name so many of a row's most suspicious features, with their shares of its negative log probability in nats."""
+    """Name this many of each row's most suspicious features, with their shares of the row's negative log probability \
+in nats."""
     rejects: str | None = None
-    """Where broken rows go, with line, row number, reason and text: .csv, .jsonl (also .gz) or .parquet. Without it, \
-the first one stops the command."""
+    """Where to write invalid rows, with line, row number, reason and text: .csv, .jsonl (also .gz) or .parquet. \
+Without it, the first invalid row stops the command."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Runs the command from its command line."""
+    """Runs the command."""
     config = parse(ScoreConfig, COMMAND, arguments)
     input_format, output_format = check(config)
-    pa.enable_signal_handlers(False)  # ours stop the command
+    pa.enable_signal_handlers(False)  # our own handlers stop the command
     output = console(sys.stderr)
     started = time.monotonic()
     with stopping.immediate(), open_source(config.input) as source, ExitStack() as stack:
@@ -103,7 +104,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def check(config: ScoreConfig) -> tuple[Format, Format]:
-    """Returns the formats of input and output; raises UsageError, naming the option, for what can't be used."""
+    """Returns the formats of input and output; raises UsageError, naming the option, for an invalid one."""
     if config.model is None:
         raise UsageError(f"--model: expected the folder of a saved model (see {COMMAND} --help)")
     formats = (
@@ -111,7 +112,7 @@ def check(config: ScoreConfig) -> tuple[Format, Format]:
         format_of("--output", config.output, config.format, "say --format csv, jsonl or parquet"),
     )
     if config.input == PIPE and sys.stdin.isatty():
-        raise UsageError("--input -: rows are expected from a pipe, and this is a terminal; name a file")
+        raise UsageError("--input -: expected rows from a pipe, but this is a terminal; name a file")
     if config.rejects == PIPE:
         raise UsageError("--rejects -: expected a file")
     written = {"--output": config.output}
@@ -127,7 +128,7 @@ def check(config: ScoreConfig) -> tuple[Format, Format]:
 
 
 def check_written(option: str, path: Path) -> None:
-    """Refuses a file that can't be written where it is to be."""
+    """Refuses an output path that is a folder, or in a folder that does not exist."""
     if path.is_dir():
         raise UsageError(f"{option} {path}: a folder; expected a file")
     if not path.parent.is_dir():
@@ -135,7 +136,7 @@ def check_written(option: str, path: Path) -> None:
 
 
 def check_different(paths: Mapping[str, str]) -> None:
-    """Refuses one file for two options: it would be read and written at once."""
+    """Refuses one file for two options: it would be read and written at the same time."""
     seen: dict[str, str] = {}
     for option, path in paths.items():
         other = seen.setdefault(os.path.realpath(path), option)
@@ -144,7 +145,7 @@ def check_different(paths: Mapping[str, str]) -> None:
 
 
 def check_kept(config: ScoreConfig) -> None:
-    """Refuses columns that are kept twice, or named like one of the output."""
+    """Refuses columns kept twice, or named like an output column."""
     own = {ROW, *score_types(config.explain), STRONGEST}
     for name in config.keep:
         if name in own:
@@ -154,24 +155,19 @@ def check_kept(config: ScoreConfig) -> None:
 
 
 def load(folder: str) -> VAEDetector:
-    """Loads the model, on as many cores as there are."""
+    """Loads the model, to be used on all cores."""
     use_cores(CHUNK)
     try:
         detector = VAEDetector.load(folder)
     except ModelError as error:
         raise UsageError(f"--model {folder}: {str(error).removeprefix(f'{folder}: ')}") from error
     if not hasattr(detector, "feature_names_in_"):
-        raise UsageError(f"--model {folder}: its features have no names to find columns by; fit it on a data frame")
+        raise UsageError(f"--model {folder}: its features have no names to match columns; fit it on a data frame")
     return detector
 
 
 class Rejects:
-    """What is done with broken rows: written to a file, or, without one, refused.
-
-    Attributes:
-      count: how many there were.
-      path: of the file.
-    """
+    """Writes broken rows to a file, or without one raises UsageError; `count` is their number."""
 
     def __init__(self, source: str, path: str | None, stack: ExitStack):
         self.count, self.path = 0, path
@@ -181,7 +177,7 @@ class Rejects:
             self._write = stack.enter_context(open_writer(path, format_of("--rejects", path, None, ""), REJECTS))
 
     def __call__(self, broken: list[BrokenRow]) -> None:
-        """Takes broken rows in."""
+        """Takes broken rows."""
         self.count += len(broken)
         if self._write is not None:
             self._write({name: [getattr(row, name) for row in broken] for name in REJECTS})
@@ -192,7 +188,7 @@ class Rejects:
 
 
 def chunks(blocks: Iterable[Block], size: int) -> Iterator[Block]:
-    """Cuts blocks of any length anew, into blocks of one size and a last one that may be smaller."""
+    """Regroups blocks into blocks of one size; the last may be smaller."""
     waiting: list[Block] = []
     for block in blocks:
         waiting.append(block)
@@ -207,17 +203,7 @@ def chunks(blocks: Iterable[Block], size: int) -> Iterator[Block]:
 
 
 def score(detector: VAEDetector, block: Block, strongest: int, nested: bool) -> dict[str, list]:
-    """Scores rows.
-
-    Args:
-      detector: the model.
-      block: the rows.
-      strongest: how many features to name for each row.
-      nested: whether they are one list of objects for a row, and not two columns each.
-
-    Returns:
-      The columns that the scores take.
-    """
+    """Scores rows, and names the `strongest` features of each: with `nested` as a list of objects, else in columns."""
     rows = pd.DataFrame(block.features, columns=detector.feature_names_in_)
     scores = detector.score_samples(rows)
     decisions = np.where(scores < detector.offset_, ANOMALY, NORMAL).tolist()
@@ -239,7 +225,7 @@ def score(detector: VAEDetector, block: Block, strongest: int, nested: bool) -> 
 
 
 def score_types(strongest: int) -> dict[str, pa.DataType]:
-    """The columns that the scores take, and their types."""
+    """The output columns of the scores, and their types."""
     types: dict[str, pa.DataType] = {SCORE: pa.float64(), DECISION: pa.string()}
     for i in range(1, strongest + 1):
         types |= {f"feature_{i}": pa.string(), f"share_{i}": pa.float64()}
@@ -247,16 +233,12 @@ def score_types(strongest: int) -> dict[str, pa.DataType]:
 
 
 def nine_digits(numbers: np.ndarray) -> list[float]:
-    """Rounds to what tells two float32 apart, as a run's scores.csv does."""
+    """Rounds to the digits that tell any two float32 values apart, as in a run's scores.csv."""
     return [float(f"{number:.9g}") for number in numbers.tolist()]
 
 
 class Counted:
-    """Blocks as they come, and how many rows have come.
-
-    Attributes:
-      rows: how many, broken ones among them.
-    """
+    """Passes blocks on and counts their rows, including broken ones."""
 
     def __init__(self, blocks: Iterable[Block]):
         self.rows = 0
@@ -269,13 +251,13 @@ class Counted:
 
 
 def estimated_total(table: Table, source: Source, read: int) -> int | None:
-    """How many rows there are: known, judged by the share of the file that they took, or unknown for a pipe."""
+    """Total number of rows: known, estimated from the share of the file read so far, or None for a pipe."""
     share = source.share_read()
     return table.count or (round(read / share) if share else None)
 
 
 def summary(counts: Counter[str], rejects: Rejects, seconds: float) -> str:
-    """What was done, in a line."""
+    """A one-line summary."""
     rejected = f"; {_count(rejects.count, 'broken row')} in {rejects.path}" if rejects.path is not None else ""
     anomalies = "anomaly" if counts[ANOMALY] == 1 else "anomalies"
     return f"{_count(counts.total(), 'row')} scored in {seconds:,.1f} s: {counts[ANOMALY]:,} {anomalies}{rejected}"

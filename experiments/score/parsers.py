@@ -1,4 +1,4 @@
-"""Parsers of the formats that are text, CSV and JSON lines: many rows at once by Arrow, or row by row."""
+"""Parsers of the text formats, CSV and JSON lines: many rows at once with Arrow, or row by row."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ import pyarrow.json as arrow_json
 from experiments.command_line import UsageError
 from experiments.score.tables import Columns
 
-LONGEST_ROW = 8 << 20  # bytes in which a row must end, so that memory is bounded
+LONGEST_ROW = 8 << 20  # largest size of a row in bytes, so that memory is bounded
 NOT_CLOSED = "a quote is not closed"
 
 QUOTE, LINE_END = ord('"'), ord("\n")
 
 
 class Record(NamedTuple):
-    """A row as it was read line by line.
+    """A row read on its own.
 
     Attributes:
-      line: the line that it begins in, 0 = first line of its piece.
-      text: as it is in the file.
+      line: where it begins, 0 = first line of its piece.
+      text: as in the file.
       cells: by column; empty if there is a problem.
-      problem: what is wrong with the row as a whole, in words.
+      problem: what is wrong with the row as a whole.
     """
 
     line: int
@@ -45,7 +45,7 @@ class Parser(Protocol):
         ...
 
     def parse(self, text: bytes) -> pa.Table:
-        """Parses whole rows at once; raises pa.ArrowInvalid or a ValueError where any is in doubt."""
+        """Parses whole rows at once; raises pa.ArrowInvalid or ValueError if any may be broken."""
         ...
 
     def records(self, text: str) -> Iterator[Record]:
@@ -53,33 +53,33 @@ class Parser(Protocol):
         ...
 
     def number(self, cell: Any) -> float:
-        """Converts a cell; raises ValueError or OverflowError where that can't be."""
+        """Converts a cell; raises ValueError or OverflowError if it can't."""
         ...
 
 
 class CsvParser:
-    """Rows of CSV, with quotes as in RFC 4180."""
+    """CSV rows, quoted as in RFC 4180."""
 
     def __init__(self, names: Sequence[str], separator: str, columns: Columns):
         self._names, self._separator = list(names), separator
         types = {name: pa.float64() for name in columns.features} | {name: pa.string() for name in columns.copied}
-        # No word stands for a missing number: whatever is not a number must be refused.
+        # No word stands for a missing number: anything that is not a number must be rejected.
         self._convert = arrow_csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=[])
 
     def last_row_end(self, text: bytes) -> int:
-        """A row ends at a line end that is not within quotes."""
+        """A row ends at a line end outside quotes."""
         end = text.rfind(b"\n") + 1
         if text.find(b'"', 0, end) < 0:
             return end
         characters = np.frombuffer(text, np.uint8, end)
-        # A count that wraps around at 256 is as odd or even as it would be.
+        # Wrapping around at 256 does not change whether a count is odd or even.
         outside = np.cumsum(characters == QUOTE, dtype=np.uint8) % 2 == 0
         ends = np.flatnonzero((characters == LINE_END) & outside)
         found = int(ends[-1]) + 1 if len(ends) else 0
         return found if found and self._well_quoted(text[:found]) else self._search_row_end(text[:end])
 
     def _search_row_end(self, text: bytes) -> int:
-        """Where quotes are in wrong places, their number says nothing."""
+        """Goes row by row: with misplaced quotes, counting them says nothing."""
         characters = text.decode("latin-1")  # one for each byte
         for record in self.records(characters):
             if record.problem == NOT_CLOSED:
@@ -87,7 +87,7 @@ class CsvParser:
         return len(text)
 
     def parse(self, text: bytes) -> pa.Table:
-        """Arrow takes quotes in wrong places as it can, which is refused here."""
+        """Rejects misplaced quotes, which Arrow would accept."""
         quoted = b'"' in text
         if quoted and not self._well_quoted(text):
             raise ValueError("quotes in wrong places")
@@ -99,23 +99,23 @@ class CsvParser:
         )
 
     def _well_quoted(self, text: bytes) -> bool:
-        """Whether cells are quoted as a whole or not at all."""
+        """Whether every cell is quoted entirely or not at all."""
         characters = np.frombuffer(b"\n" + text + b"\n", np.uint8)
         quotes = np.flatnonzero(characters == QUOTE)
-        # A quote within quotes is doubled, which looks like one that closes and one that opens.
+        # A quote within quotes is doubled, which looks like a closing and an opening quote.
         beside = [QUOTE, LINE_END, ord(self._separator)]
         opening, closing = characters[quotes[::2] - 1], characters[quotes[1::2] + 1]
         return len(quotes) % 2 == 0 and bool(np.isin(opening, beside).all() and np.isin(closing, beside).all())
 
     def records(self, text: str) -> Iterator[Record]:
-        """After a quote in a wrong place, which may have taken in other rows, it goes on with the next line."""
-        csv.field_size_limit(2 * LONGEST_ROW)  # no cell is longer
+        """After a misplaced quote, which may have swallowed other rows, it goes on with the next line."""
+        csv.field_size_limit(2 * LONGEST_ROW)  # longer than any cell
         lines = text.split("\n")
         start = 0
         while start < len(lines):
             try:
                 for end, cells in self._read(lines, start):
-                    if cells:  # a blank line is no row
+                    if cells:  # blank lines are not rows
                         yield Record(start, "\n".join(lines[start:end]), dict(zip(self._names, cells, strict=True)))
                     start = end
             except csv.Error as error:
@@ -124,7 +124,7 @@ class CsvParser:
                 start += 1
 
     def _read(self, lines: list[str], start: int) -> Iterator[tuple[int, list[str]]]:
-        """Yields where each row ends, and its cells; raises csv.Error for a row that can't be right."""
+        """Yields each row's end and cells; raises csv.Error for a broken row."""
         following = (f"{lines[i]}\n" for i in range(start, len(lines)))
         reader = csv.reader(following, delimiter=self._separator, strict=True)
         for cells in reader:
@@ -133,32 +133,32 @@ class CsvParser:
             yield start + reader.line_num, cells
 
     def number(self, cell: str) -> float:
-        """As Arrow reads it, which knows neither the digits of other scripts nor 1_000."""
+        """Like Arrow, rejects non-ASCII digits and 1_000."""
         if "_" in cell or not cell.isascii():
             raise ValueError
         return float(cell)
 
 
 class JsonParser:
-    """Objects, one a line."""
+    """Objects, one per line."""
 
     def __init__(self, columns: Columns):
         types = {name: pa.float64() for name in columns.features} | {name: pa.string() for name in columns.copied}
         self._options = arrow_json.ParseOptions(explicit_schema=pa.schema(types), unexpected_field_behavior="ignore")
 
     def last_row_end(self, text: bytes) -> int:
-        """A line end is no part of a JSON text."""
+        """A JSON text contains no line end."""
         return text.rfind(b"\n") + 1
 
     def parse(self, text: bytes) -> pa.Table:
-        """Arrow takes any number of objects in a line, and one in several, which is refused here."""
+        """Rejects several objects in a line and one over several, which Arrow would accept."""
         table = arrow_json.read_json(pa.BufferReader(text), parse_options=self._options)
         if table.num_rows != sum(1 for line in text.split(b"\n") if line.strip()):
             raise ValueError("objects and lines differ in number")
         return table
 
     def records(self, text: str) -> Iterator[Record]:
-        """A line's own; blank lines are no rows."""
+        """One per line; blank lines are not rows."""
         for i, line in enumerate(text.split("\n")):
             if line.strip():
                 yield self._record(i, line)
@@ -173,25 +173,16 @@ class JsonParser:
         return Record(line, text, cells)
 
     def number(self, cell: Any) -> float:
-        """A text is no number, even if it looks like one."""
+        """Rejects text, even if it looks like a number."""
         if type(cell) not in (int, float):
             raise ValueError
         return float(cell)
 
 
 def csv_parser(name: str, header: bytes, columns: Columns) -> CsvParser:
-    """Reads a CSV's header.
+    """Reads a CSV file's header, and returns the parser of the rows below.
 
-    Args:
-      name: the file's, for messages.
-      header: its first line.
-      columns: that it must have, in any order, beside others.
-
-    Returns:
-      The parser of the rows below.
-
-    Raises:
-      UsageError: if that is no header, lacks a column or has one twice.
+    Raises UsageError if it is no header, lacks one of `columns` (in any order, among others) or repeats a column.
     """
     try:
         text = header.decode("utf-8")
@@ -204,7 +195,7 @@ def csv_parser(name: str, header: bytes, columns: Columns) -> CsvParser:
 
 
 def check_columns(name: str, names: Sequence[str], columns: Columns) -> None:
-    """Refuses a file that lacks a column or has one twice, in one line that names the file and some of the columns."""
+    """Refuses a file that lacks or repeats a column, in one line that names the file and some of the columns."""
     if not set(names) & set(columns.features):
         raise UsageError(f"{name}: none of the model's columns {_listed(columns.features)}")
     missing = [column for column in columns.all if column not in names]

@@ -22,24 +22,19 @@ from experiments.score.tables import PIPE, Block, BrokenRow, Columns, Format, On
 from experiments.score.text import open_text, read_pieces, read_rows
 from vae_jax.tables.csv_file import LARGEST_CELL
 
-PARQUET_ROWS = 16_384  # that are read at once
-PARQUET_BUFFER = 1 << 20  # bytes of a column that are read at once; without it, those of a whole row group
+PARQUET_ROWS = 16_384  # read at once
+PARQUET_BUFFER = 1 << 20  # bytes of a column read at once; without it, a whole row group's
 
 
 @dataclass(frozen=True)
 class Source:
-    """An open file or pipe.
-
-    Attributes:
-      name: for messages.
-      file: its bytes, as they are.
-    """
+    """An open file or pipe; `name` is for messages."""
 
     name: str
     file: IO[bytes]
 
     def share_read(self) -> float | None:
-        """Returns which share of a file has been read; None for a pipe, whose end nobody knows."""
+        """Share of the file read so far; None for a pipe, whose length is unknown."""
         if not self.file.seekable():
             return None
         return self.file.tell() / max(os.fstat(self.file.fileno()).st_size, 1)
@@ -50,9 +45,9 @@ class Table:
     """A table whose header has been read.
 
     Attributes:
-      kept_types: Arrow's type of each column that is copied.
-      blocks: its rows in order, to be gone through once.
-      count: how many rows it has, where the file says so.
+      kept_types: Arrow type of each copied column.
+      blocks: its rows in order, to be iterated once.
+      count: number of rows, if the file tells.
     """
 
     kept_types: dict[str, pa.DataType]
@@ -62,7 +57,7 @@ class Table:
 
 @contextmanager
 def open_source(path: str) -> Iterator[Source]:
-    """Opens a file, or standard input for `-`; refuses what can't be opened in one line."""
+    """Opens a file, or standard input for `-`; raises UsageError if it can't."""
     if path == PIPE:
         yield Source("standard input", sys.stdin.buffer)
         return
@@ -78,16 +73,12 @@ def open_table(source: Source, file_format: Format, columns: Columns, on_broken:
     """Reads a table's header.
 
     Args:
-      source: the open file.
-      file_format: csv, jsonl (gzip is recognised by content) or parquet.
-      columns: which to read; the table has them in any order, beside others.
-      on_broken: called with broken rows, in order, while the blocks are gone through.
-
-    Returns:
-      The table.
+      file_format: gzip is recognised by content for csv and jsonl.
+      columns: the ones to read; the file may have others, in any order.
+      on_broken: called with broken rows, in order, while the blocks are iterated.
 
     Raises:
-      UsageError: if the file as a whole can't be used; also while the blocks are gone through.
+      UsageError: if the file as a whole is unusable; also while the blocks are iterated.
     """
     if file_format == "parquet":
         return _open_parquet(source, columns, on_broken)
@@ -120,7 +111,7 @@ def _open_parquet(source: Source, columns: Columns, on_broken: OnBroken) -> Tabl
 
 
 def _seekable(file: IO[bytes]) -> IO[bytes]:
-    """Parquet has its directory at the end, so what comes through a pipe is put into a temporary file first."""
+    """Spools a pipe into a temporary file, because Parquet has its directory at the end."""
     if file.seekable():
         return file
     spooled = tempfile.TemporaryFile()  # noqa: SIM115 (open until the process ends)
@@ -148,7 +139,7 @@ def _parquet_blocks(name: str, file: pq.ParquetFile, columns: Columns, on_broken
         if batch is None:
             return
         features = np.column_stack([_floats(batch[column]) for column in columns.features])
-        sound: np.ndarray = np.abs(features) <= LARGEST_CELL  # false for NaN, too, which stands for null
+        sound: np.ndarray = np.abs(features) <= LARGEST_CELL  # False also for NaN, which stands for null
         whole = np.asarray(sound.all(1))
         if not whole.all():
             on_broken([_broken(batch, columns, row, i, sound[i]) for i in np.flatnonzero(~whole).tolist()])
@@ -161,7 +152,7 @@ def _parquet_blocks(name: str, file: pq.ParquetFile, columns: Columns, on_broken
 
 def _floats(column: pa.Array) -> np.ndarray:
     if pa.types.is_decimal(column.type):
-        column = column.cast(pa.string())  # which is rounded correctly on its way to a float; a decimal is not
+        column = column.cast(pa.string())  # Arrow rounds text to a float correctly, but not decimals
     return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
 
 

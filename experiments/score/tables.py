@@ -1,4 +1,4 @@
-"""What reading and writing tables have in common: formats, and rows on their way."""
+"""What reading and writing tables share: formats, columns and blocks of rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vae_jax.tables.csv_file import LARGEST_CELL
 
 Format = Literal["csv", "parquet", "jsonl"]
 
-PIPE = "-"  # the name of standard input and output
+PIPE = "-"  # stands for standard input and output
 SUFFIXES: dict[str, Format] = {
     ".csv": "csv",
     ".csv.gz": "csv",
@@ -27,19 +27,9 @@ SUFFIXES: dict[str, Format] = {
 
 
 def format_of(option: str, path: str, chosen: Format | None, remedy: str) -> Format:
-    """Returns the format of a table.
+    """Returns the format `chosen`, or else the one that the file name implies; csv for a pipe.
 
-    Args:
-      option: that names it, for the error.
-      path: its path, or `-`.
-      chosen: the format that was asked for, if one was.
-      remedy: what to do if the name doesn't say, for the error.
-
-    Returns:
-      What was asked for; else what the name says, csv for a pipe.
-
-    Raises:
-      UsageError: if the name says nothing.
+    Raises UsageError, with `option` and `remedy` in it, if the name implies none.
     """
     if chosen or path == PIPE:
         return chosen or "csv"
@@ -54,9 +44,9 @@ class BrokenRow(NamedTuple):
 
     Attributes:
       row: its number, 0 = first row of data.
-      line: the line that it begins in, 1 = first line of the file; None in a Parquet file.
-      reason: what is wrong, in words.
-      text: its text as it is in the file; None in a Parquet file.
+      line: where it begins, 1 = first line of the file; None in a Parquet file.
+      reason: what is wrong with it.
+      text: as in the file; None in a Parquet file.
     """
 
     row: int
@@ -70,24 +60,19 @@ OnBroken = Callable[[list[BrokenRow]], None]  # called in order; may raise, to s
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns are read.
-
-    Attributes:
-      features: names of the D columns of numbers.
-      kept: names of the columns that are copied. One that is a feature, too, is copied as the number that it is.
-    """
+    """Which columns are read: D numeric `features`, and `kept` ones to copy. A kept feature is copied as its number."""
 
     features: tuple[str, ...]
     kept: tuple[str, ...] = ()
 
     @property
     def copied(self) -> tuple[str, ...]:
-        """The names of the columns that are copied as they are."""
+        """Names of the columns copied unchanged."""
         return tuple(name for name in self.kept if name not in self.features)
 
     @property
     def all(self) -> tuple[str, ...]:
-        """All names, each once."""
+        """All names, without duplicates."""
         return (*self.features, *self.copied)
 
 
@@ -98,7 +83,7 @@ class Block:
     Attributes:
       rows: their numbers, shape (N,), int64; a broken row keeps its number, so there may be gaps.
       features: shape (N, D), float64, finite.
-      kept: the values of each column that is copied, N each.
+      kept: the N values of each copied column.
     """
 
     rows: np.ndarray
@@ -109,13 +94,13 @@ class Block:
         return len(self.rows)
 
     def part(self, start: int, stop: int) -> Block:
-        """Returns some of the rows."""
+        """Returns a slice of the rows."""
         kept = {name: values[start:stop] for name, values in self.kept.items()}
         return Block(self.rows[start:stop], self.features[start:stop], kept)
 
 
 def make_block(columns: Columns, rows: np.ndarray, features: np.ndarray, copied: dict[str, list]) -> Block:
-    """Returns a block whose kept columns are those that are copied as they are, and those that are features."""
+    """Makes a block whose kept columns are those copied unchanged, and kept features."""
     kept = {
         name: copied[name] if name in copied else features[:, columns.features.index(name)].tolist()
         for name in columns.kept
@@ -124,23 +109,14 @@ def make_block(columns: Columns, rows: np.ndarray, features: np.ndarray, copied:
 
 
 def join(blocks: list[Block]) -> Block:
-    """Puts blocks together, at least one."""
+    """Concatenates one or more blocks."""
     kept = {name: [value for block in blocks for value in block.kept[name]] for name in blocks[0].kept}
     rows, features = (np.concatenate([getattr(block, name) for block in blocks]) for name in ("rows", "features"))
     return Block(rows, features, kept)
 
 
 def describe_number(name: str, value: object, number: float) -> str:
-    """Says why a cell is not a number that can be scored.
-
-    Args:
-      name: its column's.
-      value: the cell as it was read; None or a blank text if there is nothing in it.
-      number: what it was converted to; NaN if it can't be.
-
-    Returns:
-      The reason, in words.
-    """
+    """Says why a cell can't be scored; `number` is what `value` was converted to, NaN if it can't be."""
     if value is None or not str(value).strip():
         return f"column {name}: blank"
     wrong = f"is beyond ±{LARGEST_CELL:g}" if np.isfinite(number) else "is not a finite number"

@@ -1,6 +1,6 @@
-"""Rows out of text: CSV and JSON lines, plain or gzip.
+"""Rows from text: CSV and JSON lines, plain or gzip.
 
-Arrow parses the text, a piece at a time. Only a piece that it refuses is read line by line, to find the broken rows and
+Arrow parses the text piece by piece. Only a piece that it rejects is read line by line, to find the broken rows and
 what is wrong with them. Both ways round numbers correctly, so they give the same bits.
 """
 
@@ -21,25 +21,18 @@ from experiments.score.parsers import LONGEST_ROW, Parser, Record
 from experiments.score.tables import Block, BrokenRow, Columns, OnBroken, describe_number, make_block
 from vae_jax.tables.csv_file import LARGEST_CELL
 
-PIECE = 4 << 20  # bytes that are read and parsed at once
-
-
-SEARCHED = 64 << 10  # bytes that are read line by line to find a broken row
-
+PIECE = 4 << 20  # bytes read and parsed at once
+SEARCHED = 64 << 10  # bytes read line by line to find a broken row
 GZIP = b"\x1f\x8b"
 
 Bytes = IO[bytes] | gzip.GzipFile
 
 
 def open_text(name: str, file: IO[bytes]) -> tuple[Bytes, bytes]:
-    """Begins to read a text.
-
-    Args:
-      name: the file's, for messages.
-      file: its bytes; gzip is recognised by content.
+    """Starts reading a text; gzip is recognised by content.
 
     Returns:
-      The text as it goes on, and how it begins, without a byte order mark.
+      The rest of the text, and its beginning without a byte order mark.
     """
     buffered = file if isinstance(file, BufferedReader) else BufferedReader(file)  # pyright: ignore[reportArgumentType]
     text = gzip.GzipFile(fileobj=buffered) if buffered.peek(2)[:2] == GZIP else buffered
@@ -47,24 +40,15 @@ def open_text(name: str, file: IO[bytes]) -> tuple[Bytes, bytes]:
 
 
 def read_pieces(name: str, text: Bytes, rest: bytes, row_end: Callable[[bytes], int]) -> Iterator[bytes]:
-    """Cuts a text into pieces of whole rows.
+    """Cuts a text, of which `rest` has been read already, into pieces of whole rows with Unix line ends.
 
-    Args:
-      name: the file's, for messages.
-      text: what goes on.
-      rest: what has been read already.
-      row_end: returns where the last whole row of its argument ends; 0 if there is none.
-
-    Yields:
-      The pieces in order, their line ends as on Unix.
-
-    Raises:
-      UsageError: if the file can't be read, or has no rows.
+    `row_end` returns where the last whole row of its argument ends; 0 if there is none. Raises UsageError if the file
+    can't be read or is not made of rows.
     """
     while True:
         end = row_end(rest)
         if not end and len(rest) > LONGEST_ROW:
-            end = rest.find(b"\n") + 1  # a quote is not closed; it shall spoil its own line alone
+            end = rest.find(b"\n") + 1  # an unclosed quote, which must spoil only its own line
             if not end:
                 raise UsageError(f"{name}: no line end in {LONGEST_ROW:,} bytes, so these are no rows of text")
         if end:
@@ -78,10 +62,10 @@ def read_pieces(name: str, text: Bytes, rest: bytes, row_end: Callable[[bytes], 
 
 
 def _read(name: str, text: Bytes) -> bytes:
-    """Reads some more, with line ends as on Unix."""
+    """Reads some more, with Unix line ends."""
     try:
         read = text.read(PIECE)
-        while read.endswith(b"\r") and (following := text.read(1)):  # a line end may be cut in two
+        while read.endswith(b"\r") and (following := text.read(1)):  # a line end may be split
             read += following
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UsageError(f"{name}: damaged or truncated gzip ({error})") from None
@@ -93,17 +77,9 @@ def _read(name: str, text: Bytes) -> bytes:
 def read_rows(
     pieces: Iterable[bytes], line: int, parser: Parser, columns: Columns, on_broken: OnBroken
 ) -> Iterator[Block]:
-    """Turns text into rows.
+    """Parses pieces of whole rows, the first of which begins at `line` (1 = first line of the file).
 
-    Args:
-      pieces: whole rows each.
-      line: the first one's, 1 = first line of the file.
-      parser: of their format.
-      columns: which to read.
-      on_broken: called with broken rows, in order.
-
-    Yields:
-      The other rows, in order.
+    Calls `on_broken` with broken rows, and yields the others, in order.
     """
     row = 0
     for piece in pieces:
@@ -127,31 +103,31 @@ def read_rows(
 
 
 def _parse(text: bytes, row: int, parser: Parser, columns: Columns) -> Block | None:
-    """Returns all rows of a text, or None where any may be broken."""
+    """Returns all rows of a text, or None if any may be broken."""
     try:
         if not text.isascii():
-            text.decode("utf-8")  # Arrow looks only at columns that are read
+            text.decode("utf-8")  # Arrow checks only the columns it reads
         table = parser.parse(text)
-    except ValueError:  # pa.ArrowInvalid and UnicodeDecodeError are that, too
+    except ValueError:  # includes pa.ArrowInvalid and UnicodeDecodeError
         return None
     features = np.empty((table.num_rows, len(columns.features)))
     for i, name in enumerate(columns.features):
         features[:, i] = table[name].to_numpy()
-    if not (np.abs(features) <= LARGEST_CELL).all():  # false for NaN, too, which stands for null
+    if not (np.abs(features) <= LARGEST_CELL).all():  # False also for NaN, which stands for null
         return None
     copied = {name: table[name].to_pylist() for name in columns.copied}
     return make_block(columns, np.arange(row, row + len(features)), features, copied)
 
 
 def _half(text: bytes, parser: Parser) -> int:
-    """Returns where to cut a text in which a broken row is looked for; 0 to go through it line by line."""
+    """Where to cut a text that contains a broken row; 0 to search it line by line."""
     return parser.last_row_end(text[: len(text) // 2]) if len(text) > SEARCHED else 0
 
 
 def _search(text: bytes, row: int, line: int, parser: Parser, columns: Columns) -> tuple[Block, list[BrokenRow]]:
-    """Tells sound rows from broken ones."""
+    """Separates sound rows from broken ones."""
     rows, features, copied, broken = [], [], [], []
-    # What is not UTF-8 becomes surrogates, which can't be encoded.
+    # Invalid UTF-8 becomes surrogates, which can't be encoded.
     for number, record in enumerate(parser.records(text.decode("utf-8", "surrogateescape")), row):
         try:
             sound = _sound_cells(record, parser, columns)
@@ -180,7 +156,7 @@ def _sound_cells(record: Record, parser: Parser, columns: Columns) -> tuple[list
     numbers = [_number(name, record.cells.get(name), parser) for name in columns.features]
     copied = [record.cells.get(name) for name in columns.copied]
     for name, cell in zip(columns.copied, copied, strict=True):
-        if isinstance(cell, str) and not _encodable(cell):  # JSON can write half a character
+        if isinstance(cell, str) and not _encodable(cell):  # JSON can encode half a surrogate pair
             raise _BrokenError(f"column {name}: not Unicode")
     return numbers, copied
 

@@ -1,4 +1,4 @@
-"""Tables out: CSV, JSON lines and Parquet, some rows at a time; a file appears under its name when it is whole."""
+"""Tables out: CSV, JSON lines and Parquet, some rows at a time; a file appears under its name once it is complete."""
 
 from __future__ import annotations
 
@@ -23,28 +23,23 @@ import pyarrow.parquet as pq
 from experiments.runs.run_folder import disk_errors
 from experiments.score.tables import PIPE, Format
 
-ROW_GROUP = 1 << 17  # rows of a Parquet file that lie together, at least; each group has a cost
+ROW_GROUP = 1 << 17  # smallest row group of a Parquet file; each group has a cost
 GZIP_LEVEL = 6  # gzip's own default; Python's takes twice as long for little
 
 Bytes = IO[bytes] | gzip.GzipFile
-Write = Callable[[Mapping[str, list]], None]  # appends rows: the values of each column, equally many
+Write = Callable[[Mapping[str, list]], None]  # appends rows: equally many values of each column
 
 
 @contextmanager
 def open_writer(path: str, file_format: Format, types: Mapping[str, pa.DataType]) -> Iterator[Write]:
-    """Opens a table to write.
+    """Opens a table to write; yields a function that appends rows.
+
+    CSV and JSON lines on standard output are flushed at once. Everything else appears when the block ends, and not at
+    all if it fails. The block and the function raise RunError if the disk is full, or the like.
 
     Args:
       path: a file, gzip if its name ends in .gz, or `-` for standard output.
-      file_format: csv, jsonl or parquet.
-      types: Arrow's type of each column.
-
-    Yields:
-      A function that appends rows. CSV and JSON lines on standard output are there at once. Everything else is there
-      when the block ends, and not at all if it fails.
-
-    Raises:
-      RunError: if the disk is full, or the like; also by the function.
+      types: Arrow type of each column.
     """
     if path == PIPE:
         destination = _spool() if file_format == "parquet" else nullcontext(sys.stdout.buffer)
@@ -63,7 +58,7 @@ def open_writer(path: str, file_format: Format, types: Mapping[str, pa.DataType]
 
 @contextmanager
 def _spool() -> Iterator[IO[bytes]]:
-    """A temporary file that is copied to standard output when it is whole."""
+    """A temporary file that is copied to standard output once it is complete."""
     with tempfile.TemporaryFile() as file:
         yield file
         file.seek(0)
@@ -72,8 +67,8 @@ def _spool() -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _file(target: Path) -> Iterator[Bytes]:
-    """A file that gets its name when it is whole."""
-    if target.exists() and not target.is_file():  # a device or a named pipe, which must stay what it is
+    """A file that gets its name once it is complete."""
+    if target.exists() and not target.is_file():  # a device or named pipe, which must not be replaced
         with target.open("wb") as file:
             yield file
         return
@@ -81,7 +76,7 @@ def _file(target: Path) -> Iterator[Bytes]:
     try:
         with partial.open("wb") as file:
             if target.suffix.lower() == ".gz":
-                # Without name and time, so that equal rows give equal files.
+                # No name or time, so that equal rows give equal files.
                 with gzip.GzipFile("", "wb", GZIP_LEVEL, file, mtime=0) as packed:
                     yield packed
             else:
@@ -94,7 +89,7 @@ def _file(target: Path) -> Iterator[Bytes]:
 
 @contextmanager
 def _csv(file: Bytes, types: Mapping[str, pa.DataType]) -> Iterator[Write]:
-    """A header, then a line for each row. Numbers have the digits that it takes to read the same number back."""
+    """A header, then a line per row. Numbers have enough digits to read the same number back."""
 
     def write(values: Mapping[str, list]) -> None:
         file.write(_csv_lines(_arrow_table(values, types)))
@@ -107,7 +102,7 @@ def _csv(file: Bytes, types: Mapping[str, pa.DataType]) -> Iterator[Write]:
 
 
 def _csv_lines(table: pa.Table) -> bytes:
-    """Only cells that need quotes have them. Arrow, which is fast, knows no such middle way."""
+    """Quotes only the cells that need it; Arrow is fast, but quotes all texts or none."""
     lines = io.BytesIO()
     try:
         arrow_csv.write_csv(table, lines, arrow_csv.WriteOptions(include_header=False, quoting_style="none"))
@@ -121,7 +116,7 @@ def _csv_lines(table: pa.Table) -> bytes:
 
 @contextmanager
 def _jsonl(file: Bytes, types: Mapping[str, pa.DataType]) -> Iterator[Write]:
-    """A line with an object for each row. What JSON has no form for is written as text, NaN as null."""
+    """One object per row and line. Values without a JSON form become text, NaN becomes null."""
 
     def write(values: Mapping[str, list]) -> None:
         columns = [[_finite(value) for value in column] for column in values.values()]
@@ -138,9 +133,9 @@ def _finite(value: Any) -> Any:
 
 @contextmanager
 def _parquet(file: Bytes, types: Mapping[str, pa.DataType]) -> Iterator[Write]:
-    """Rows in groups."""
+    """Row groups."""
     pending: list[pa.Table] = []
-    # It is closed also after a failure, when the file is thrown away: else it would try once more when it is deleted.
+    # Closed even after a failure, when the file is discarded; otherwise the writer would try again when deleted.
     with pq.ParquetWriter(file, pa.schema(list(types.items()))) as writer:
 
         def write(values: Mapping[str, list]) -> None:
@@ -158,7 +153,7 @@ def _parquet(file: Bytes, types: Mapping[str, pa.DataType]) -> Iterator[Write]:
 
 
 def _arrow_table(values: Mapping[str, list], types: Mapping[str, pa.DataType]) -> pa.Table:
-    """What JSON lines have in a column of texts, but is none, becomes JSON."""
+    """In a column of text, JSON values that are not text become JSON."""
     return pa.table(
         {
             name: pa.array(map(_text, values[name]) if kind == pa.string() else values[name], kind)

@@ -322,7 +322,8 @@ def test_a_full_disk_stops_the_run_in_one_line(small_csv: Path, tmp_path: Path) 
         "sys.argv[0] = 'fraud'; runpy.run_module('experiments.fraud', run_name='__main__')"
     )
     command = [sys.executable, "-c", program, *resumable(small_csv, 20), "--run-dir", str(tmp_path / "run")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}  # compiled programs are cut off, too
+    # In a cache of its own, because compiled programs are cut off, too.
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled")}
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert result.returncode == 1, result.stderr
     assert result.stderr.count("error: ") == 1

@@ -1,11 +1,11 @@
-// Moves the boundary under a histogram: the counts below it, and in the drawing the part where rows raise an alarm.
+// Moves a histogram's boundary: updates the counts below it, and shades the alarms in the drawing.
 for (const slider of document.querySelectorAll(".slider")) {
   const at = JSON.parse(slider.querySelector("script").textContent);
   const [input, reset] = ["input", "button"].map((name) => slider.querySelector(name));
   const svg = slider.closest("figure").querySelector("svg");
   slider.hidden = false;
 
-  // As wide as the histogram's axis: the thumb's centre, 10 pixels from its edge, stands under the line.
+  // As wide as the histogram's axis, so that the thumb's centre, 10 pixels from its edge, is under the line.
   const plot = svg.querySelector("[id$=_plot]").getBBox();
   const { x, width } = svg.viewBox.baseVal;
   input.style.marginLeft = `calc(${(100 * (plot.x - x)) / width}% - 10px)`;
@@ -36,7 +36,7 @@ for (const slider of document.querySelectorAll(".slider")) {
     input.setAttribute("aria-valuetext", `${shown.boundary} nats`);
     alarms.setAttribute("width", at.place[i] * plot.width);
     for (const end of ["x1", "x2"]) line.setAttribute(end, plot.x + at.place[i] * plot.width);
-    // At the start it would cover the run's own line.
+    // At the start it would hide the run's own line.
     line.style.display = i === at.start ? "none" : "";
     reset.disabled = i === at.start;
   };
