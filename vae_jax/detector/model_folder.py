@@ -208,7 +208,7 @@ def _difference(ours: tuple[str, ...], theirs: tuple[str, ...]) -> str:
 
 
 def model_card(fitted: Fitted, measures: Mapping[str, Any]) -> str:
-    """Describes a fitted detector for whoever is about to use it, from what was measured.
+    """Describes a fitted detector for its users.
 
     Args:
       fitted: the detector.
