@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from experiments.command_line import FAILURE
@@ -26,6 +27,7 @@ class NativeOutput:
     Attributes:
       meaning: the message if JAX ends the process.
       last_words: lock held by the thread that ends the process.
+      leave: how this process exits if JAX aborts it while it is ending for a reason of its own; None before that.
     """
 
     _START = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d")  # of a message, which may span several lines
@@ -37,6 +39,7 @@ class NativeOutput:
     def __init__(self, meaning: str):
         self.meaning = meaning
         self.last_words = threading.Lock()
+        self.leave: Callable[[], object] | None = None
         sys.stdout.flush()
         sys.stderr.flush()
         self._python = sys.stdout, sys.stderr
@@ -75,6 +78,8 @@ class NativeOutput:
         """Keeps an aborting thread waiting until its message has been read."""
 
         def wait(number: int) -> None:
+            if self.leave is not None:  # the main thread may be in a call that this thread would have to answer
+                self.leave()
             time.sleep(LAST_WORDS_SECONDS)
             os._exit(128 + number)  # something else aborted
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import threading
 import traceback
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -198,17 +199,24 @@ class _Link:
 
         At once, because JAX and Orbax would wait for processes that may be gone if Python exited normally.
         """
-        # The first to exit is lost to the others; waiting lets those with an error of their own report that instead.
-        with self.native.last_words:
-            if not isinstance(error, jax.errors.JaxRuntimeError):
-                with suppress(jax.errors.JaxRuntimeError):
-                    self._client.wait_at_barrier("vae_jax/end", 1000 * FAREWELL_SECONDS)
+        once = threading.Lock()
+
+        def leave() -> NoReturn:
+            once.acquire()  # never released: the first caller exits
             try:
                 code = report(self._named(error))
             except BaseException:
                 traceback.print_exc()
                 code = FAILURE
             exit_now(code)
+
+        # The first to exit is lost to the others; waiting lets those with an error of their own report that instead.
+        with self.native.last_words:
+            self.native.leave = leave
+            if not isinstance(error, jax.errors.JaxRuntimeError):
+                with suppress(jax.errors.JaxRuntimeError):
+                    self._client.wait_at_barrier("vae_jax/end", 1000 * FAREWELL_SECONDS)
+            leave()
 
     def _named(self, error: BaseException) -> BaseException:
         """The error to report, with this process's number unless it is 0."""

@@ -156,6 +156,40 @@ def test_where_process_0_refuses_the_other_ends_too(
     assert other == (2, "", "")
 
 
+# Process 0 serves the connection. It leaves while the other one still waits to say goodbye.
+REFUSED_AND_GONE = """
+import sys, time
+from experiments.command_line import UsageError, run
+from experiments.runs import processes
+
+class Hasty:
+    def __init__(self, client):
+        self._client = client
+    def __getattr__(self, name):
+        return getattr(self._client, name)
+    def wait_at_barrier(self, *arguments):
+        time.sleep(1)
+
+def refuse():
+    raise UsageError("refused")
+
+def main(arguments):
+    with processes.together():
+        processes.connect(arguments[0], 2, int(arguments[1]))
+        if processes.is_main():
+            processes._link._client = Hasty(processes._link._client)
+        processes.by_main(refuse, str, str)
+
+sys.exit(run(main, sys.argv[1:]))
+"""
+
+
+def test_a_process_that_ends_too_early_does_not_abort_the_other(tmp_path: Path) -> None:
+    address = f"localhost:{free_port()}"
+    pair = [start([address, index], tmp_path, program=REFUSED_AND_GONE) for index in range(COUNT)]
+    assert [outcome(process) for process in pair] == [(2, "", "error: refused\n"), (2, "", "")]
+
+
 def killed(pair: Pair, victim: int) -> str:
     """Kills one of two processes, and returns what the other says before it ends."""
     pair[victim].send_signal(signal.SIGKILL)
