@@ -24,6 +24,8 @@ from vae_jax.images.measures import sliced_wasserstein
 from vae_jax.training import stream_key
 
 COMMAND = "bash run.sh celeba-sweep"
+MEASURES = ("RMSE", "PSNR (dB)", "SSIM", "KL (nats)", "active latents")
+DISTANCES = ("SWD reconstructions", "SWD prior", "SWD mixture")  # sliced Wasserstein, to validation pictures
 
 
 @dataclass(frozen=True)
@@ -55,16 +57,7 @@ def main(arguments: Sequence[str]) -> None:
     sweep(
         CELEBA,
         {weight: CelebaConfig(**options, weight=weight, save_every=config.epochs) for weight in config.weights},
-        (
-            "RMSE",
-            "PSNR (dB)",
-            "SSIM",
-            "KL (nats)",
-            "active latents",
-            "SWD reconstructions",
-            "SWD prior",
-            "SWD mixture",
-        ),
+        (*MEASURES, *DISTANCES),
         measure_weight,
         lambda inputs: f"validation pictures of {inputs.images.pictures.source}",
     )

@@ -7,8 +7,8 @@ import math
 import sys
 import time
 from collections.abc import Mapping
-from types import TracebackType
-from typing import IO, Any
+from functools import partial
+from typing import IO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -22,14 +22,10 @@ def console(file: IO[str] | None = None) -> Console:
     """Returns the console for all output, stdout by default; without a terminal its width is fixed."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # or a log file shows nothing for minutes
-    plain: dict[str, Any] = {
-        "highlight": False,
-        "markup": False,
-        "emoji": False,
-        "file": file,
-    }  # a path may hold [brackets] and :colons:
-    output = Console(**plain)
-    return output if output.is_terminal else Console(**plain, width=PLAIN_WIDTH)
+    # A path may hold [brackets] and :colons:.
+    plain = partial(Console, highlight=False, markup=False, emoji=False, file=file)
+    output = plain()
+    return output if output.is_terminal else plain(width=PLAIN_WIDTH)
 
 
 class TrainingProgress:
@@ -52,9 +48,7 @@ class TrainingProgress:
         self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
     def show(self, step: int, record: Mapping[str, float]) -> None:
@@ -99,9 +93,7 @@ class WorkProgress:
     def __enter__(self) -> WorkProgress:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
     def show(self, done: int, total: int | None) -> None:
