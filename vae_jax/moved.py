@@ -8,12 +8,12 @@ from types import ModuleType
 
 MOVED = {
     "vae_jax.checkpoints": "vae_jax.training.checkpoints",
-    "vae_jax.convolution": "vae_jax.networks.convolution",
+    "vae_jax.convolution": "vae_jax.networks.conv_layer",
     "vae_jax.data.batches": "vae_jax.images.batches",
     "vae_jax.data.decoding": "vae_jax.images.decoding",
     "vae_jax.data.drawn_faces": "vae_jax.images.drawn_faces",
     "vae_jax.data.image_cache": "vae_jax.images.cache",
-    "vae_jax.data.lists": "vae_jax.images.lists",
+    "vae_jax.data.lists": "vae_jax.images.celeba_lists",
     "vae_jax.data.pictures": "vae_jax.images.pictures",
     "vae_jax.data.scaling": "vae_jax.tables.scaling",
     "vae_jax.data.splits": "vae_jax.tables.splits",

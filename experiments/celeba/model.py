@@ -20,7 +20,7 @@ from experiments.runs.run_folder import Run
 from vae_jax.chunks import in_chunks
 from vae_jax.images.batches import stream_batches
 from vae_jax.networks import conv_vae
-from vae_jax.networks.convolution import prefer_matrix_products
+from vae_jax.networks.conv_layer import prefer_matrix_products
 from vae_jax.objectives import RECONSTRUCTIONS, Objective
 from vae_jax.training import (
     TrainState,

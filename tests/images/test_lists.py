@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from vae_jax.data.errors import DataError
-from vae_jax.images.lists import read_attributes, read_partition
+from vae_jax.images.celeba_lists import read_attributes, read_partition
 
 NAMES = ("c.jpg", "a.jpg", "b.jpg")  # not in the lists' order
 

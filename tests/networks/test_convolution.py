@@ -7,7 +7,7 @@ import pytest
 from flax import linen as nn
 from helpers import assert_close
 
-from vae_jax.networks.convolution import Conv, ConvTranspose, conv, conv_transpose
+from vae_jax.networks.conv_layer import Conv, ConvTranspose, conv, conv_transpose
 
 pytestmark = pytest.mark.usefixtures("compiled_well")
 

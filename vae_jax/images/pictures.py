@@ -19,6 +19,7 @@ import numpy as np
 from vae_jax.data.downloads import download_from_kaggle, network_answers
 from vae_jax.data.errors import DataError
 from vae_jax.data.parts import TEST, TRAIN, TRAIN_SHARE, VALIDATION, VALIDATION_SHARE
+from vae_jax.images.celeba_lists import read_attributes, read_partition
 from vae_jax.images.drawn_faces import ATTRIBUTES, draw_face
 from vae_jax.images.listing import (
     ATTRIBUTE_LISTS,
@@ -29,7 +30,6 @@ from vae_jax.images.listing import (
     list_folder,
     list_zip,
 )
-from vae_jax.images.lists import read_attributes, read_partition
 from vae_jax.images.readers import DrawingReader, Reader, RecordReader, SomeReader
 
 if TYPE_CHECKING:

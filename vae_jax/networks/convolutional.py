@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vae_jax.networks.convolution import Conv, ConvTranspose
+from vae_jax.networks.conv_layer import Conv, ConvTranspose
 from vae_jax.networks.outputs import PIXEL_LOG_VAR, POSTERIOR_LOG_VAR, Gaussian, Observation, soft_clip
 from vae_jax.networks.vae import VAE
 
@@ -31,7 +31,7 @@ class ConvEncoder(nn.Module):
       filters: channels of the convolutions, each of which halves the image.
       latent_dim: number of latent dimensions L.
       dtype: computation dtype, e.g. bfloat16; parameters and outputs are always float32.
-      matrix_products: form of the convolutions, see `convolution.conv`.
+      matrix_products: form of the convolutions, see `conv_layer.conv`.
 
     Examples:
       >>> import jax
@@ -69,7 +69,7 @@ class ConvDecoder(nn.Module):
       channels: colour channels of the image.
       learned_variance: True learns one variance for all pixels of all images; False gives only a mean.
       dtype: computation dtype; parameters and outputs are always float32.
-      matrix_products: form of the convolutions, see `convolution.conv`.
+      matrix_products: form of the convolutions, see `conv_layer.conv`.
 
     References:
       Rybkin, Daniilidis & Levine 2021, https://arxiv.org/abs/2006.13202, section 3.
@@ -124,7 +124,7 @@ def conv_vae(
       latent_dim: number of latent dimensions L, at least 1.
       learned_variance: whether the decoder learns a variance, which the `gaussian` objective needs.
       dtype: computation dtype, e.g. bfloat16; parameters and outputs are always float32.
-      matrix_products: form of the convolutions, see `convolution.conv`.
+      matrix_products: form of the convolutions, see `conv_layer.conv`.
 
     Returns:
       The module; `vae.init(key, x, noise)` gives its parameters.

@@ -1,4 +1,4 @@
-"""Training as pure functions: an immutable state, one step, and an epoch as a single compiled scan."""
+"""Training as pure functions: state, step, an epoch as one scan, several devices; and checkpoints."""
 
 from vae_jax.training.epoch import epoch_order, train_batches, train_epoch, train_steps
 from vae_jax.training.state import TrainState, create_train_state, stream_key

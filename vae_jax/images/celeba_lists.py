@@ -32,7 +32,7 @@ def read_partition(path: Path, names: Sequence[str]) -> tuple[Int[np.ndarray, " 
     Examples:
       >>> import tempfile
       >>> from pathlib import Path
-      >>> from vae_jax.images.lists import read_partition
+      >>> from vae_jax.images.celeba_lists import read_partition
       >>> with tempfile.TemporaryDirectory() as folder:
       ...     path = Path(folder, "list_eval_partition.txt")
       ...     _ = path.write_text("a.jpg 0\nb.jpg 2\n")
@@ -64,7 +64,7 @@ def read_attributes(path: Path, names: Sequence[str]) -> tuple[Int[np.ndarray, "
     Examples:
       >>> import tempfile
       >>> from pathlib import Path
-      >>> from vae_jax.images.lists import read_attributes
+      >>> from vae_jax.images.celeba_lists import read_attributes
       >>> with tempfile.TemporaryDirectory() as folder:
       ...     path = Path(folder, "list_attr_celeba.txt")
       ...     _ = path.write_text("2\nBald Male\na.jpg -1 1\nb.jpg 1 1\n")
