@@ -40,11 +40,12 @@ def test_a_module_is_found_under_the_name_it_had_before(old, new):
 
 
 def test_what_a_module_of_before_holds_can_be_imported_in_every_way():
-    code = (
-        "from vae_jax import image_measures; from vae_jax.data.scaling import Scaler; import vae_jax.data.splits as s"
-    )
-    code += "; import vae_jax.checkpoints; print(vae_jax.checkpoints.Checkpoints, s.Split, Scaler, image_measures)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    for code in (
+        "from vae_jax import image_measures; from vae_jax.data.scaling import Scaler; import vae_jax.data.splits as s",
+        "import vae_jax.checkpoints; vae_jax.checkpoints.Checkpoints",
+        "import vae_jax; vae_jax.parallel.AXIS, vae_jax.networks.VAE, vae_jax.recipes.make_vae",
+    ):
+        subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("vae_jax.data.nothing")
 

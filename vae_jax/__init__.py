@@ -5,6 +5,7 @@ first use. Import `vae_jax.training.checkpoints` (Orbax), `vae_jax.tables` (pand
 pandas, SciPy, dm-pix) by name.
 """
 
+import importlib
 from typing import TYPE_CHECKING
 
 from vae_jax import generation, moved, thresholds
@@ -98,9 +99,9 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    """Imports `VAEDetector` on first use, because it needs more than jax, flax, optax and numpy."""
+    """Imports `VAEDetector`, which needs more than jax, flax, optax and numpy, and moved modules on first use."""
     if name == "VAEDetector":
-        from vae_jax.detector import VAEDetector
-
-        return VAEDetector
+        return importlib.import_module("vae_jax.detector").VAEDetector
+    if f"vae_jax.{name}" in moved.MOVED:
+        return importlib.import_module(f"vae_jax.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
