@@ -1,11 +1,14 @@
 """Reconstruction probability: how likely a row is under the VAE's reconstruction of it.
 
-For a row x, S latents z_s ~ q(z|x) are drawn and decoded to p(x|z_s) = N(mean_s, sd_s^2). From their densities:
+For a row x, S latents z_s ~ q(z|x) are drawn and decoded to p(x|z_s) = N(mean_s, sd_s^2), or for a table whose columns
+are of different kinds to a likelihood for each. From their densities:
 
 - log reconstruction probability: log (1/S sum_s p(x|z_s)), which the report calls reconstruction probability
 - mean log probability: 1/S sum_s log p(x|z_s), the Monte Carlo estimate of E_q[log p(x|z)] (An & Cho 2015,
   algorithm 4); never above the former (Jensen)
 - contributions: the mean log probability of each feature; they sum to the mean log probability
+
+A gap (NaN) is left out: its contribution is 0 (Nazabal et al. 2018, https://arxiv.org/abs/1807.03653, eq. 5).
 
 All are in nats, and **higher means more normal**.
 
@@ -25,7 +28,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from vae_jax.distributions import log_prob_per_dimension, reparameterise, sample
-from vae_jax.networks import VAE, Gaussian, decode, encode
+from vae_jax.networks import VAE, ColumnObservation, Gaussian, decode, encode, log_prob_of_parts
 from vae_jax.training.parallel import AXIS, replicated, sharded
 
 if TYPE_CHECKING:
@@ -120,6 +123,7 @@ def _score_encoded(
     posterior: Gaussian,
     noise: Float[Array, "S L"],
     residual_sd: Float[Array, " D"] | None,
+    gaps: bool = False,
 ) -> Scores:
     """Scores R rows given their posteriors."""
     num_samples = noise.shape[0]
@@ -130,14 +134,20 @@ def _score_encoded(
         """From (R * S, D) to (D, R, S), the decoder's own layout and the fastest for the sums below; see `Dense`."""
         return array.T.reshape(-1, x.shape[0], num_samples)
 
-    if residual_sd is not None:
-        log_var = 2 * jnp.log(residual_sd)[:, None, None]
-    elif observation.log_var is not None:
-        log_var = features_first(observation.log_var)
+    if isinstance(observation, ColumnObservation):
+        arrays = map(features_first, (observation.mean, observation.log_var, observation.logits))
+        twice = -2 * log_prob_of_parts(observation.layout, observation.constants, x.T[..., None], *arrays)
     else:
-        raise ValueError("this decoder gives a mean alone, so scoring needs residual_sd")
+        if residual_sd is not None:
+            log_var = 2 * jnp.log(residual_sd)[:, None, None]
+        elif observation.log_var is not None:
+            log_var = features_first(observation.log_var)
+        else:
+            raise ValueError("this decoder gives a mean alone, so scoring needs residual_sd")
+        twice = -2 * log_prob_per_dimension(x.T[..., None], features_first(observation.mean), log_var)
+        if gaps:
+            twice = jnp.where(jnp.isnan(x.T[..., None]), 0.0, twice)
     # Halved after the sums, which saves a pass over the data.
-    twice = -2 * log_prob_per_dimension(x.T[..., None], features_first(observation.mean), log_var)
     contributions = twice.mean(-1).T / -2
     return Scores(
         # logsumexp, because the densities of any unusual row underflow float32.
@@ -154,6 +164,7 @@ def reconstruction_probability(
     key: PRNGKeyArray,
     num_samples: int = 100,
     residual_sd: Float[Array, " D"] | None = None,
+    gaps: bool = False,
 ) -> Scores:
     """Scores rows in chunks, so that memory does not grow with S * N.
 
@@ -167,6 +178,8 @@ def reconstruction_probability(
       key: key of the latent noise.
       num_samples: number of latent samples S.
       residual_sd: standard deviation of each feature if the decoder gives only a mean, see `measure_residual_sd`.
+      gaps: whether a dense VAE's rows may have gaps (NaN), which its encoder sees as 0. A [`column_vae`][] always
+        takes them.
 
     Returns:
       The `Scores` of the rows, higher = more normal.
@@ -187,13 +200,15 @@ def reconstruction_probability(
     """
     noise = _latent_noise(vae, key, num_samples)
     decoded_at_once = PROCESSOR_NUMBERS if jax.default_backend() == "cpu" else ACCELERATOR_NUMBERS
-    size = max(1, decoded_at_once // (num_samples * x.shape[1]))
+    layout = getattr(vae.decoder, "layout", None)
+    size = max(1, decoded_at_once // (num_samples * (layout.measured + layout.logits if layout else x.shape[1])))
 
     def score(block: Array) -> Scores:
         def score_part(part: tuple[Array, Gaussian]) -> Scores:
-            return _score_encoded(vae, params, part[0], part[1], noise, residual_sd)
+            return _score_encoded(vae, params, part[0], part[1], noise, residual_sd, gaps)
 
-        return _by_chunk(score_part, (block, encode(vae, params, block)), size)
+        seen = jnp.where(jnp.isnan(block), 0.0, block) if gaps and not layout else block
+        return _by_chunk(score_part, (block, encode(vae, params, seen)), size)
 
     return _by_chunk(score, x, size * max(1, ROWS_ENCODED // size))
 
@@ -210,7 +225,7 @@ def _by_chunk(function: Callable[[Any], Any], rows: Any, chunk: int) -> Any:
     return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:])[:count], results)
 
 
-@partial(jax.jit, static_argnames=("vae", "num_samples", "mesh"))
+@partial(jax.jit, static_argnames=("vae", "num_samples", "mesh", "gaps"))
 def score_models(
     vae: VAE,
     params: Any,
@@ -219,6 +234,7 @@ def score_models(
     mesh: Mesh,
     num_samples: int = 100,
     residual_sd: Float[Array, "K D"] | None = None,
+    gaps: bool = False,
 ) -> Scores:
     """Scores rows with each of K models, sharding the rows over the devices of a mesh.
 
@@ -230,6 +246,7 @@ def score_models(
       mesh: the devices.
       num_samples: number of latent samples S.
       residual_sd: standard deviation of each model's features, for decoders that give only a mean.
+      gaps: as for [`reconstruction_probability`][].
 
     Returns:
       `Scores` with a first axis of K models, higher = more normal.
@@ -250,7 +267,7 @@ def score_models(
     def score_shard(params, x, key, residual_sd):
         def one_model(model):
             params, residual_sd = model
-            return reconstruction_probability(vae, params, x, key, num_samples, residual_sd)
+            return reconstruction_probability(vae, params, x, key, num_samples, residual_sd, gaps)
 
         # One model at a time, to save memory. Every device gets all scores, so that every process can read them.
         return jax.lax.all_gather(jax.lax.map(one_model, (params, residual_sd)), AXIS, axis=1, tiled=True)

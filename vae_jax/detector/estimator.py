@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +17,24 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from vae_jax import thresholds
 from vae_jax.detector import model_folder, recipes
 from vae_jax.detector.forks import refuse_forked_process
-from vae_jax.detector.settings import Recipe, SettingError, Settings
+from vae_jax.detector.settings import Missing, Recipe, SettingError, Settings
 from vae_jax.networks import VAE
+from vae_jax.tables.cells import as_frame, is_numbers
+from vae_jax.tables.kinds import Kind
 from vae_jax.tables.scaling import Scaler
+from vae_jax.tables.schema import Schema
 from vae_jax.training import TrainState, active_latents
 
 if TYPE_CHECKING:
     import pandas as pd
     from jaxtyping import Float, Int
+    from sklearn.utils import Tags
 
     from vae_jax.detector.recipes import Training
 
 FEWEST_ROWS = 2  # one to train on and one to set the boundary
 # Settings that fitted models depend on: training can't continue with other values.
-OF_FITTED_MODELS = ("recipe", "hidden_dims", "latent_dim", "num_models", "limit")
+OF_FITTED_MODELS = ("recipe", "hidden_dims", "latent_dim", "num_models", "limit", "columns", "missing")
 
 
 @dataclass(eq=False, repr=False)  # for __init__ only; scikit-learn has its own repr, and estimators compare by identity
@@ -38,8 +43,12 @@ class VAEDetector(OutlierMixin, BaseEstimator):
 
     Fit it on rows that are all, or nearly all, normal. Scores are log reconstruction probabilities in nats,
     **higher = more normal**; a row with a score below `offset_` is an anomaly. A score depends only on the fitted model
-    and the row: not on the other rows, their order or the devices. Features must be finite numbers; they are
-    standardised, so units do not matter.
+    and the row: not on the other rows, their order or the devices.
+
+    The table may hold numbers, counts, words, yes and no, dates and gaps (NaN, None, pandas' NA, blanks and words like
+    NA): an array, or a frame of pandas, Polars or the like. Each column gets a kind and a likelihood of its own, and a
+    gap is left out of a row's likelihood, so that the score is over what the row has. The kinds are inferred from the
+    training rows, see `schema_`; `columns` sets them. Numbers are standardised, so units do not matter.
 
     Args:
       callback: called by `fit` after each epoch with its record: `epoch`, means over steps and models of `loss`,
@@ -49,7 +58,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     Attributes:
       settings_: the settings it was fitted with; it scores by these, even after `set_params`.
       offset_: the boundary, nats, float.
-      scaler_: the standardisation, a `Scaler`.
+      scaler_: the standardisation, a `Scaler`, of a table of finite numbers alone; else None.
+      schema_: the columns' kinds and how rows become numbers, a `Schema`; None for a table of finite numbers alone.
       state_: the K trained models, stacked along a first axis: NumPy arrays under `step`, `params` and `opt_state`.
       kl_warmup_steps_: optimiser steps over which the KL weight rises.
       residual_sd_: standard deviation of each model's features, shape (K, D), in units of standardised features; None
@@ -90,6 +100,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     boundary: str = Settings.boundary
     false_alarm_rate: float = Settings.false_alarm_rate
     validation_share: float = Settings.validation_share
+    columns: Mapping[str, Kind] | None = Settings.columns
+    missing: Missing = Settings.missing
     patience: int | None = Settings.patience
     seed: int = Settings.seed
     callback: Callable[[dict[str, float]], object] | None = None
@@ -98,7 +110,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         """Trains on rows that are taken to be normal, and sets the boundary on those it holds out.
 
         Args:
-          X: shape (N, D), finite numbers, N at least 2: an array or a frame.
+          X: shape (N, D), N at least 2: an array or a frame.
           y: ignored.
 
         Returns:
@@ -112,19 +124,17 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         refuse_forked_process()
         for name in ("state_", "offset_"):
             vars(self).pop(name, None)  # or an interrupted fit would leave old models with new units
-        x = self._validated(X, reset=True)
-        train, held_out = _divide(len(x), settings)
-        self.scaler_ = Scaler.fit(x[train], self._names(), settings.limit)
-        standardised = self.scaler_.transform(x)
-        state = self._train(recipes.compile_training(settings, standardised[train], standardised[held_out]), settings)
-        return self.adopt(state, standardised[held_out], np.zeros(len(held_out), np.int64))
+        rows, train, held_out = self._begin(X, settings)
+        training = recipes.compile_training(settings, rows[train], rows[held_out], columns=self._columns(rows[train]))
+        state = self._train(training, settings)
+        return self.adopt(state, rows[held_out], np.zeros(len(held_out), np.int64))
 
     def partial_fit(self, X: Any, y: Any = None) -> VAEDetector:  # noqa: N803
         """Continues training for one pass over the given rows, and sets the boundary again on those it holds out.
 
         The first call on an unfitted detector sets the standardisation; `epochs` is then the number of calls over which
         the KL warm-up is planned. Later calls may change settings, except `recipe`, `hidden_dims`, `latent_dim`,
-        `num_models` and `limit`.
+        `num_models`, `limit`, `columns` and `missing`.
 
         Args:
           X: as for `fit`.
@@ -138,25 +148,24 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         """
         settings = self._settings_without_labels()
         refuse_forked_process()
-        begun = hasattr(self, "state_")
-        if begun:
+        if hasattr(self, "state_"):
             _check_unchanged(settings, self.settings_)
-        x = self._validated(X, reset=not begun)
-        train, held_out = _divide(len(x), settings)
-        if not begun:
-            self.scaler_ = Scaler.fit(x[train], self._names(), settings.limit)
-        standardised = self.scaler_.transform(x)
-        state = self._train_state(settings) if begun else None
-        training = recipes.compile_training(settings, standardised[train], standardised[held_out], state)
+            rows, state = self._encoded(X, FEWEST_ROWS), self._train_state(settings)
+            train, held_out = _divide(len(rows), settings)
+        else:
+            (rows, train, held_out), state = self._begin(X, settings), None
+        columns = self._columns(rows[train])
+        training = recipes.compile_training(settings, rows[train], rows[held_out], state, columns)
         state, info = training.epoch(training.initial)
         _check_finite(info, "this pass")
-        return self.adopt(state, standardised[held_out], np.zeros(len(held_out), np.int64))
+        return self.adopt(state, rows[held_out], np.zeros(len(held_out), np.int64))
 
-    def describe_features(self, scaler: Scaler) -> None:
-        """Takes the features' names and standardisation, for training loops of your own; call `adopt` next."""
-        self.scaler_ = scaler
-        self.n_features_in_ = len(scaler.feature_names)
-        self.feature_names_in_ = np.array(scaler.feature_names, dtype=object)
+    def describe_features(self, features: Scaler | Schema) -> None:
+        """Takes the features' names and how rows become numbers, for training loops of your own; call `adopt` next."""
+        self.scaler_ = features if isinstance(features, Scaler) else None
+        self.schema_ = features if isinstance(features, Schema) else None
+        names = features.feature_names
+        self.n_features_in_, self.feature_names_in_ = len(names), np.array(names, dtype=object)
 
     def adopt(
         self,
@@ -170,7 +179,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
 
         Args:
           state: K models, stacked along a first axis.
-          held_out: standardised rows, float32.
+          held_out: standardised rows, float32, or rows of a schema's parts.
           labels: 1 for anomalies among them, 0 for normal rows.
 
         Returns:
@@ -185,6 +194,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         self.residual_sd_ = recipes.residual_sds(settings, self.vae_, self.params_, normal)
         means = recipes.posterior_means(self.vae_, self.params_, normal)
         self.active_latents_ = min(int(active_latents(of_model).sum()) for of_model in means)
+        if self.schema_ is not None:
+            shares = self._shares(normal)
+            self.typical_shares_ = [round(float(share), 6) for share in shares.mean(0)]
         scores = self._mean_over_models(held_out, "log_reconstruction_prob")
         self.offset_ = thresholds.boundary(settings.boundary, scores, labels, settings.false_alarm_rate)
         self.false_alarm_share_ = float((scores[labels == 0] < self.offset_).mean())
@@ -193,7 +205,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     @property
     def vae_(self) -> VAE:
         """The network of all models."""
-        return recipes.make_vae(self.settings_, self.n_features_in_)
+        return recipes.make_vae(self.settings_, self.n_features_in_, self.schema_.layout if self.schema_ else None)
 
     @property
     def params_(self) -> Any:
@@ -210,7 +222,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
           The log reconstruction probability of each row, nats, float64, **higher = more normal**; with several models
           the mean of theirs.
         """
-        return self._mean_over_models(self._standardised(X), "log_reconstruction_prob")
+        return self._mean_over_models(self._encoded(X), "log_reconstruction_prob")
 
     def expected_log_prob(self, X: Any) -> Float[np.ndarray, " N"]:  # noqa: N803
         """Returns the mean over samples of log p(x|z), An & Cho's expectation; never above `score_samples`.
@@ -221,7 +233,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         Returns:
           Shape (N,), nats, float64, higher = more normal; with several models the mean of theirs.
         """
-        return self._mean_over_models(self._standardised(X), "mean_log_prob")
+        return self._mean_over_models(self._encoded(X), "mean_log_prob")
 
     def decision_function(self, X: Any) -> Float[np.ndarray, " N"]:  # noqa: N803
         """Returns `score_samples(X) - offset_`: below 0 is an anomaly."""
@@ -238,22 +250,74 @@ class VAEDetector(OutlierMixin, BaseEstimator):
           X: shape (N, D), as for `fit`.
 
         Returns:
-          A frame of shape (N, D): each feature's share of the row's expected negative log probability, nats, larger =
-          more suspicious. A row's shares add up to `-expected_log_prob(X)`. Its index is that of `X` if that is a
-          pandas frame.
+          A frame of shape (N, D), without the columns that are left out: each feature's share of the row's expected
+          negative log probability, nats, larger = more suspicious, 0 for a gap. A row's shares add up to
+          `-expected_log_prob(X)`. Its index is that of `X` if that is a pandas frame.
         """
         import pandas as pd
 
-        shares = -self._mean_over_models(self._standardised(X), "contributions")
+        shares = self._shares(self._encoded(X))
         index = X.index if isinstance(X, pd.DataFrame) else None
-        return pd.DataFrame(shares, columns=list(self.scaler_.feature_names), index=index)
+        return pd.DataFrame(shares, columns=list((self.schema_ or self.scaler_).modelled), index=index)
+
+    def reasons(self, X: Any, strongest: int = 3) -> list[list[str]]:  # noqa: N803
+        """Tells in words which cells make a row unlikely.
+
+        Args:
+          X: shape (N, D), as for `fit`.
+          strongest: how many cells of each row to name.
+
+        Returns:
+          For each row, sentences such as 'merchant = casino: 4.1 nats; 0.3 % of training rows'. First comes the cell
+          whose share of the row's negative log probability is furthest above the mean of held-out normal rows.
+
+        Examples:
+          >>> import numpy as np
+          >>> import pandas as pd
+          >>> from vae_jax import VAEDetector
+          >>> rng = np.random.default_rng(0)
+          >>> table = pd.DataFrame({"city": rng.choice(["Rome", "Oslo"], 400), "paid": rng.normal(50, 5, 400)})
+          >>> detector = VAEDetector(hidden_dims=(8,), latent_dim=1, epochs=5).fit(table)
+          >>> ((reason,),) = detector.reasons(pd.DataFrame({"city": ["Bern"], "paid": [50.0]}), strongest=1)
+          >>> reason.split(":")[0]
+          'city = Bern'
+        """
+        features = self.schema_ or self.scaler_
+        frame = as_frame(X, list(features.feature_names))
+        shares = self.explain(X)
+        found = []
+        for i, names in enumerate(self.most_suspicious(shares.to_numpy(), strongest)):
+            cells = [(name, frame[name].iloc[i], shares[name].iloc[i]) for name in names]
+            found.append(
+                [
+                    f"{_cell_in_words(name, cell)}: {share:.1f} nats; {features.remark(name, cell)}"
+                    for name, cell, share in cells
+                ]
+            )
+        return found
+
+    def most_suspicious(self, shares: Float[np.ndarray, "N C"], strongest: int) -> np.ndarray:
+        """Returns the names of each row's most suspicious columns, shape (N, strongest), given the shares of `explain`.
+
+        Shares of a table of numbers are compared as they are. Where columns are of different kinds, their means over
+        held-out normal rows are subtracted: a category of many levels has a large share in every row.
+        """
+        typical = self.typical_shares_ if self.schema_ else 0.0
+        order = np.argsort(typical - shares, axis=1, kind="stable")[:, :strongest]
+        return np.array((self.schema_ or self.scaler_).modelled, dtype=object)[order]
 
     def save(self, folder: str | Path, measures: Mapping[str, Any] | None = None) -> None:
         """Writes the detector into a folder, whole or not at all; see `model_folder.save`."""
         check_is_fitted(self)
-        measured = {name: getattr(self, name) for name in model_folder.MEASURED}
-        named = hasattr(self, "feature_names_in_")
-        fitted = model_folder.Fitted(self.settings_, self.scaler_, self.state_, self.residual_sd_, named, measured)
+        fitted = model_folder.Fitted(
+            settings=self.settings_,
+            features=self.schema_ or self.scaler_,
+            state=self.state_,
+            residual_sd=self.residual_sd_,
+            named_features=hasattr(self, "feature_names_in_"),
+            measured={name: getattr(self, name) for name in model_folder.MEASURED},
+            typical_shares=self.typical_shares_ if self.schema_ else None,
+        )
         model_folder.save(fitted, Path(folder), measures or {})
 
     @classmethod
@@ -261,11 +325,14 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         """Reads a detector back, to the same scores, ready for more training; see `model_folder.load`."""
         fitted = model_folder.load(Path(folder), feature_names)
         detector = cls(**vars(fitted.settings))
+        detector.describe_features(fitted.features)
         vars(detector).update(fitted.measured)
-        if fitted.named_features:
-            detector.feature_names_in_ = np.array(fitted.scaler.feature_names, dtype=object)
-        detector.settings_, detector.scaler_ = fitted.settings, fitted.scaler
+        if not fitted.named_features:
+            del detector.feature_names_in_
+        detector.settings_ = fitted.settings
         detector.state_, detector.residual_sd_ = fitted.state, fitted.residual_sd
+        if fitted.typical_shares is not None:
+            detector.typical_shares_ = fitted.typical_shares
         return detector
 
     def scorer(self, *what: str) -> Callable[[Float[np.ndarray, "N D"]], tuple[np.ndarray, ...]]:
@@ -280,20 +347,62 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         (by_model,) = self.scorer(what)(standardised)
         return by_model.astype(np.float64).mean(0)
 
-    def _standardised(self, X: Any) -> np.ndarray:  # noqa: N803
-        check_is_fitted(self)
-        return self.scaler_.transform(self._validated(X, reset=False))
+    def _shares(self, rows: np.ndarray) -> np.ndarray:
+        shares = -self._mean_over_models(rows, "contributions")
+        return self.schema_.by_column(shares) if self.schema_ else shares
 
-    def _validated(self, X: Any, reset: bool) -> np.ndarray:  # noqa: N803
-        _refuse_dates(X)
-        least = FEWEST_ROWS if reset else 0
+    def _begin(self, X: Any, settings: Settings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # noqa: N803
+        """Learns what the features are; returns all rows for a model, and the row numbers to train on and to hold out."""
+        numbers_alone = not settings.columns and is_numbers(X)
+        if numbers_alone:
+            x = self._validated(X, reset=True)
+            if not np.isnan(x).any():
+                train, held_out = _divide(len(x), settings)
+                self.scaler_, self.schema_ = Scaler.fit(x[train], self._names(), settings.limit), None
+                return self.scaler_.transform(x), train, held_out
+        if settings.recipe == "report":
+            raise SettingError("recipe", "report", "gaussian, for a table that is not all finite numbers")
+        validate_data(self, X, reset=True, skip_check_array=True)
+        frame = as_frame(X)
+        self.n_features_in_ = frame.shape[1]
+        train, held_out = _divide(len(frame), settings)
+        # In a table of numbers alone all are real, as they are without gaps.
+        said = dict.fromkeys(frame.columns, "real") if numbers_alone else settings.columns
+        self.scaler_, self.schema_ = None, Schema.fit(frame.iloc[train], said, settings.missing, settings.limit)
+        return self.schema_.transform(frame), train, held_out
+
+    def _columns(self, train: np.ndarray) -> recipes.Columns | None:
+        return recipes.columns_of(self.schema_, train) if self.schema_ else None
+
+    def _encoded(self, X: Any, least: int = 0) -> np.ndarray:  # noqa: N803
+        """Rows for a model; warns of gaps in columns that had none in training."""
+        check_is_fitted(self)
+        if self.schema_ is None:
+            x = self._validated(X, reset=False, least=least)
+            rows, gaps = self.scaler_.transform(x), self.scaler_.new_gaps(x)
+        else:
+            validate_data(self, X, reset=False, skip_check_array=True)
+            rows = self.schema_.transform(X)
+            gaps = self.schema_.new_gaps(rows)
+        if gaps:
+            warnings.warn(new_gaps_notice(gaps), stacklevel=3)
+        return rows
+
+    def _validated(self, X: Any, reset: bool, least: int = FEWEST_ROWS) -> np.ndarray:  # noqa: N803
         with np.errstate(over="ignore", invalid="ignore"):  # in the sum that checks finiteness
-            x = validate_data(self, X, reset=reset, dtype=np.float64, ensure_min_samples=least)
-        return np.asarray(x)
+            found = validate_data(
+                self, X, reset=reset, dtype=np.float64, ensure_min_samples=least, ensure_all_finite="allow-nan"
+            )
+        return np.asarray(found)
 
     def _names(self) -> tuple[str, ...]:
         names = getattr(self, "feature_names_in_", None)
         return tuple(f"x{i}" for i in range(self.n_features_in_)) if names is None else tuple(map(str, names))
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
 
     def _settings_without_labels(self) -> Settings:
         settings = Settings.of(self)
@@ -346,13 +455,15 @@ def _check_unchanged(settings: Settings, fitted: Settings) -> None:
             raise SettingError(name, value, f"{expected!r}, as in the fitted models; `fit` trains others")
 
 
-def _refuse_dates(X: Any) -> None:  # noqa: N803
-    """Raises ValueError for dates and durations; NumPy's own error would not name the column."""
-    columns = X.dtypes.items() if hasattr(X, "dtypes") else [(None, getattr(X, "dtype", None))]
-    for name, dtype in columns:
-        if getattr(dtype, "kind", "") in ("M", "m"):
-            where = "X" if name is None else f"column {name!r}"
-            raise ValueError(f"{where}: expected numbers, not {dtype}; turn dates into numbers, such as the hour")
+def new_gaps_notice(gaps: Mapping[str, int]) -> str:
+    """Says which columns have gaps that had none in training, given the number of rows."""
+    found = ", ".join(f"{name} ({count:,} {'row' if count == 1 else 'rows'})" for name, count in gaps.items())
+    return f"gaps in columns that had none in training: {found}; these rows are scored by their other cells"
+
+
+def _cell_in_words(name: str, cell: Any) -> str:
+    value = f"{cell:.6g}" if isinstance(cell, float | np.floating) else str(cell)
+    return f"{name} = {value[:40]}"
 
 
 def _record(epoch: int, info: Mapping[str, Any], validation: Mapping[str, Any]) -> dict[str, float]:

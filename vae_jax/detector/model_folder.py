@@ -1,8 +1,8 @@
 """A fitted detector in a folder: arrays in safetensors, the rest in JSON, a model card, and checksums of all.
 
     manifest.json      format, version of the library that wrote it, SHA-256 of the other files
-    detector.json      options, names of the features, boundary, what was measured
-    arrays.safetensors parameters, optimiser state, standardisation
+    detector.json      options, the features (their standardisation, or a table's schema), boundary, what was measured
+    arrays.safetensors parameters, optimiser state
     README.md          the model card
 
 Nothing is pickled: reading a folder runs no code of its author.
@@ -25,9 +25,10 @@ import numpy as np
 from vae_jax.detector import recipes
 from vae_jax.detector.settings import Settings
 from vae_jax.tables.scaling import Scaler
+from vae_jax.tables.schema import Schema
 from vae_jax.version import __version__
 
-FORMAT = 1
+FORMAT = 2  # with schemas; a detector of numbers alone is still written in format 1
 MANIFEST, DETECTOR, ARRAYS, CARD = "manifest.json", "detector.json", "arrays.safetensors", "README.md"
 # What JSON holds as it is, of what was found in fitting.
 MEASURED = ("offset_", "n_steps_", "active_latents_", "false_alarm_share_", "kl_warmup_steps_", "n_features_in_")
@@ -39,19 +40,21 @@ class Fitted:
 
     Attributes:
       settings: those it was fitted with.
-      scaler: the standardisation.
+      features: the standardisation of numbers, or the schema of a table of other columns.
       state: NumPy arrays of the K models under `step`, `params` and `opt_state`.
       residual_sd: see `recipes.residual_sds`.
       named_features: whether the features' names are those of a frame.
       measured: the attributes in `MEASURED`, by name.
+      typical_shares: with a schema, the mean share of each modelled column in a normal row's evidence, nats.
     """
 
     settings: Settings
-    scaler: Scaler
+    features: Scaler | Schema
     state: dict[str, Any]
     residual_sd: np.ndarray | None
     named_features: bool
     measured: dict[str, Any]
+    typical_shares: list[float] | None = None
 
 
 class ModelError(ValueError):
@@ -101,13 +104,14 @@ def load(folder: Path, feature_names: Sequence[str] | None = None) -> Fitted:
     """
     _check_files(folder)
     record = json.loads((folder / DETECTOR).read_text(encoding="utf-8"))
-    names = tuple(record["scaler"]["feature_names"])
+    features = Schema.from_json(record["schema"]) if "schema" in record else Scaler.from_json(record["scaler"])
+    names = features.feature_names
     if feature_names is not None and tuple(feature_names) != names:
         raise ModelError(f"{folder}: {_difference(names, tuple(feature_names))}")
     settings = _read_settings(folder, record["options"])
-    state, residual_sd = _read_arrays(settings, len(names), folder / ARRAYS)
-    scaler = Scaler.from_json(record["scaler"])
-    return Fitted(settings, scaler, state, residual_sd, record["named_features"], record["measured"])
+    state, residual_sd = _read_arrays(settings, features, folder / ARRAYS)
+    named, measured, typical_shares = record["named_features"], record["measured"], record.get("typical_shares")
+    return Fitted(settings, features, state, residual_sd, named, measured, typical_shares)
 
 
 def _read_settings(folder: Path, options: dict[str, Any]) -> Settings:
@@ -135,8 +139,11 @@ def _write_files(fitted: Fitted, folder: Path, measures: Mapping[str, Any]) -> N
         "options": vars(fitted.settings),
         "measured": fitted.measured,
         "named_features": fitted.named_features,
-        "scaler": fitted.scaler.to_json(),
     }
+    with_schema = isinstance(fitted.features, Schema)
+    record["schema" if with_schema else "scaler"] = fitted.features.to_json()
+    if with_schema:
+        record["typical_shares"] = fitted.typical_shares
     (folder / DETECTOR).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     (folder / CARD).write_text(model_card(fitted, measures), encoding="utf-8")
     arrays = _named(fitted.state)
@@ -144,7 +151,7 @@ def _write_files(fitted: Fitted, folder: Path, measures: Mapping[str, Any]) -> N
         arrays["residual_sd"] = fitted.residual_sd
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / ARRAYS)
     checksums = {name: _checksum(folder / name) for name in (DETECTOR, ARRAYS, CARD)}
-    manifest = {"format": FORMAT, "vae_jax": __version__, "sha256": checksums}
+    manifest = {"format": FORMAT if with_schema else 1, "vae_jax": __version__, "sha256": checksums}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
@@ -153,14 +160,18 @@ def _named(state: dict) -> dict[str, np.ndarray]:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
-def _read_arrays(settings: Settings, feature_dim: int, path: Path) -> tuple[dict, np.ndarray | None]:
+def _read_arrays(settings: Settings, features: Scaler | Schema, path: Path) -> tuple[dict, np.ndarray | None]:
     """Puts arrays into the tree that new models of the same settings have."""
     from safetensors.numpy import load_file
 
     arrays = load_file(path)
     residual_sd = arrays.pop("residual_sd", None)
-    rows = np.zeros((1, feature_dim), np.float32)
-    state = jax.eval_shape(lambda: recipes.initial_state(settings, rows))
+    if isinstance(features, Schema):
+        rows = np.zeros((1, features.layout.parts), np.float32)
+        columns = recipes.columns_of(features, rows)
+    else:
+        rows, columns = np.zeros((1, len(features.feature_names)), np.float32), None
+    state = jax.eval_shape(lambda: recipes.initial_state(settings, rows, columns))
     like = {"step": state.step, "params": state.params, "opt_state": state.opt_state}
     return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in _named(like)]), residual_sd
 
@@ -198,6 +209,17 @@ def _checksum(path: Path) -> str:
         raise ModelError(f"{path}: can't be read ({error.strerror})") from None
 
 
+def _feature_table(features: Scaler | Schema) -> list[str]:
+    """Lines of a Markdown table of the features."""
+    if isinstance(features, Schema):
+        head, rows = ("name", "kind", "why", "model"), features.describe()
+    else:
+        head = ("name", "mean in training", "standard deviation")
+        numbers = zip(features.feature_names, features.mean, features.sd, strict=True)
+        rows = [(name, f"{mean:.6g}", f"{sd:.6g}") for name, mean, sd in numbers]
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+
+
 def _difference(ours: tuple[str, ...], theirs: tuple[str, ...]) -> str:
     missing = [name for name in ours if name not in theirs]
     extra = [name for name in theirs if name not in ours]
@@ -217,13 +239,13 @@ def model_card(fitted: Fitted, measures: Mapping[str, Any]) -> str:
     Returns:
       Markdown.
     """
-    settings, scaler, found = fitted.settings, fitted.scaler, fitted.measured
-    names, layers = scaler.feature_names, "-".join(map(str, settings.hidden_dims)) or "linear"
+    settings, features, found = fitted.settings, fitted.features, fitted.measured
+    layers = "-".join(map(str, settings.hidden_dims)) or "linear"
     lines = [
         "# Anomaly detector: variational autoencoder, reconstruction probability",
         "",
         f"{settings.num_models} model{'s' * (settings.num_models > 1)} of the `{settings.recipe}` recipe "
-        f"({layers}, {settings.latent_dim} latents) on {len(names)} features, "
+        f"({layers}, {settings.latent_dim} latents) on {len(features.modelled)} features, "
         f"trained for {found['n_steps_']:,} steps by vae_jax {__version__}.",
         "",
         "## Use",
@@ -246,15 +268,13 @@ def model_card(fitted: Fitted, measures: Mapping[str, Any]) -> str:
         "",
         "- It knows the rows it was trained on. Where customers, seasons or the meaning of a column change, its false "
         "alarms change too: count them, and train anew.",
-        f"- Features are clipped at ± {scaler.limit:g} standard deviations of the training rows.",
+        f"- Numbers are clipped at ± {features.limit:g} standard deviations of the training rows.",
         "- An anomaly is a row unlike the training rows. That is neither proof of fraud nor its absence.",
         "- Scores of different models can't be compared; decisions can.",
         "",
         "## Features",
         "",
-        "| name | mean in training | standard deviation |",
-        "| --- | --- | --- |",
-        *(f"| {name} | {mean:.6g} | {sd:.6g} |" for name, mean, sd in zip(names, scaler.mean, scaler.sd, strict=True)),
+        *_feature_table(features),
         "",
         "## Options",
         "",

@@ -4,7 +4,8 @@ Both train the same dense encoder with NAdam on standardised rows:
 
 - `report`: weight * RMSE + KL; the decoder gives a mean, and standard deviations are measured on held-out rows.
 - `gaussian`: the negative evidence lower bound; the decoder gives a mean and a variance for each feature, as the
-  reconstruction probability of An & Cho (2015) assumes.
+  reconstruction probability of An & Cho (2015) assumes. For a table whose columns are of different kinds, or with gaps,
+  the decoder gives the parameters of each column's own likelihood (Nazabal et al. 2018).
 
 A detector's `Settings` set the rest. `VAEDetector` trains and scores with these functions, and so does the fraud
 experiment, which adds checkpoints and a log.
@@ -24,7 +25,17 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vae_jax.chunks import in_chunks
 from vae_jax.detector.settings import Settings
-from vae_jax.networks import VAE, bound_sd, dense_vae, encode
+from vae_jax.networks import (
+    VAE,
+    Constants,
+    Layout,
+    bound_sd,
+    column_likelihood,
+    column_vae,
+    dense_vae,
+    encode,
+    fit_constants,
+)
 from vae_jax.objectives import Objective, gaussian, rmse
 from vae_jax.scoring import Scores, measure_residual_sd, score_models
 from vae_jax.training import TrainState, create_train_state, stream_key, train_epoch, validate
@@ -33,12 +44,26 @@ from vae_jax.training.parallel import AXIS, compile_parallel, data_mesh, replica
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
+    from vae_jax.tables.schema import Schema
+
 # The quantile of a feature's absolute values that counts as its extreme, which bounds its standard deviation.
 EXTREME = 0.999
 # Bound on the gaussian recipe's posterior means, in standard deviations of the prior.
 MEAN_BOUND = 4.0
 SCORED_AT_ONCE = 16_384  # rows
 FEWEST_SCORED = 256  # rows; fewer are padded to this
+
+
+class Columns(NamedTuple):
+    """What the columns of a table are, where they are not all numbers without gaps; None stands for such a table.
+
+    Attributes:
+      layout: of its rows.
+      constants: of its likelihoods.
+    """
+
+    layout: Layout
+    constants: Constants
 
 
 class Training(NamedTuple):
@@ -60,18 +85,28 @@ def largest_sd(train: Float[np.ndarray, "N D"]) -> Float[np.ndarray, " D"]:
     return np.maximum(np.quantile(np.abs(train), EXTREME, axis=0), 1.0).astype(np.float32)
 
 
-def make_vae(settings: Settings, feature_dim: int) -> VAE:
-    """Builds a recipe's network for D features."""
+def columns_of(schema: Schema, train: Float[np.ndarray, "N P"]) -> Columns:
+    """Returns the columns of a schema, with the extremes of its numbers among the training rows as bounds."""
+    values = np.abs(train[:, : schema.layout.measured])
+    extremes = [np.quantile(of[~np.isnan(of)], EXTREME) if not np.isnan(of).all() else 1.0 for of in values.T]
+    return Columns(schema.layout, schema.constants(2 * np.log(np.maximum(extremes, 1.0)) if extremes else []))
+
+
+def make_vae(settings: Settings, feature_dim: int, layout: Layout | None = None) -> VAE:
+    """Builds a recipe's network for D features, or for the parts of a layout."""
+    if layout is not None:
+        return column_vae(layout, tuple(settings.hidden_dims), settings.latent_dim, MEAN_BOUND)
     if settings.recipe == "report":
         return dense_vae(feature_dim, tuple(settings.hidden_dims), settings.latent_dim)
     return dense_vae(feature_dim, tuple(settings.hidden_dims), settings.latent_dim, True, True, MEAN_BOUND)
 
 
-def make_objective(settings: Settings, kl_warmup_steps: int) -> Objective:
+def make_objective(settings: Settings, kl_warmup_steps: int, layout: Layout | None = None) -> Objective:
     """Builds a recipe's loss; only that of `gaussian` has a KL warm-up."""
     if settings.recipe == "report":
         return Objective(rmse, settings.report_weight)
-    return Objective(gaussian, input_noise=settings.input_noise, kl_warmup_steps=kl_warmup_steps)
+    likelihood = gaussian if layout is None else column_likelihood
+    return Objective(likelihood, input_noise=settings.input_noise, kl_warmup_steps=kl_warmup_steps)
 
 
 @cache  # one object per rate, or every fit would compile again
@@ -85,20 +120,27 @@ def model_keys(settings: Settings) -> Array:
     return jax.vmap(partial(stream_key, jax.random.key(settings.seed), "model"))(jnp.arange(settings.num_models))
 
 
-def initial_state(settings: Settings, train: Float[np.ndarray, "N D"]) -> TrainState:
+def initial_state(settings: Settings, train: Float[np.ndarray, "N D"], columns: Columns | None = None) -> TrainState:
     """Initialises a recipe's K models, stacked along the first axis, for standardised float32 training rows."""
     batch_size = min(settings.batch_size, len(train))
     kl_warmup_steps = round(settings.kl_warmup * settings.epochs * (len(train) // batch_size))
-    objective = make_objective(settings, kl_warmup_steps)
-    vae, optimizer = make_vae(settings, train.shape[1]), make_optimizer(settings.learning_rate)
-    return _initialise(model_keys(settings), largest_sd(train), vae, objective, optimizer)
+    layout = columns.layout if columns else None
+    objective = make_objective(settings, kl_warmup_steps, layout)
+    vae, optimizer = make_vae(settings, train.shape[1], layout), make_optimizer(settings.learning_rate)
+    measured = columns.constants if columns else largest_sd(train)
+    return _initialise(model_keys(settings), measured, vae, objective, optimizer, train.shape[1:])
 
 
-@partial(jax.jit, static_argnames=("vae", "objective", "optimizer"))
-def _initialise(keys: Array, largest_sd: Array, vae: VAE, objective: Objective, optimizer) -> TrainState:
+@partial(jax.jit, static_argnames=("vae", "objective", "optimizer", "event_shape"))
+def _initialise(
+    keys: Array, measured: Array | Constants, vae: VAE, objective: Objective, optimizer, event_shape: tuple[int, ...]
+) -> TrainState:
     def one(key: Array) -> TrainState:
-        state = create_train_state(key, vae, objective, optimizer, largest_sd.shape)
-        return state.replace(params=bound_sd(state.params, largest_sd)) if "bounds" in state.params else state
+        state = create_train_state(key, vae, objective, optimizer, event_shape)
+        if "bounds" not in state.params:
+            return state
+        is_columns = isinstance(measured, Constants)
+        return state.replace(params=(fit_constants if is_columns else bound_sd)(state.params, measured))
 
     return jax.vmap(one)(keys)
 
@@ -108,14 +150,15 @@ def compile_training(
     train: Float[np.ndarray, "N D"],
     held_out: Float[np.ndarray, "M D"],
     state: TrainState | None = None,
+    columns: Columns | None = None,
 ) -> Training:
     """Compiles a recipe's training on all devices, starting from new models, or from `state` if it is given.
 
-    Rows are standardised, float32. Batches have `settings.batch_size` rows, or all rows if there are fewer.
+    Rows are standardised, float32; NaN is a gap where there are `columns`. Batches have `settings.batch_size` rows, or all rows if there are fewer.
     """
     batch_size = min(settings.batch_size, len(train))
     mesh, models = model_layout(settings.num_models, batch_size)
-    state = initial_state(settings, train) if state is None else state
+    state = initial_state(settings, train, columns) if state is None else state
     placed = replicate(state, mesh) if models == replicated else jax.device_put(state, NamedSharding(mesh, models))
     rows, held_out_rows = replicate((train, held_out), mesh)
     epoch = _compiled_epoch(mesh, models, batch_size)
@@ -192,21 +235,31 @@ def scorer(
     mesh = data_mesh()
     placed = replicate((params, _score_key(settings), residual_sd), mesh)
 
-    def score_chunk(x: np.ndarray) -> tuple[Array, ...]:
+    def score_chunk(x: np.ndarray, gaps: bool = False) -> tuple[Array, ...]:
         params, key, residual_sd = placed
-        found = _score(vae, params, replicate(x, mesh), key, mesh, settings.num_samples, residual_sd, what)
+        found = _score(vae, params, replicate(x, mesh), key, mesh, settings.num_samples, residual_sd, what, gaps)
         return tuple(scores.swapaxes(0, 1) for scores in found)
 
-    def score(x: np.ndarray) -> tuple[np.ndarray, ...]:
+    def score_alike(x: np.ndarray, gaps: bool = False) -> tuple[np.ndarray, ...]:
         # A power of two, so that few programs serve all numbers of rows.
         size = min(SCORED_AT_ONCE, max(FEWEST_SCORED, 1 << (len(x) - 1).bit_length()))
         rows = x if len(x) else np.zeros((1, x.shape[1]), np.float32)  # its scores have the right shape except for N
-        return tuple(scores.swapaxes(0, 1)[:, : len(x)] for scores in in_chunks(score_chunk, rows, size=size))
+        chunk = partial(score_chunk, gaps=gaps)
+        return tuple(scores.swapaxes(0, 1)[:, : len(x)] for scores in in_chunks(chunk, rows, size=size))
+
+    def score(x: np.ndarray) -> tuple[np.ndarray, ...]:
+        incomplete = np.isnan(x).any(1)
+        if hasattr(vae.decoder, "layout") or not incomplete.any():
+            return score_alike(x)
+        # Apart, so that the others' scores are the same bits as without these rows.
+        order = np.argsort(np.concatenate([np.flatnonzero(~incomplete), np.flatnonzero(incomplete)]))
+        found = zip(score_alike(x[~incomplete]), score_alike(x[incomplete], gaps=True), strict=True)
+        return tuple(np.concatenate(both, axis=1)[:, order] for both in found)
 
     return score
 
 
-@partial(jax.jit, static_argnames=("vae", "mesh", "num_samples", "what"))
+@partial(jax.jit, static_argnames=("vae", "mesh", "num_samples", "what", "gaps"))
 def _score(
     vae: VAE,
     params: Any,
@@ -216,8 +269,9 @@ def _score(
     num_samples: int,
     residual_sd: Array | None,
     what: tuple[str, ...],
+    gaps: bool,
 ) -> tuple[Array, ...]:
-    scores: Scores = score_models(vae, params, x, key, mesh, num_samples, residual_sd)
+    scores: Scores = score_models(vae, params, x, key, mesh, num_samples, residual_sd, gaps)
     return tuple(getattr(scores, name) for name in what)
 
 

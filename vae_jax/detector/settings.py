@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
 
 from vae_jax import thresholds
+from vae_jax.tables.kinds import KINDS, Kind
 
 Recipe = Literal["report", "gaussian"]
+Missing = Literal["ignore", "informative"]
 
 
 class SettingError(ValueError):
@@ -72,6 +74,9 @@ mean of theirs."""
     """Share of normal rows that may raise an alarm, for the rules quantile and gpd."""
     seed: int = 0
     """Seed of everything random."""
+    missing: Missing = "ignore"
+    """What a gap tells: ignore (nothing; a row's score is over what it has) or informative (whether a cell is missing \
+is itself scored, in columns that had gaps in training)."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,9 @@ class Settings(ModelSettings):
     validation_share: float = 0.1
     """Share of the rows that `fit` holds out: for the boundary, and to choose the best epoch. With fewer than some \
 hundreds of them the choice flatters the model, and it raises more false alarms than asked for."""
+    columns: Mapping[str, Kind] | None = None
+    """Kinds of columns by name, for those that are not to be inferred: real, positive, count, yes-no, category, date, \
+constant, id or dropped. Columns of a table of finite numbers alone are real unless said otherwise."""
     patience: int | None = None
     """Stop when the loss on held-out rows has not fallen for this many epochs after the KL warm-up; None trains all \
 epochs."""
@@ -100,7 +108,8 @@ epochs."""
         given = {field.name: getattr(holder, field.name) for field in fields(cls)}
         check(cls(**given))
         plain = {name: value.tolist() if isinstance(value, np.generic) else value for name, value in given.items()}
-        return cls(**{**plain, "hidden_dims": tuple(int(width) for width in given["hidden_dims"])})
+        columns = dict(given["columns"]) if given["columns"] else None
+        return cls(**{**plain, "hidden_dims": tuple(int(width) for width in given["hidden_dims"]), "columns": columns})
 
 
 def check(settings: ModelSettings) -> None:
@@ -137,6 +146,8 @@ _RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     ("boundary", lambda value: value in thresholds.RULES, f"one of {', '.join(thresholds.RULES)}"),
     ("false_alarm_rate", lambda value: 0 < value < 1, "between 0 and 1"),
     ("validation_share", lambda value: 0 < value < 1, "between 0 and 1"),
+    ("missing", lambda value: value in ("ignore", "informative"), "ignore or informative"),
+    ("columns", lambda value: set((value or {}).values()) <= set(KINDS), f"kinds among {', '.join(KINDS)}"),
     ("seed", lambda value: _is_whole(value) and 0 <= value < 2**32, "between 0 and 2^32 - 1"),
     ("patience", lambda value: value is None or _is_count(value), "a whole number above 0, or None"),
     *(

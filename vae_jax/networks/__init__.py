@@ -1,5 +1,16 @@
 """Encoders, decoders and VAEs as Flax Linen modules: pure functions of their parameters that draw no random numbers."""
 
+from vae_jax.networks.columns import (
+    ColumnDecoder,
+    ColumnEncoder,
+    ColumnObservation,
+    Constants,
+    Layout,
+    column_likelihood,
+    column_vae,
+    fit_constants,
+    log_prob_of_parts,
+)
 from vae_jax.networks.convolutional import ConvDecoder, ConvEncoder, conv_vae, leaky_relu
 from vae_jax.networks.mlp import DenseDecoder, DenseEncoder, bound_sd, dense_vae
 from vae_jax.networks.outputs import (

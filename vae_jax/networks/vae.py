@@ -48,6 +48,11 @@ class VAE(nn.Module):
         """Number of latent dimensions L."""
         return self.encoder.latent_dim  # pyright: ignore[reportAttributeAccessIssue]
 
+    def perturb(self, x: Float[Array, "B *event"], noise: Float[Array, "B *event"], scale: float) -> Array:
+        """Returns a batch as the encoder sees it in training: with noise added, unless the encoder has its own way."""
+        own = getattr(self.encoder, "perturb", None)
+        return x + scale * noise if own is None else own(x, noise, scale)
+
     def encode(self, x: Float[Array, "B *event"]) -> Gaussian:
         """Returns the posterior q(z|x), with arrays of shape (B, L)."""
         return self.encoder(x)

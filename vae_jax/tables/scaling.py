@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -63,10 +63,25 @@ class Scaler:
           features: rows, float.
 
         Returns:
-          `(features - mean) / sd` as float32, within ± `limit`.
+          `(features - mean) / sd` as float32, within ± `limit`; NaN for NaN.
         """
         with np.errstate(over="ignore"):  # infinity is beyond the limit, too
             return np.clip((features - self.mean) / self.sd, -self.limit, self.limit).astype(np.float32)
+
+    @property
+    def modelled(self) -> tuple[str, ...]:
+        """Names of the features."""
+        return self.feature_names
+
+    def new_gaps(self, features: Float[np.ndarray, "N D"]) -> dict[str, int]:
+        """Counts the gaps (NaN) of each feature that has any; there were none in training."""
+        missing = np.isnan(features).sum(0)
+        return {name: int(count) for name, count in zip(self.feature_names, missing, strict=True) if count}
+
+    def remark(self, name: str, cell: Any) -> str:
+        """Says what is known of a feature."""
+        i = self.feature_names.index(name)
+        return f"mean {self.mean[i]:.6g} and standard deviation {self.sd[i]:.6g} in training"
 
     def to_json(self) -> dict:
         """Returns the scaler as lists and strings."""

@@ -1,0 +1,149 @@
+"""A table's columns as arrays of three kinds of cell: numbers, dates or text, whatever frame they come in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vae_jax.data.errors import DataError
+from vae_jax.tables.text_numbers import is_missing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LARGEST_EXACT = 2**53  # a longer whole number is a name, and float64 would confuse it with others
+
+
+def as_frame(table: Any, names: list[str] | None = None) -> pd.DataFrame:
+    """Returns any table as a pandas frame: one of pandas, Polars, Arrow or the like, or rows of an array.
+
+    Args:
+      table: a frame, or anything that NumPy takes for rows and columns.
+      names: the columns' names, for rows; by default x0, x1 and so on.
+
+    Returns:
+      A pandas frame, not copied if it is one.
+
+    Raises:
+      ValueError: for rows that are not two-dimensional.
+
+    Examples:
+      >>> from vae_jax.tables.cells import as_frame
+      >>> as_frame([["red", 1.5], ["blue", None]]).columns.tolist()
+      ['x0', 'x1']
+    """
+    import pandas as pd
+
+    if isinstance(table, pd.DataFrame):
+        return table
+    if hasattr(table, "columns"):
+        import narwhals
+
+        return narwhals.from_native(table, eager_only=True).to_pandas()
+    rows = np.asarray(table, dtype=object)
+    if rows.ndim != 2:
+        raise ValueError(f"Expected 2D array, got {rows.ndim}D array instead. Reshape your data.")
+    names = names or [f"x{i}" for i in range(rows.shape[1])]
+    return pd.DataFrame({name: rows[:, i] for i, name in enumerate(names)}, index=range(len(rows)), columns=names)
+
+
+def is_numbers(table: Any) -> bool:
+    """Tells whether a table holds numbers alone, perhaps with gaps: what a numeric array can hold.
+
+    Args:
+      table: as for `as_frame`; also a sparse matrix, which is numbers.
+
+    Returns:
+      False if there is any date, word, duration or category.
+
+    Examples:
+      >>> from vae_jax.tables.cells import is_numbers
+      >>> is_numbers([[1, None], [2.5, 3]]), is_numbers([["red", 1.5]])
+      (True, False)
+    """
+    import pandas as pd
+
+    if hasattr(table, "columns"):
+        return all(_is_numeric(column) for _, column in as_frame(table).items())
+    if hasattr(table, "dtype") and table.dtype != object:
+        return table.dtype.kind in "biufc"  # complex numbers are refused later
+    try:
+        rows = np.asarray(table)
+    except ValueError:  # rows of different lengths
+        return True
+    if rows.dtype != object:
+        return rows.dtype.kind in "biufc"
+    return rows.ndim != 2 or all(_is_numeric(pd.Series(rows[:, i])) for i in range(rows.shape[1]))
+
+
+def _is_numeric(column: pd.Series) -> bool:
+    import pandas as pd
+
+    kind = getattr(column.dtype, "kind", "O")
+    if kind in "biufc":
+        return True
+    numeric = ("integer", "floating", "mixed-integer-float", "decimal", "boolean", "complex", "empty")
+    return kind == "O" and column.dtype == object and pd.api.types.infer_dtype(column, skipna=True) in numeric
+
+
+def cells_of(column: pd.Series) -> np.ndarray:
+    """Returns a column as one of three kinds of array, with missing cells as such.
+
+    Args:
+      column: of any dtype: numbers, nullable or decimal; bool; dates; durations; text; categories; objects.
+
+    Returns:
+      float64 with NaN; or datetime64[us] with NaT; or stripped text with None (object). Durations become seconds. Bool
+      and whole numbers beyond 2^53 become text. A column of several types becomes text.
+
+    Examples:
+      >>> import pandas as pd
+      >>> from vae_jax.tables.cells import cells_of
+      >>> cells_of(pd.Series([1, None, 3], dtype="Int64")).tolist(), cells_of(pd.Series([" a", "?"])).tolist()
+      ([1.0, nan, 3.0], ['a', None])
+    """
+    import pandas as pd
+
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        # The few categories once, instead of every cell.
+        of_category, codes = cells_of(pd.Series(column.cat.categories)), column.cat.codes.to_numpy()
+        nothing = np.array([None], object) if of_category.dtype == object else np.full(1, np.nan, of_category.dtype)
+        return np.concatenate([of_category, nothing])[codes]  # a missing cell has code -1
+    kind = getattr(column.dtype, "kind", "O")
+    if isinstance(column.dtype, pd.PeriodDtype):
+        column, kind = column.dt.to_timestamp(), "M"
+    if kind == "M":
+        return column.dt.tz_localize(None).to_numpy("datetime64[us]")
+    if kind == "m":
+        return column.dt.total_seconds().to_numpy(np.float64)
+    if kind in "iu" and column.abs().max() > LARGEST_EXACT:
+        return _texts(column.astype(object))
+    if kind in "iuf":
+        numbers = column.to_numpy(np.float64, na_value=np.nan)
+        if np.isinf(numbers).any():
+            raise DataError(f"row {np.isinf(numbers).argmax()}, column {column.name}: infinity is no number")
+        return numbers
+    return _objects(column)
+
+
+def _objects(column: pd.Series) -> np.ndarray:
+    """Numbers and dates among objects if there is nothing else among them, and text otherwise."""
+    import pandas as pd
+
+    inferred = pd.api.types.infer_dtype(column, skipna=True)
+    if inferred in ("integer", "floating", "mixed-integer-float", "decimal"):
+        numbers = np.array([np.nan if pd.isna(cell) else float(cell) for cell in column], np.float64)
+        return numbers if not (np.abs(numbers) > LARGEST_EXACT).any() or inferred != "integer" else _texts(column)
+    if inferred in ("datetime", "datetime64", "date"):
+        return pd.to_datetime(column).dt.tz_localize(None).to_numpy("datetime64[us]")
+    return _texts(column)
+
+
+def _texts(column: pd.Series) -> np.ndarray:
+    import pandas as pd
+
+    codes, distinct = pd.factorize(column.to_numpy(object))
+    texts = np.array([*(None if cell is None else str(cell).strip() for cell in distinct), None], object)
+    texts[:-1][is_missing(texts[:-1])] = None
+    return texts[codes]

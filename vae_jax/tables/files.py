@@ -1,0 +1,429 @@
+"""Reads a table file as it comes: CSV in its dialects and encodings, Excel, Parquet and Arrow."""
+
+from __future__ import annotations
+
+import array
+import codecs
+import csv
+import gzip
+import io
+import itertools
+import re
+import shlex
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vae_jax.data.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+SEPARATORS = "\t;,|"  # if several fit equally well, the first: one that is rarely part of a cell, or else the usual one
+TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
+WORKBOOK = "xl/workbook.xml"  # the member that makes a zip an Excel file
+SAMPLE = 1 << 20  # characters that the separator is recognised from
+SAMPLE_ROWS = 1_000
+OLD_EXCEL = b"\xd0\xcf\x11\xe0"
+_NUMBER = re.compile(r"[-+]?[\d.,]*\d[\d.,]*([eE][-+]?\d+)?")
+_SAVED_INDEX = re.compile(r"__index_level_\d+__")  # what pandas calls an index without a name in Parquet
+
+
+def read_frame(
+    path: str | Path, encoding: str | None = None, drop: Sequence[str] = ()
+) -> tuple[pd.DataFrame, list[str]]:
+    """Reads a table, whatever kind of file it is in; the kind is recognised by content.
+
+    - Text (CSV separated by commas, semicolons, tabs or pipes; plain, gzip or the only one in a zip) in UTF-8, in
+      UTF-16 with a byte order mark, or in `encoding`: every column has dtype object with stripped text, and None for a
+      blank cell. Blank lines are skipped.
+    - Excel (.xlsx), the first sheet with a table: numbers, dates and text as typed; mixed columns have dtype object.
+    - Parquet and Arrow (Feather version 2): typed columns; dictionaries become their values, decimals float64, integers
+      with gaps pandas' Int64 or UInt64, dates and timestamps datetime64[us] in UTC.
+
+    Left out are columns without name and cells at the right end (a separator at the end of each line) and, with a
+    notice, a first column that is pandas' row index.
+
+    Args:
+      path: the file.
+      encoding: of a text file without byte order mark, if it is not UTF-8.
+      drop: columns to leave out before the others are checked.
+
+    Returns:
+      The table, and sentences that the user should see.
+
+    Raises:
+      DataError: if the file can't be read, is damaged, has no header or no rows, names a column twice or not at all, or
+        has a row of another length than the header; if a column of `drop` or the encoding doesn't exist.
+
+    Examples:
+      >>> import tempfile
+      >>> from pathlib import Path
+      >>> from vae_jax.tables.files import read_frame
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = Path(folder, "mine.csv")
+      ...     _ = path.write_text("amount;shop\\n1,50;Bern\\n20,00;\\n")
+      ...     frame, notices = read_frame(path)
+      >>> frame.to_dict("list"), notices
+      ({'amount': ['1,50', '20,00'], 'shop': ['Bern', None]}, [])
+    """
+    path = Path(path)
+    _check_encoding(encoding)
+    content = _unpack(path, _read_bytes(path))
+    notices: list[str] = []
+    if content[:4] == b"PAR1" or content[:6] == b"ARROW1":
+        names, columns = _read_arrow(path, content, drop, notices)
+    elif content[:2] == b"PK":
+        names, columns = _read_excel(path, content, notices)
+    else:
+        names, columns = _read_text(path, _decode(path, content, encoding), notices)
+    return _frame(path, names, columns, drop, notices), notices
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except OSError as error:
+        raise DataError(f"{path}: can't be read ({error.strerror})") from None
+
+
+def _unpack(path: Path, content: bytes) -> bytes:
+    """Decompresses gzip and zip; an Excel file, which is a zip too, stays as it is."""
+    try:
+        if content[:2] == b"\x1f\x8b":
+            return gzip.decompress(content)
+        if content[:2] == b"PK":
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                names = archive.namelist()
+                if WORKBOOK in names:
+                    return content
+                members = [name for name in names if name.lower().endswith(TEXT_SUFFIXES) and "__MACOSX" not in name]
+                csvs = [name for name in members if name.lower().endswith(".csv")]
+                members = csvs or members  # beside the table there may be a readme.txt
+                if len(members) != 1:
+                    raise DataError(f"{path}: expected one .csv file in the zip, found {len(members)}")
+                return archive.read(members[0])
+    except DataError:
+        raise
+    except (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: damaged, truncated or unsupported archive ({error})") from None
+    return content
+
+
+def _check_encoding(encoding: str | None) -> None:
+    if encoding is not None:
+        try:
+            b"a".decode(encoding)
+        except UnicodeError:  # a part of a character of UTF-16
+            pass
+        except (LookupError, ValueError):
+            raise DataError(f"--encoding {encoding}: no such encoding") from None
+
+
+def _decode(path: Path, content: bytes, encoding: str | None) -> str:
+    """Returns the text, with "\\n" at line ends. A byte order mark says more than `encoding`."""
+    if not content.strip():
+        raise DataError(f"{path}: the file is empty")
+    if content[:4] == OLD_EXCEL:
+        raise DataError(f"{path}: an Excel file of the old kind (.xls); save it as .xlsx or CSV")
+    if content[:3] == codecs.BOM_UTF8:
+        used = "utf-8-sig"
+    elif content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        used = "utf-16"
+    else:
+        used = encoding or "utf-8"
+    try:
+        text = content.decode(used)
+    except UnicodeError:
+        if b"\0" in content or used == "utf-16":
+            raise DataError(f"{path}: not a text file") from None
+        if encoding and used == encoding:
+            raise DataError(f"{path}: not in the encoding of --encoding {encoding}") from None
+        raise DataError(f"{path}: not UTF-8; say its encoding, for example --encoding latin-1") from None
+    if "\0" in text:
+        raise DataError(f"{path}: not a text file")
+    if not text.strip():
+        raise DataError(f"{path}: the file is empty")
+    return text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n") + "\n"
+
+
+def _read_text(path: Path, text: str, notices: list[str]) -> tuple[list[str], list[Any]]:
+    separator = _separator(text)
+    blank: list[int] = []
+    records = _records(path, text, separator, blank)
+    try:
+        header = next(records)[1]
+    except DataError:  # an endless line, or a quote that is not closed
+        header = []
+    names = _check_header(path, header)
+    first = next(records, None)
+    if first is None:
+        raise DataError(f"{path}: a header, but no rows")
+    # A separator at the end of each row, but not of the header, adds a blank cell to each.
+    trailing = len(first[1]) == len(names) + 1 and not first[1][-1].strip()
+    width = len(names) + trailing
+    columns = _parse_quickly(text, separator, width)
+    if columns is not None and not (trailing and columns[-1].any()):
+        return names, columns[: len(names)]
+    cells: list[str] = []  # of all rows in one list: a list for each row would take twice the memory
+    lines = array.array("q")
+    for line, row in itertools.chain([first], records):
+        if len(row) != width or (trailing and row[-1].strip()):
+            raise DataError(
+                f"{path}: row {len(lines)} (line {line}): {len(row)} cells, the header names {len(names)} columns"
+            )
+        cells += row
+        lines.append(line)
+    if between := [str(line) for line in blank if line < lines[-1]]:
+        more = f" and {len(between) - 5} more" if len(between) > 5 else ""
+        notices.append(f"{path}: blank lines are skipped: {', '.join(between[:5])}{more}")
+    return names, [_text_column(cells[j::width]) for j in range(len(names))]
+
+
+def _separator(text: str) -> str:
+    """Recognises the separator: it divides the header, and most rows into as many cells as the header."""
+    sample, is_all = text[:SAMPLE], len(text) <= SAMPLE
+    fits: dict[str, tuple[bool, float]] = {}
+    for separator in SEPARATORS:
+        reader = csv.reader(io.StringIO(sample, newline="\n"), delimiter=separator, skipinitialspace=True)
+        try:
+            rows = [row for row in itertools.islice(reader, SAMPLE_ROWS) if any(map(str.strip, row))]
+        except csv.Error:
+            continue
+        if not rows:
+            continue
+        header, *body = rows if is_all or len(rows) < 3 else rows[:-1]  # the last one may be cut
+        names = len(header)
+        fitting = sum(len(row) == names or (len(row) == names + 1 and not row[-1].strip()) for row in body)
+        fits[separator] = (names > 1, fitting / max(len(body), 1))
+    # max takes the first of equals.
+    return max(fits, key=fits.__getitem__) if fits else ","
+
+
+def _records(path: Path, text: str, separator: str, blank: list[int]) -> Iterator[tuple[int, list[str]]]:
+    """Yields the first line and the rows with cells, each with the line where it begins; notes the blank lines."""
+    reader = csv.reader(io.StringIO(text, newline="\n"), delimiter=separator, skipinitialspace=True, strict=True)
+    line = 1
+    try:
+        for row in reader:
+            # A line of separators only, as Excel writes for a row whose cells were deleted, is a blank line too.
+            if line == 1 or (row and (row[0] or any(map(str.strip, row)))):
+                yield line, row
+            else:
+                blank.append(line)
+            line = reader.line_num + 1
+    except csv.Error as error:
+        what = str(error)
+        if "unexpected end" in what or "field limit" in what:
+            what = "a quote is not closed"
+        raise DataError(f"{path}: line {line}: {what}") from None
+
+
+def _parse_quickly(text: str, separator: str, width: int) -> list[np.ndarray] | None:
+    """Reads the rows of a text without quotes and blank lines in a fraction of the time; None for any other."""
+    import pyarrow as pa
+    import pyarrow.csv as arrow_csv
+
+    if '"' in text or "\n\n" in text:
+        return None
+    names = [str(j) for j in range(width)]
+    try:
+        table = arrow_csv.read_csv(
+            pa.BufferReader(text.encode()),
+            arrow_csv.ReadOptions(column_names=names, skip_rows=1),
+            arrow_csv.ParseOptions(delimiter=separator),
+            arrow_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.large_string())),
+        )
+    except pa.ArrowInvalid:  # the row of another length is named by the slower parser
+        return None
+    columns = [_words(column) for column in table.columns]
+    blank = np.flatnonzero(columns[0] == None)  # noqa: E711 (by element)
+    return None if any(not any(column[row] for column in columns) for row in blank) else columns
+
+
+def _words(column: pa.ChunkedArray) -> np.ndarray:
+    """Strips text, and makes blank cells None."""
+    import pyarrow as pa
+    import pyarrow.compute
+
+    pc: Any = pyarrow.compute  # its functions are made when it is imported, which type checkers don't see
+    kind = pa.large_string()
+    text = pc.utf8_trim_whitespace(column.cast(kind))
+    return pc.if_else(pc.equal(text, ""), pa.scalar(None, kind), text).to_numpy()
+
+
+def _text_column(cells: list[str]) -> np.ndarray:
+    column = np.empty(len(cells), object)
+    column[:] = [cell.strip() or None for cell in cells]
+    return column
+
+
+def _check_header(path: Path, cells: Sequence[Any]) -> list[str]:
+    """Returns the names, each in one line; refuses a header without names."""
+    names = [re.sub(r"\s*\n\s*", " ", str(cell).strip()) for cell in cells]
+    named = [name for name in names if name]
+    if not named or all(map(_NUMBER.fullmatch, named)):
+        raise DataError(f"{path}: no header with the names of the columns in the first line")
+    return names
+
+
+def _read_excel(path: Path, content: bytes, notices: list[str]) -> tuple[list[str], list[Any]]:
+    import pandas as pd
+
+    options: dict[str, Any] = {"header": None, "dtype": object, "keep_default_na": False}
+    try:
+        with pd.ExcelFile(io.BytesIO(content), engine="openpyxl") as book:
+            sheets = book.sheet_names
+            # A first sheet of one column is likelier to be remarks than a table.
+            for least, sheet in itertools.product((2, 1), sheets):
+                cells = _used_cells(pd.read_excel(book, sheet_name=sheet, **options).to_numpy(object, copy=True))
+                if cells.shape[0] >= 2 and cells.shape[1] >= least:
+                    break
+            else:
+                raise DataError(f"{path}: no sheet with a header and rows")
+    except DataError:
+        raise
+    except ImportError:
+        raise DataError(f"{path}: to read Excel files, install openpyxl: pip install openpyxl") from None
+    except Exception as error:  # whatever openpyxl's readers of zip and XML come across
+        what = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(f"{path}: damaged or unsupported Excel file ({what})") from None
+    if len(sheets) > 1:
+        notices.append(f"{path}: of {len(sheets)} sheets, {sheet!r} is read")
+    names = _check_header(path, ["" if cell is None else cell for cell in cells[0]])
+    return names, [_typed_column(cells[1:, j]) for j in range(len(names))]
+
+
+def _used_cells(cells: np.ndarray) -> np.ndarray:
+    """Strips text, makes blank cells None, and cuts off rows and columns without any cell."""
+    import pandas as pd
+
+    for j in range(cells.shape[1]):
+        text = [cell.strip() if isinstance(cell, str) else cell for cell in cells[:, j]]
+        cells[:, j] = [
+            None if gap or cell == "" else cell for cell, gap in zip(text, pd.isna(cells[:, j]), strict=True)
+        ]
+    used = cells != None  # noqa: E711 (by element)
+    if not used.any():
+        return cells[:0]
+    columns = np.flatnonzero(used.any(0))
+    return cells[used.any(1), columns[0] : columns[-1] + 1]
+
+
+def _typed_column(cells: np.ndarray) -> pd.Series:
+    """Gives a column of one type that type."""
+    import pandas as pd
+
+    kinds = {datetime if isinstance(cell, datetime) else type(cell) for cell in cells if cell is not None}
+    gaps = any(cell is None for cell in cells)
+    if kinds == {datetime}:
+        return pd.Series(pd.to_datetime(pd.Series(cells)).to_numpy("datetime64[us]"))
+    if kinds == {int} and not gaps and all(abs(cell) < 2**63 for cell in cells):
+        return pd.Series(cells.astype(np.int64))
+    if kinds and kinds <= {int, float}:
+        return pd.Series(cells.astype(np.float64))
+    if kinds == {bool} and not gaps:
+        return pd.Series(cells.astype(bool))
+    return pd.Series(cells, dtype=object)
+
+
+def _read_arrow(path: Path, content: bytes, drop: Sequence[str], notices: list[str]) -> tuple[list[str], list[Any]]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise DataError(f"{path}: to read Parquet and Arrow files, install pyarrow: pip install pyarrow") from None
+    try:
+        if content[:4] == b"PAR1":
+            table = pq.ParquetFile(io.BytesIO(content)).read()
+        else:
+            table = pa.ipc.open_file(pa.BufferReader(content)).read_all()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        what = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise DataError(f"{path}: damaged, truncated or unsupported file ({what})") from None
+    names, columns = [], []
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if _SAVED_INDEX.fullmatch(name) and name not in drop:
+            notices.append(f"{path}: the row index {name} is left out")
+            continue
+        names.append(name.strip())
+        # What is dropped needs no type that can be read.
+        columns.append(None if name.strip() in drop else _arrow_column(path, name.strip(), column))
+    return names, columns
+
+
+def _arrow_column(path: Path, name: str, column: pa.ChunkedArray) -> pd.Series:
+    import pandas as pd
+    import pyarrow as pa
+
+    kinds = pa.types
+    try:
+        if isinstance(column.type, pa.BaseExtensionType):
+            column = column.cast(column.type.storage_type)
+        if kinds.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        kind = column.type
+        if kinds.is_decimal(kind) or kinds.is_float16(kind):
+            column = column.cast(pa.float64())
+        elif kinds.is_timestamp(kind) or kinds.is_date(kind):
+            column = column.cast(pa.timestamp("us"), safe=False)  # in UTC; nanoseconds are cut
+        elif kinds.is_integer(kind) and column.null_count:
+            wide, nullable = (
+                (pa.uint64(), pd.UInt64Dtype()) if kinds.is_unsigned_integer(kind) else (pa.int64(), pd.Int64Dtype())
+            )
+            return column.cast(wide).to_pandas(types_mapper={wide: nullable}.get)
+        elif not (kinds.is_primitive(kind) or kinds.is_null(kind) or kinds.is_boolean(kind)):
+            return pd.Series(_words(column), dtype=object)
+        series = column.to_pandas()
+    except (pa.ArrowException, ValueError):
+        advice = f"leave it out with --drop {shlex.quote(name)}"
+        raise DataError(
+            f"{path}: column {name}: {column.type} is no type of single numbers or words; {advice}"
+        ) from None
+    return series.astype(object).where(series.notna(), None) if series.dtype == object else series
+
+
+def _frame(path: Path, names: list[str], columns: list[Any], drop: Sequence[str], notices: list[str]) -> pd.DataFrame:
+    """Leaves out what is not wanted, checks the names of the rest and puts the table together."""
+    import pandas as pd
+
+    if unknown := [name for name in drop if name not in names]:
+        raise DataError(f"{path}: --drop {unknown[0]}: no such column; there are {', '.join(names[:40])}")
+    last = len(names)
+    while last and not names[last - 1] and columns[last - 1] is not None and pd.isna(columns[last - 1]).all():
+        last -= 1
+    kept = [j for j in range(last) if names[j] not in drop]
+    if kept[:1] == [0] and names[0] in ("", "Unnamed: 0") and _counts(columns[0]):
+        notices.append(f"{path}: the first column ({names[0] or 'without a name'}) counts the rows, and is left out")
+        kept = kept[1:]
+    if not kept:
+        raise DataError(f"{path}: no column is left")
+    for j in kept:
+        if not names[j]:
+            advice = "name it, or leave it out with --drop ''"
+            raise DataError(f"{path}: column {j + 1} of {last} has no name; {advice}")
+    left = [names[j] for j in kept]
+    if repeated := sorted({name for name in left if left.count(name) > 1}):
+        raise DataError(f"{path}: column repeated {', '.join(map(repr, repeated[:5]))}")
+    if not len(columns[kept[0]]):
+        raise DataError(f"{path}: a header, but no rows")
+    series = [pd.Series(columns[j], dtype=object if isinstance(columns[j], np.ndarray) else None) for j in kept]
+    return pd.DataFrame(dict(zip(left, series, strict=True)))
+
+
+def _counts(column: Any) -> bool:
+    """Whether a column is 0, 1, 2, ... or 1, 2, 3, ..., as numbers or text."""
+    cells = np.asarray(column)
+    counted = np.arange(len(cells) + 1)
+    if cells.dtype == object:
+        counted = counted.astype(str).astype(object)
+    return bool((cells == counted[:-1]).all() or (cells == counted[1:]).all())

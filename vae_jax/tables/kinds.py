@@ -1,0 +1,197 @@
+"""The kind of a column, inferred from its cells in the training rows."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+
+from vae_jax.data.errors import DataError
+from vae_jax.tables import text_dates
+from vae_jax.tables.text_numbers import NumberFormat, to_numbers, unit_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Kind = Literal["real", "positive", "count", "yes-no", "category", "date", "constant", "id", "empty", "dropped"]
+KINDS: tuple[Kind, ...] = ("real", "positive", "count", "yes-no", "category", "date", "constant", "id", "dropped")
+
+FEW = 20  # whole numbers of at most so many values are names rather than amounts
+ROWS_PER_VALUE = 10  # and of so many rows for each value
+LARGEST_COUNT = 10_000  # above, whether a number is whole matters little
+SKEWED = 2.0  # skewness from which on a column of numbers above 0 is seen by its logarithm
+FEWEST_DIFFERENT = 20  # rows; in fewer, that all cells differ says nothing
+LONG_NUMBER = 10  # digits of a whole number that is a name
+ID_NAME = re.compile(r"(^|[\W_])(id|ids|no|nr|num|number|key|uuid|guid|hash|index|ref)$|[a-z](Id|ID|No|Nr|Number|Key)$", re.I)
+
+
+class Found(NamedTuple):
+    """What a column is.
+
+    Attributes:
+      kind: see `Kind`.
+      reason: why, in a few words.
+      values: the cells as numbers, dates or text, as the kind needs them.
+      numeric: whether the levels of a category are numbers.
+      unit: of numbers with a currency or percent sign.
+      date_format: of dates given as text.
+    """
+
+    kind: Kind
+    reason: str
+    values: np.ndarray
+    numeric: bool = False
+    unit: str = ""
+    date_format: str = ""
+
+
+def infer(name: str, cells: np.ndarray, number_format: NumberFormat) -> Found:
+    """Infers a column's kind.
+
+    Args:
+      name: of the column; only whether it is called like an id matters.
+      cells: as `cells.cells_of` gives them.
+      number_format: how numbers in text are written.
+
+    Returns:
+      The kind and the cells read as such. A column without any cell is `empty`.
+
+    Examples:
+      >>> import numpy as np
+      >>> from vae_jax.tables.kinds import infer
+      >>> from vae_jax.tables.text_numbers import NumberFormat
+      >>> infer("city", np.array(["Rome", "Oslo", "Lima", None] * 20, dtype=object), NumberFormat())[:2]
+      ('category', '3 different words')
+    """
+    if cells.dtype.kind == "M":
+        return Found("date", "dates", cells) if not np.isnat(cells).all() else _empty(cells)
+    if cells.dtype != object:
+        return _numbers(name, cells) if not np.isnan(cells).all() else _empty(cells)
+    given = cells[_given(cells)]
+    if not len(given):
+        return _empty(cells)
+    numbers, bad = to_numbers(cells, number_format)
+    if not bad.any():
+        return _long_numbers(cells, given) or _numbers(name, numbers, unit_of(cells))
+    if date_format := text_dates.recognise(cells):
+        dates, _ = text_dates.to_dates(cells, date_format)
+        return Found("date", f"dates as {date_format}", dates, date_format=date_format)
+    return _words(cells, given)
+
+
+def read_as(kind: Kind, name: str, cells: np.ndarray, number_format: NumberFormat) -> Found:
+    """Reads a column as the kind that the user says it has.
+
+    Args:
+      kind: `real` reads skewed numbers above 0 as `positive`.
+      name: of the column.
+      cells: as for `infer`.
+      number_format: as for `infer`.
+
+    Returns:
+      As `infer`.
+
+    Raises:
+      DataError: if the cells can't be read so; names the column, the row and the cell.
+    """
+    said = "said so"
+    if kind in ("real", "positive", "count"):
+        numbers, bad = to_numbers(cells, number_format) if cells.dtype.kind != "M" else (cells, ~np.isnat(cells))
+        if bad.any():
+            raise DataError(f"row {bad.argmax()}, column {name}: {str(cells[bad.argmax()])[:40]!r} is not a number")
+        if np.isnan(numbers).all():
+            return _empty(cells)
+        if kind != "real" and (numbers < 0).any():
+            row = int((numbers < 0).argmax())
+            raise DataError(f"row {row}, column {name}: {numbers[row]:g} is below 0, so it is no {kind} number")
+        return Found(kind, said, numbers, unit=unit_of(cells) if cells.dtype == object else "")
+    if kind == "date":
+        if cells.dtype.kind == "M":
+            return Found(kind, said, cells)
+        date_format = text_dates.recognise(cells) if cells.dtype == object else None
+        if date_format is None:
+            raise DataError(f"column {name}: not all of its cells are dates of one format")
+        return Found(kind, said, text_dates.to_dates(cells, date_format)[0], date_format=date_format)
+    numeric = cells.dtype == np.float64
+    if kind in ("category", "yes-no") and cells.dtype.kind == "M":
+        cells = np.where(np.isnat(cells), None, np.datetime_as_string(cells, "s").astype(object))
+    if cells.dtype == object:
+        numbers, bad = to_numbers(cells, number_format)
+        numeric = not bad.any() and _given(cells).any() and _long_numbers(cells, cells[_given(cells)]) is None
+        cells = numbers if numeric else cells
+    if kind == "yes-no" and _distinct(cells) > 2:
+        raise DataError(f"column {name}: {_distinct(cells)} values, so it is no yes or no")
+    return Found(kind, said, cells, numeric)
+
+
+def skewness(values: np.ndarray) -> float:
+    """Third standardised moment of the values that are not NaN; 0 for a constant."""
+    values = values[~np.isnan(values)]
+    sd = values.std()
+    return float((((values - values.mean()) / sd) ** 3).mean()) if sd > 0 else 0.0
+
+
+def _empty(cells: np.ndarray) -> Found:
+    return Found("empty", "no cell is given", cells)
+
+
+def _given(cells: np.ndarray) -> np.ndarray:
+    import pandas as pd
+
+    return ~pd.isna(cells)
+
+
+def _distinct(cells: np.ndarray) -> int:
+    import pandas as pd
+
+    return len(pd.unique(cells[_given(cells)]))
+
+
+def _long_numbers(cells: np.ndarray, given: np.ndarray) -> Found | None:
+    """Whole numbers of many digits, or with zeros in front, are names, not amounts."""
+    longest = max(map(len, given))
+    leading = any(len(cell) > 1 and cell[0] == "0" and cell.isdigit() for cell in given)
+    if not (longest >= LONG_NUMBER or leading) or not all(cell.isascii() and cell.isdigit() for cell in given):
+        return None
+    found = _words(cells, given)
+    why = f"numbers of {longest} digits" if longest >= LONG_NUMBER else "numbers with zeros in front"
+    return found._replace(reason=f"{why}: {found.reason}")
+
+
+def _numbers(name: str, values: np.ndarray, unit: str = "") -> Found:
+    given = values[~np.isnan(values)]
+    distinct = len(np.unique(given))
+    whole = bool((given == np.round(given)).all())
+    low, high = given.min(), given.max()
+
+    def found(kind: Kind, reason: str) -> Found:
+        return Found(kind, reason, values, numeric=True, unit=unit)
+
+    if distinct == 1:
+        return found("constant", f"only {given[0]:g}")
+    if distinct == len(given) >= FEWEST_DIFFERENT and whole:
+        if high - low + 1 == distinct:
+            return found("id", "counts the rows")
+        if ID_NAME.search(name) or high >= 10**LONG_NUMBER:
+            return found("id", "all different")
+    if distinct == 2:
+        return found("yes-no", "2 values")
+    if whole and distinct <= FEW and len(given) >= ROWS_PER_VALUE * distinct:
+        return found("category", f"{distinct} different whole numbers")
+    if whole and low >= 0 and high <= LARGEST_COUNT:
+        return found("count", f"whole numbers, {low:g} to {high:g}")
+    if low >= 0 and skewness(given) > SKEWED:
+        return found("positive", f"skewed, {low:g} to {high:g}")
+    return found("real", f"numbers, {low:g} to {high:g}")
+
+
+def _words(cells: np.ndarray, given: np.ndarray) -> Found:
+    distinct = _distinct(given)
+    if distinct == 1:
+        return Found("constant", f"only {str(given[0])[:30]!r}", cells)
+    if len(given) >= FEWEST_DIFFERENT and distinct > 0.5 * len(given):
+        return Found("id", "all different" if distinct == len(given) else "nearly all different", cells)
+    if distinct == 2:
+        return Found("yes-no", "2 values", cells)
+    return Found("category", f"{distinct} different words", cells)
