@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 # megabyte per array: the C library may release larger ones after each use, and allocating them again costs several
 # times the work itself. An accelerator needs enough to keep busy.
 PROCESSOR_NUMBERS, ACCELERATOR_NUMBERS = 2**15, 2**24
+COLUMN_NUMBERS = 2**18  # of a table of columns on a CPU: one row's logits alone may be 2**15
 ROWS_ENCODED = 256  # rows encoded at once, approximately: a decoded chunk has too few rows to encode fast
 # Lower bound on a residual's standard deviation, in units of the standardised feature. A feature that is constant in
 # training has residual 0, so any other value would have density 0 and alone decide the score.
@@ -199,8 +200,9 @@ def reconstruction_probability(
       True
     """
     noise = _latent_noise(vae, key, num_samples)
-    decoded_at_once = PROCESSOR_NUMBERS if jax.default_backend() == "cpu" else ACCELERATOR_NUMBERS
     layout = getattr(vae.decoder, "layout", None)
+    on_processor = COLUMN_NUMBERS if layout else PROCESSOR_NUMBERS
+    decoded_at_once = on_processor if jax.default_backend() == "cpu" else ACCELERATOR_NUMBERS
     size = max(1, decoded_at_once // (num_samples * (layout.measured + layout.logits if layout else x.shape[1])))
 
     def score(block: Array) -> Scores:

@@ -19,7 +19,7 @@ from flax import linen as nn
 from flax import struct
 
 from vae_jax.distributions import log_prob_per_dimension
-from vae_jax.likelihoods import bernoulli_log_prob, discretised_logistic_log_prob, selected
+from vae_jax.likelihoods import bernoulli_log_prob, discretised_logistic_log_prob
 from vae_jax.networks.dense_layer import Dense, features_first, features_last
 from vae_jax.networks.mlp import DenseEncoder
 from vae_jax.networks.outputs import OBSERVATION_LOG_VAR, Gaussian, soft_clip
@@ -37,6 +37,8 @@ HIDDEN_BEYOND = 1.2815516  # that share of standard normal numbers is larger
 SMOOTHING = 0.01
 # Standard deviation of a logistic distribution of scale 1.
 LOGISTIC_SD = math.pi / math.sqrt(3)
+NO_LEVEL = 1e-13  # probability of a level of share 0, which only fills up; so small that it gets no gradient
+LARGEST_LOGIT = 40.0
 UNKNOWN = 2  # a yes or no that is neither
 
 
@@ -48,7 +50,8 @@ class Layout:
       numbers: how many are standardised numbers, with a Gaussian likelihood.
       counts: how many are standardised counts.
       answers: how many are yes or no.
-      levels: how many levels each category has, in ascending order; the last level is that of rare and unseen values.
+      levels: how many levels each category has, in ascending order. The last that has a share is that of rare and
+        unseen values; those without one only fill up.
 
     Examples:
       >>> from vae_jax.networks.columns import Layout
@@ -191,16 +194,20 @@ def log_prob_of_parts(
         answered = jnp.log1p(-unknown) + bernoulli_log_prob(is_yes, logits[: layout.answers])
         found.append(jnp.where(given == UNKNOWN, jnp.log(unknown), answered))
     for part, count, levels, logit in layout.categories():
-        shape = (levels, count, *logits.shape[1:])
-        # Levels first: sums over the first axis are the fast ones.
-        of_levels = logits[logit : logit + count * levels].reshape(count, levels, *logits.shape[1:]).swapaxes(0, 1)
-        chosen = selected(x[part : part + count].astype(jnp.int32), jnp.broadcast_to(of_levels, shape))
+        of_levels = logits[logit : logit + count * levels].reshape(count, levels, *logits.shape[1:])
+        # Within bounds that training does not reach, so that no maximum has to be subtracted.
+        of_levels = jnp.clip(of_levels, -LARGEST_LOGIT, LARGEST_LOGIT)
+        chosen = jnp.where(x[part : part + count, None] == _numbered(levels, x.ndim), of_levels, 0.0).sum(1)
         if smoothing:
-            shares = constants.frequencies[logit : logit + count * levels].reshape(count, levels).T
-            expected = (of_levels * shares.reshape(levels, count, *trailing[1:])).sum(0)
-            chosen = (1 - smoothing) * chosen + smoothing * expected
-        found.append(chosen - jax.nn.logsumexp(of_levels, axis=0))
+            shares = constants.frequencies[logit : logit + count * levels].reshape(count, levels, *trailing[1:])
+            chosen = (1 - smoothing) * chosen + smoothing * (of_levels * shares).sum(1)
+        found.append(chosen - jnp.log(jnp.exp(of_levels).sum(1)))
     return jnp.where(gap, 0.0, jnp.concatenate(found))
+
+
+def _numbered(levels: int, ndim: int) -> Array:
+    """0, 1, ... along the second axis."""
+    return jnp.arange(float(levels)).reshape(1, levels, *[1] * (ndim - 1))
 
 
 def _bins(x: Array, mean: Array, sd: Array, is_log: Array) -> tuple[Array, Array, Array]:
@@ -249,7 +256,7 @@ class ColumnEncoder(nn.Module):
         """Maps rows to their posterior, a `Gaussian` with arrays of shape (*batch, L)."""
         return self.dense(expand(self.layout, x))
 
-    def perturb(self, x: Float[Array, "B P"], noise: Float[Array, "B P"], scale: float) -> Float[Array, "B P"]:
+    def corrupt(self, x: Float[Array, "B P"], noise: Float[Array, "B P"], scale: float) -> Float[Array, "B P"]:
         """Returns rows as the encoder sees them in training: numbers with noise, and a tenth of all cells hidden."""
         is_number = jnp.arange(self.layout.parts) < self.layout.measured
         return jnp.where(noise > HIDDEN_BEYOND, jnp.nan, x + jnp.where(is_number, scale * noise, 0.0))
@@ -349,6 +356,7 @@ def fit_constants(params: Any, constants: Constants) -> Any:
     """
     answers = len(constants.unknown)
     of_yes, of_levels = constants.frequencies[:answers], constants.frequencies[answers:]
+    of_levels = jnp.maximum(of_levels, NO_LEVEL)
     bias = jnp.concatenate([jnp.log(of_yes) - jnp.log1p(-of_yes), jnp.log(of_levels)])
     decoder = params["params"]["decoder"]
     if "logits" in decoder:

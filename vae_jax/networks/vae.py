@@ -48,9 +48,9 @@ class VAE(nn.Module):
         """Number of latent dimensions L."""
         return self.encoder.latent_dim  # pyright: ignore[reportAttributeAccessIssue]
 
-    def perturb(self, x: Float[Array, "B *event"], noise: Float[Array, "B *event"], scale: float) -> Array:
+    def corrupt(self, x: Float[Array, "B *event"], noise: Float[Array, "B *event"], scale: float) -> Array:
         """Returns a batch as the encoder sees it in training: with noise added, unless the encoder has its own way."""
-        own = getattr(self.encoder, "perturb", None)
+        own = getattr(self.encoder, "corrupt", None)
         return x + scale * noise if own is None else own(x, noise, scale)
 
     def encode(self, x: Float[Array, "B *event"]) -> Gaussian:

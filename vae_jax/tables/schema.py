@@ -189,7 +189,8 @@ class Schema:
         """What the parts of a row are."""
         parts = [part for _, part in self._order]
         numbers, counts, answers = (sum(part.likelihood == of for part in parts) for of in LIKELIHOODS[:3])
-        return Layout(numbers, counts, answers, tuple(len(part.shares) for part in parts[numbers + counts + answers :]))
+        levels = (_padded(len(part.shares)) for part in parts[numbers + counts + answers :])
+        return Layout(numbers, counts, answers, tuple(levels))
 
     def constants(self, highest_log_var: Float[np.ndarray, " M"]) -> Constants:
         """What the likelihoods need besides the network's output; `highest_log_var` bounds numbers and counts."""
@@ -201,7 +202,8 @@ class Schema:
 
         counts = [part for _, part in self._order if part.likelihood == "count"]
         answers = [part for _, part in self._order if part.likelihood == "bernoulli"]
-        of_levels = [share for _, part in self._order if part.likelihood == "categorical" for share in part.shares]
+        categories = [part.shares for _, part in self._order if part.likelihood == "categorical"]
+        of_levels = [share for shares in categories for share in np.pad(shares, (0, _padded(len(shares)) - len(shares)))]
         return Constants(
             highest_log_var=array(list(highest_log_var)),
             count_mean=array([part.mean for part in counts]),
@@ -310,6 +312,11 @@ class Schema:
 
         columns = [Column(**{**column, "parts": tuple(map(part, column["parts"]))}) for column in record["columns"]]
         return cls(tuple(columns), NumberFormat(**record["number_format"]), record["limit"])
+
+
+def _padded(levels: int) -> int:
+    """A power of two: categories of equally many levels are computed together, and similar tables share a program."""
+    return max(4, 1 << (levels - 1).bit_length())
 
 
 def _column(name: str, found: Found, missing: Missing) -> Column:

@@ -135,7 +135,7 @@ def step_with_noise(
     """Takes the step of [`train_step`][] with given noise."""
     encoder_input = batch = as_float(batch)
     if noise.input is not None:
-        encoder_input = state.vae.perturb(batch, noise.input, state.objective.input_noise)
+        encoder_input = state.vae.corrupt(batch, noise.input, state.objective.input_noise)
 
     def mean_loss(params):
         terms, _, _ = evaluate(state, batch, noise.latent, params, encoder_input)
