@@ -58,7 +58,10 @@ TITLES = {
 
 
 def score_baselines(train: np.ndarray, rows: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Fits every baseline on standardised genuine rows and scores standardised `rows`; higher = more normal."""
+    """Fits every baseline on standardised genuine rows and scores standardised `rows`; higher = more normal.
+
+    Rows of other columns than numbers are given one-hot, with the mean for a gap; see `vae_jax.networks.columns.dense`.
+    """
     # float64, so that the covariance of features with a wide range keeps its precision.
     train, rows = train.astype(np.float64), rows.astype(np.float64)
     return {name: np.asarray(fit(train, seed)(rows), np.float64) for name, fit in BASELINES.items()}

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from experiments.command_line import run
-from experiments.fraud.inputs import FRAUD, describe_data, notices
+from experiments.fraud.inputs import FRAUD, describe_data, kinds_table, left_out_recipes, notices
 from experiments.fraud.models import train_recipe
 from experiments.fraud.outputs import conclude
 from experiments.fraud.results import apply, evaluate
@@ -21,10 +21,13 @@ def main(arguments: Sequence[str]) -> None:
     output = console()
     with stopping.immediate(), processes.together():
         config, inputs, opened = FRAUD.start(arguments)
-        announce(output, describe_data(inputs), opened, notices(inputs))
+        announce(output, describe_data(inputs), opened, notices(inputs) + left_out_recipes(config, inputs))
+        if table := kinds_table(inputs):
+            output.print(table)
+        chosen = inputs.recipes(config)
         with FRAUD.resumable(opened):
-            states = {recipe: train_recipe(recipe, config, inputs, opened, output) for recipe in config.recipes}
-            outcomes = {recipe: apply(recipe, states[recipe], config, inputs) for recipe in config.recipes}
+            states = {recipe: train_recipe(recipe, config, inputs, opened, output) for recipe in chosen}
+            outcomes = {recipe: apply(recipe, states[recipe], config, inputs) for recipe in chosen}
             if processes.finish():
                 results = {recipe: evaluate(recipe, outcomes[recipe], config, inputs, opened) for recipe in outcomes}
                 conclude(config, inputs, opened, results, output)

@@ -11,6 +11,7 @@ from experiments.command_line import refusal, require
 from experiments.runs.options import RunOptions
 from vae_jax.detector import settings
 from vae_jax.detector.settings import ModelSettings, Recipe, SettingError
+from vae_jax.tables.own_table import Reading
 
 Boundary = Literal["quantile", "tukey", "mad", "mean-sigma", "gpd", "best-f1"]
 
@@ -20,14 +21,33 @@ class DataOptions:
     """The data, and the models to train on them."""
 
     data: str = "auto"
-    """Transactions to use: auto, kaggle, synthetic, or a CSV file (plain, gzip or zip). auto takes the first it finds \
-of $VAE_JAX_DATA/creditcard/creditcard.csv, data/creditcard/creditcard.csv, a download from Kaggle and, without a \
+    """Transactions to use: auto, kaggle, synthetic, or a file of your own: CSV (any separator; plain, gzip or zip), \
+Excel (.xlsx), Parquet or Arrow, with columns of numbers, words, dates and gaps. auto takes the first it finds of $VAE_JAX_DATA/creditcard/creditcard.csv, data/creditcard/creditcard.csv, a download from Kaggle and, without a \
 network, simulated transactions."""
     label: str | None = None
-    """With your own CSV file (other columns than the ULB credit card set's): the column that is 1 for frauds and 0 \
-for genuine rows. Without it, all rows count as genuine. Every other column is a feature and must be numeric."""
+    """With your own file (other columns than the ULB credit card set's): the column that tells frauds (1, true, yes, \
+fraud and the like) from genuine rows. Without it, all rows count as genuine. Every other column is a feature."""
+    anomaly: str | None = None
+    """With your own file: the value of the label column that marks frauds, if it is another word."""
     drop: tuple[str, ...] = ()
-    """With your own CSV file: columns to leave out."""
+    """With your own file: columns to leave out."""
+    number: tuple[str, ...] = ()
+    """With your own file: columns of real numbers. What kind a column has is inferred from the training rows and \
+printed; this and the next four options say it."""
+    count: tuple[str, ...] = ()
+    """With your own file: columns of counts (whole numbers from 0)."""
+    category: tuple[str, ...] = ()
+    """With your own file: columns of categories, also if they are written as numbers."""
+    date: tuple[str, ...] = ()
+    """With your own file: columns of dates, with or without a time of day."""
+    id: tuple[str, ...] = ()
+    """With your own file: columns that only tell rows apart, and are left out."""
+    encoding: str | None = None
+    """With your own file: the encoding of a text that is neither UTF-8 nor Excel's UTF-16, such as latin-1."""
+    decimal: str | None = None
+    """With your own file: the decimal sign, . or , (recognised from all rows by default)."""
+    thousands: str | None = None
+    """With your own file: the sign between groups of three digits (recognised from all rows by default)."""
     keep_time: bool = False
     """Keep the column Time (seconds) as a feature; the original report drops it."""
     split: Literal["random", "time"] = "random"
@@ -35,7 +55,14 @@ for genuine rows. Without it, all rows count as genuine. Every other column is a
 validation and test) or time (first 70 %, next 10 %, last 20 %, without the frauds in training)."""
     recipes: tuple[Recipe, ...] = ("report", "gaussian")
     """Models to train: report (the original report's loss, weight * RMSE + KL, with standard deviations measured on \
-validation rows) and gaussian (negative ELBO with learned variances)."""
+validation rows; for numbers without gaps alone) and gaussian (negative ELBO with learned variances, or with a likelihood \
+for each kind of column)."""
+
+    def reading(self) -> Reading:
+        """How to read the user's own file."""
+        kinds = {"real": self.number, "count": self.count, "category": self.category, "date": self.date, "id": self.id}
+        columns = {name: kind for kind, names in kinds.items() for name in names}
+        return Reading(self.label, self.anomaly, self.drop, columns, self.encoding, self.decimal, self.thousands)
 
 
 # Dataclasses order fields from the last base to the first: data, model, run.

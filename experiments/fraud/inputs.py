@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+from rich import box
+from rich.markup import escape
+from rich.table import Table
 
 from experiments.command_line import UsageError
 from experiments.fraud.config import FraudConfig, check
 from experiments.runs.experiment import Experiment
-from vae_jax.data.errors import DataError
+from vae_jax.data.errors import CellError, DataError
+from vae_jax.detector import recipes
+from vae_jax.detector.estimator import new_gaps_notice
+from vae_jax.detector.settings import Recipe
+from vae_jax.tables.csv_file import place_of
 from vae_jax.tables.scaling import Scaler, constant_features
+from vae_jax.tables.schema import Schema
 from vae_jax.tables.splits import Split, split_rows
 from vae_jax.tables.transactions import Transactions, load_transactions
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -21,14 +34,25 @@ class Inputs:
     """What all models see.
 
     Attributes:
-      scaler: fitted on the training rows.
-      x: all rows, standardised, shape (N, D), float32.
+      features: how rows become numbers, fitted on the training rows: a `Schema` for a table that is not all finite
+        numbers.
+      x: all rows, standardised, shape (N, D), float32; or as the schema makes them.
     """
 
     table: Transactions
     split: Split
-    scaler: Scaler
+    features: Scaler | Schema
     x: np.ndarray
+
+    @property
+    def schema(self) -> Schema | None:
+        """The kinds of the columns; None for numbers alone."""
+        return self.features if isinstance(self.features, Schema) else None
+
+    @property
+    def columns(self) -> recipes.Columns | None:
+        """What training needs to know of them."""
+        return recipes.columns_of(self.schema, self.x[self.split.train]) if self.schema else None
 
     @property
     def genuine_validation(self) -> np.ndarray:
@@ -38,24 +62,53 @@ class Inputs:
 
     def describe(self) -> dict:
         """Identifies the data, and holds what a model needs besides its parameters."""
-        digest = hashlib.sha256(self.table.features.tobytes())
+        digest = hashlib.sha256(self.x.tobytes() if self.schema else np.asarray(self.table.features).tobytes())
         digest.update(self.table.labels.tobytes())
-        return {"fingerprint": digest.hexdigest(), **self.scaler.to_json()}
+        return {"fingerprint": digest.hexdigest(), **self.features.to_json()}
+
+    def recipes(self, config: FraudConfig) -> list[Recipe]:
+        """The recipes to train: of those asked for, the ones that the table allows."""
+        return [recipe for recipe in config.recipes if recipe == "gaussian" or not self.schema]
+
+    def take(self, rows: np.ndarray) -> np.ndarray | pd.DataFrame:
+        """Rows of the table, as a detector takes them."""
+        features = self.table.features
+        return features[rows] if isinstance(features, np.ndarray) else features.iloc[rows]
 
 
 def prepare(config: FraudConfig) -> Inputs:
     """Reads, splits and standardises the transactions; raises UsageError for data that can't be trained on."""
     try:
-        table = load_transactions(config.data, config.keep_time, config.seed, config.label, config.drop)
-        split = split_rows(table.features, table.labels, table.time, config.split, config.seed)
+        table = load_transactions(config.data, config.keep_time, config.seed, reading=config.reading())
+        split = split_rows(table.codes(), table.labels, table.time, config.split, config.seed)
+        features, x = _learn(table, split, config)
+    except CellError as error:
+        place = place_of(error.row, error.column)
+        raise UsageError(f"{config.data}: {place}: {error.wrong}; {_advice(error.column)}") from error
     except DataError as error:
         raise UsageError(str(error)) from error
+    if isinstance(features, Schema) and config.recipes == ("report",):
+        raise UsageError("--recipes report: for finite numbers alone; this table has other columns, or gaps; use gaussian")
     if len(split.train) < config.batch_size:
         raise UsageError(f"--batch-size {config.batch_size}: more than the {len(split.train)} training rows")
     if config.boundary == "best-f1" and not table.labels[split.validation].any():
         raise UsageError("--boundary best-f1: no fraud among the validation rows; use another rule")
-    scaler = Scaler.fit(table.features[split.train], table.feature_names, config.limit)
-    return Inputs(table, split, scaler, scaler.transform(table.features))
+    return Inputs(table, split, features, x)
+
+
+def _learn(table: Transactions, split: Split, config: FraudConfig) -> tuple[Scaler | Schema, np.ndarray]:
+    """Learns from the training rows how rows become numbers, and returns all rows as such."""
+    if isinstance(table.features, np.ndarray):
+        scaler = Scaler.fit(table.features[split.train], table.feature_names, config.limit)
+        return scaler, scaler.transform(table.features)
+    train, said = table.features.iloc[split.train], config.reading().columns
+    schema = Schema.fit(train, said, config.missing, config.limit, table.number_format)
+    return schema, schema.transform(table.features)
+
+
+def _advice(column: str) -> str:
+    name = shlex.quote(column)
+    return f"mend the cell, or say --category {name} or --drop {name}"
 
 
 FRAUD = Experiment("fraud", FraudConfig, check, prepare, Inputs.describe, divided=lambda config: config.num_models)
@@ -82,8 +135,33 @@ def notices(inputs: Inputs) -> list[str]:
         )
     if not labels[split.test].any():
         found.append("No fraud among the test rows: ROC AUC, average precision, recall and curves are omitted.")
+    found += inputs.table.notices
+    if inputs.schema:
+        found += inputs.schema.notices()
+        if gaps := inputs.schema.new_gaps(inputs.x[np.concatenate([split.validation, split.test])]):
+            found.append(f"{new_gaps_notice(gaps).capitalize()}.")
+        return found
     constant = constant_features(inputs.table.features[split.train])
     if constant.any():
         names = ", ".join(np.array(inputs.table.feature_names)[constant])
         found.append(f"Constant in the training rows: {names}. Any other value looks like an anomaly.")
     return found
+
+
+def left_out_recipes(config: FraudConfig, inputs: Inputs) -> list[str]:
+    """A notice if a recipe can't be trained on the table."""
+    if len(inputs.recipes(config)) == len(config.recipes):
+        return []
+    return ["The report recipe is for finite numbers alone, so gaussian alone is trained: with a likelihood for each column."]
+
+
+def kinds_table(inputs: Inputs) -> Table | None:
+    """The columns' kinds, with the reason for each; None for numbers alone."""
+    if inputs.schema is None:
+        return None
+    table = Table(title="Columns, as inferred from the training rows", title_justify="left", box=box.SIMPLE_HEAD)
+    for title in ("column", "kind", "why", "model"):
+        table.add_column(title, overflow="fold")
+    for row in inputs.schema.describe():
+        table.add_row(*map(escape, row))
+    return table

@@ -31,7 +31,7 @@ def train_recipe(recipe: Recipe, config: FraudConfig, inputs: Inputs, run: Run, 
 def training(recipe: Recipe, config: FraudConfig, inputs: Inputs) -> tuple[loop.Training, TrainState]:
     """Compiles a recipe's training and builds its initial state."""
     train, held_out = inputs.x[inputs.split.train], inputs.x[inputs.genuine_validation]
-    compiled = recipes.compile_training(settings_of(recipe, config), train, held_out)
+    compiled = recipes.compile_training(settings_of(recipe, config), train, held_out, columns=inputs.columns)
     steps = len(train) // config.batch_size
     training = loop.Training(
         name=recipe,
@@ -49,7 +49,7 @@ def training(recipe: Recipe, config: FraudConfig, inputs: Inputs) -> tuple[loop.
 def fitted(recipe: Recipe, state: TrainState, config: FraudConfig, inputs: Inputs) -> VAEDetector:
     """The detector of a trained recipe, with its boundary set on the validation rows."""
     found, rows = VAEDetector(**vars(settings_of(recipe, config))), inputs.split.validation
-    found.describe_features(inputs.scaler)
+    found.describe_features(inputs.features)
     return found.adopt(state, inputs.x[rows], inputs.table.labels[rows])
 
 

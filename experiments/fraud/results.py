@@ -18,6 +18,7 @@ from vae_jax.detector import VAEDetector
 from vae_jax.detector.recipes import posterior_means
 from vae_jax.detector.settings import Recipe
 from vae_jax.networks import count_parameters
+from vae_jax.networks.columns import dense
 from vae_jax.training import TrainState, active_latents
 
 
@@ -112,7 +113,8 @@ def evaluate_baselines(config: FraudConfig, inputs: Inputs) -> dict[str, tuple[d
     """Fits the baselines on the training rows and measures them like a recipe."""
     rows = np.concatenate([inputs.split.validation, inputs.split.test])
     results = {}
-    for name, scores in score_baselines(inputs.x[inputs.split.train], inputs.x[rows], config.seed).items():
+    x = dense(inputs.schema.layout, inputs.x) if inputs.schema else inputs.x
+    for name, scores in score_baselines(x[inputs.split.train], x[rows], config.seed).items():
         scored = _scored(scores, inputs)
         measures = measure(scored, config.boundary, config.false_alarm_rate)
         measures["average_precision_interval"] = bootstrap_interval(scored.test, scored.test_labels, config.seed)

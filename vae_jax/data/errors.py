@@ -13,3 +13,22 @@ class DataError(ValueError):
       ...     print(error)
       no_such_file.csv: no such file
     """
+
+
+class CellError(DataError):
+    """A cell that can't be used.
+
+    Attributes:
+      row: its row, 0 = first row of data.
+      column: the name of its column.
+      wrong: what is wrong with it, in words.
+
+    Examples:
+      >>> from vae_jax.data.errors import CellError
+      >>> print(CellError(3, "age", "'old' is not a number"))
+      row 3, column age: 'old' is not a number
+    """
+
+    def __init__(self, row: int, column: str, wrong: str):
+        super().__init__(f"row {row}, column {column}: {wrong}")
+        self.row, self.column, self.wrong = row, column, wrong

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax import struct
 
@@ -273,6 +274,22 @@ def expand(layout: Layout, x: Float[Array, "*batch P"]) -> Float[Array, "*batch 
         one_hot = x[..., part : part + count, None] == jnp.arange(levels)  # all False for a gap
         found.append(one_hot.astype(x.dtype).reshape(*x.shape[:-1], count * levels))
     return jnp.concatenate(found, -1)
+
+
+def dense(layout: Layout, x: Float[np.ndarray, "N P"]) -> Float[np.ndarray, "N E"]:
+    """Rows as other detectors take them: categories one-hot, and the mean (0 if standardised) in a gap.
+
+    Args:
+      layout: what the parts of a row are.
+      x: rows, NaN for a gap.
+
+    Returns:
+      float32, without the inputs that are the same in all rows.
+    """
+    valued = layout.measured + layout.answers
+    full = np.array(expand(layout, jnp.asarray(x)))
+    full = np.delete(full, np.s_[valued : 2 * valued], axis=1)  # the masks
+    return full[:, full.min(0) < full.max(0)]
 
 
 class ColumnDecoder(nn.Module):

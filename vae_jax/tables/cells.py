@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vae_jax.data.errors import DataError
+from vae_jax.data.errors import CellError
 from vae_jax.tables.text_numbers import is_missing
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def cells_of(column: pd.Series) -> np.ndarray:
     if kind in "iuf":
         numbers = column.to_numpy(np.float64, na_value=np.nan)
         if np.isinf(numbers).any():
-            raise DataError(f"row {np.isinf(numbers).argmax()}, column {column.name}: infinity is no number")
+            raise CellError(int(np.isinf(numbers).argmax()), column.name, "infinity is no number")
         return numbers
     return _objects(column)
 

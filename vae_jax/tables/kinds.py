@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from vae_jax.data.errors import DataError
+from vae_jax.data.errors import CellError, DataError
 from vae_jax.tables import text_dates
 from vae_jax.tables.text_numbers import NumberFormat, to_numbers, unit_of
 
@@ -21,6 +21,8 @@ FEW = 20  # whole numbers of at most so many values are names rather than amount
 ROWS_PER_VALUE = 10  # and of so many rows for each value
 LARGEST_COUNT = 10_000  # above, whether a number is whole matters little
 SKEWED = 2.0  # skewness from which on a column of numbers above 0 is seen by its logarithm
+FEW_WORDS = 0.05  # share of words among many different numbers, below which they are taken for mistakes
+MOSTLY = 0.5  # share of different cells above which words are ids
 FEWEST_DIFFERENT = 20  # rows; in fewer, that all cells differ says nothing
 LONG_NUMBER = 10  # digits of a whole number that is a name
 ID_NAME = re.compile(r"(^|[\W_])(id|ids|no|nr|num|number|key|uuid|guid|hash|index|ref)$|[a-z](Id|ID|No|Nr|Number|Key)$", re.I)
@@ -57,6 +59,9 @@ def infer(name: str, cells: np.ndarray, number_format: NumberFormat) -> Found:
     Returns:
       The kind and the cells read as such. A column without any cell is `empty`.
 
+    Raises:
+      CellError: for a word in a column of numbers: where all cells but a few are numbers, and these of many values.
+
     Examples:
       >>> import numpy as np
       >>> from vae_jax.tables.kinds import infer
@@ -72,6 +77,9 @@ def infer(name: str, cells: np.ndarray, number_format: NumberFormat) -> Found:
     if not len(given):
         return _empty(cells)
     numbers, bad = to_numbers(cells, number_format)
+    few_bad = 0 < bad.sum() < FEW_WORDS * len(given)
+    if few_bad and len(np.unique(numbers[~np.isnan(numbers)])) > FEW:
+        raise CellError(int(bad.argmax()), name, f"{str(cells[bad.argmax()])[:40]!r} is not a number, as the others are")
     if not bad.any():
         return _long_numbers(cells, given) or _numbers(name, numbers, unit_of(cells))
     if date_format := text_dates.recognise(cells):
@@ -99,12 +107,13 @@ def read_as(kind: Kind, name: str, cells: np.ndarray, number_format: NumberForma
     if kind in ("real", "positive", "count"):
         numbers, bad = to_numbers(cells, number_format) if cells.dtype.kind != "M" else (cells, ~np.isnat(cells))
         if bad.any():
-            raise DataError(f"row {bad.argmax()}, column {name}: {str(cells[bad.argmax()])[:40]!r} is not a number")
+            row = int(bad.argmax())
+            raise CellError(row, name, f"{str(cells[row])[:40]!r} is not a number")
         if np.isnan(numbers).all():
             return _empty(cells)
         if kind != "real" and (numbers < 0).any():
             row = int((numbers < 0).argmax())
-            raise DataError(f"row {row}, column {name}: {numbers[row]:g} is below 0, so it is no {kind} number")
+            raise CellError(row, name, f"{numbers[row]:g} is below 0, so it is no {kind} number")
         return Found(kind, said, numbers, unit=unit_of(cells) if cells.dtype == object else "")
     if kind == "date":
         if cells.dtype.kind == "M":
@@ -150,13 +159,19 @@ def _distinct(cells: np.ndarray) -> int:
 
 def _long_numbers(cells: np.ndarray, given: np.ndarray) -> Found | None:
     """Whole numbers of many digits, or with zeros in front, are names, not amounts."""
-    longest = max(map(len, given))
-    leading = any(len(cell) > 1 and cell[0] == "0" and cell.isdigit() for cell in given)
-    if not (longest >= LONG_NUMBER or leading) or not all(cell.isascii() and cell.isdigit() for cell in given):
+    if not are_names(given):
         return None
-    found = _words(cells, given)
+    found, longest = _words(cells, given), max(map(len, given))
     why = f"numbers of {longest} digits" if longest >= LONG_NUMBER else "numbers with zeros in front"
     return found._replace(reason=f"{why}: {found.reason}")
+
+
+def are_names(cells: np.ndarray) -> bool:
+    """Whether text cells are whole numbers that no one would add up: of many digits, or with zeros in front."""
+    given = [cell for cell in cells if cell is not None]
+    if not all(cell.isascii() and cell.isdigit() for cell in given):
+        return False
+    return any(len(cell) >= LONG_NUMBER or (len(cell) > 1 and cell[0] == "0") for cell in given)
 
 
 def _numbers(name: str, values: np.ndarray, unit: str = "") -> Found:
@@ -173,8 +188,10 @@ def _numbers(name: str, values: np.ndarray, unit: str = "") -> Found:
     if distinct == len(given) >= FEWEST_DIFFERENT and whole:
         if high - low + 1 == distinct:
             return found("id", "counts the rows")
-        if ID_NAME.search(name) or high >= 10**LONG_NUMBER:
+        if ID_NAME.search(name):
             return found("id", "all different")
+    if whole and high >= 10**LONG_NUMBER and distinct > MOSTLY * len(given) and len(given) >= FEWEST_DIFFERENT:
+        return found("id", f"numbers of {len(f'{high:.0f}')} digits, nearly all different")
     if distinct == 2:
         return found("yes-no", "2 values")
     if whole and distinct <= FEW and len(given) >= ROWS_PER_VALUE * distinct:
@@ -190,7 +207,7 @@ def _words(cells: np.ndarray, given: np.ndarray) -> Found:
     distinct = _distinct(given)
     if distinct == 1:
         return Found("constant", f"only {str(given[0])[:30]!r}", cells)
-    if len(given) >= FEWEST_DIFFERENT and distinct > 0.5 * len(given):
+    if len(given) >= FEWEST_DIFFERENT and distinct > MOSTLY * len(given):
         return Found("id", "all different" if distinct == len(given) else "nearly all different", cells)
     if distinct == 2:
         return Found("yes-no", "2 values", cells)

@@ -7,14 +7,16 @@ them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from vae_jax.data.errors import DataError
+from vae_jax.data.errors import CellError, DataError
 from vae_jax.networks.columns import UNKNOWN, Constants, Layout
 from vae_jax.tables import kinds, text_dates
 from vae_jax.tables.cells import as_frame, cells_of
@@ -156,12 +158,14 @@ class Schema:
             number_format = recognise({name: of for name, of in cells.items() if of.dtype == object})
         found = []
         for name in frame.columns:
-            if name in cells and name in said:
-                column = kinds.read_as(said[name], str(name), cells[name], number_format)
-            elif name in cells:
-                column = kinds.infer(str(name), cells[name], number_format)
-            else:
+            if name not in cells:
                 column = Found(said[name], "said so", np.empty(0))
+            else:
+                with _rows_as_in(frame):
+                    if name in said:
+                        column = kinds.read_as(said[name], str(name), cells[name], number_format)
+                    else:
+                        column = kinds.infer(str(name), cells[name], number_format)
             found.append(_column(str(name), column, missing))
         schema = cls(tuple(found), number_format, min(limit, LARGEST))
         if not schema.modelled:
@@ -233,7 +237,8 @@ class Schema:
         parts: dict[tuple[str, str], np.ndarray] = {}
         for column in self.columns:
             if column.parts:
-                parts |= {(column.name, what): values for what, values in self._read(column, frame[column.name])}
+                with _rows_as_in(frame):
+                    parts |= {(column.name, what): values for what, values in self._read(column, frame[column.name])}
         rows = np.empty((len(frame), len(self._order)), np.float32)
         for i, (column, part) in enumerate(self._order):
             rows[:, i] = parts[column.name, part.what]
@@ -301,7 +306,7 @@ class Schema:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the schema as lists, numbers and strings."""
-        return asdict(self)
+        return json.loads(json.dumps(asdict(self)))  # tuples as lists, as they are read back
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Schema:
@@ -312,6 +317,15 @@ class Schema:
 
         columns = [Column(**{**column, "parts": tuple(map(part, column["parts"]))}) for column in record["columns"]]
         return cls(tuple(columns), NumberFormat(**record["number_format"]), record["limit"])
+
+
+@contextmanager
+def _rows_as_in(frame: pd.DataFrame) -> Iterator[None]:
+    """Makes an error name the row by the frame's index: a part of a table has the table's row numbers there."""
+    try:
+        yield
+    except CellError as error:
+        raise CellError(frame.index[error.row], error.column, error.wrong) from None
 
 
 def _padded(levels: int) -> int:
@@ -359,7 +373,7 @@ def _checked(
     if bad.any():
         row = int(bad.argmax())
         cell = str((values if cells is None else cells)[row])[:40]
-        raise DataError(f"row {row}, column {column.name}: {cell!r} is not {expected}, as in the training rows")
+        raise CellError(row, column.name, f"{cell!r} is not {expected}, as in the training rows")
     return values
 
 

@@ -1,4 +1,4 @@
-"""The ULB credit card transactions, or another numeric table, and their sources.
+"""The ULB credit card transactions, or a table of the user's own, and their sources.
 
 The set (Dal Pozzolo et al. 2015, https://www.kaggle.com/datasets/mlg-ulb/creditcardfraud) has the columns Time
 (seconds since the first transaction), V1..V28 (principal components), Amount (euros) and Class (1 = fraud).
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +17,17 @@ import numpy as np
 
 from vae_jax.data.downloads import download_from_kaggle, network_answers
 from vae_jax.data.errors import DataError
+from vae_jax.tables.cells import cells_of
 from vae_jax.tables.csv_file import as_numbers, parse, place_of, read_header, read_text
+from vae_jax.tables.files import read_frame
+from vae_jax.tables.kinds import infer
+from vae_jax.tables.own_table import OPTIONS, Reading, from_frame, without_ids
 from vae_jax.tables.synthetic import simulate_transactions
+from vae_jax.tables.text_numbers import NumberFormat
 
 if TYPE_CHECKING:
     import pandas as pd
-    from jaxtyping import Int
+    from jaxtyping import Float, Int
 
 TIME, AMOUNT, LABEL = "Time", "Amount", "Class"
 FEATURES = (*(f"V{i}" for i in range(1, 29)), AMOUNT)
@@ -36,12 +41,15 @@ class Transactions:
     """A table of transactions.
 
     Attributes:
-      features: shape (N, D), float64, in the file's units.
+      features: shape (N, D), float64, in the file's units; for a table that is not all finite numbers, a frame of its
+        cells as they are.
       labels: shape (N,), int64, 1 = fraud, 0 = genuine; all 0 for a table without labels.
       time: shape (N,), float64, seconds since the first transaction; the row number for a table of other columns.
       feature_names: the D names.
       source: description of where the rows come from.
       synthetic: whether they are simulated.
+      number_format: how numbers in text are written.
+      notices: sentences about the table that its user should see.
 
     Examples:
       >>> import numpy as np
@@ -57,33 +65,51 @@ class Transactions:
       4
     """
 
-    features: np.ndarray
+    features: np.ndarray | pd.DataFrame
     labels: np.ndarray
     time: np.ndarray
     feature_names: tuple[str, ...]
     source: str
     synthetic: bool = False
+    number_format: NumberFormat = field(default_factory=NumberFormat)
+    notices: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    def codes(self) -> Float[np.ndarray, "N C"]:
+        """Numbers that are equal where two rows have equal cells, without columns that only tell rows apart."""
+        if isinstance(self.features, np.ndarray):
+            return self.features
+        from pandas import factorize
+
+        cells = {name: cells_of(self.features[name]) for name in self.features.columns}
+        kept = [of for name, of in cells.items() if infer(str(name), of, self.number_format).kind != "id"]
+        return np.column_stack([factorize(of)[0] for of in kept or cells.values()]).astype(np.float64)
+
 
 def load_transactions(
-    source: str = "auto", keep_time: bool = False, seed: int = 0, label: str | None = None, drop: Sequence[str] = ()
+    source: str = "auto",
+    keep_time: bool = False,
+    seed: int = 0,
+    label: str | None = None,
+    drop: Sequence[str] = (),
+    reading: Reading | None = None,
 ) -> Transactions:
     """Finds and reads transactions.
 
-    A file without the ULB set's columns, or with some of them dropped, is read as a generic table: every column is a
+    A file without the ULB set's columns, or with some of them dropped, is a table of the user's own: every column is a
     feature except the label and the dropped ones.
 
     Args:
-      source: `auto`, `kaggle`, `synthetic`, or the path of a CSV file (plain, gzip or zip). `auto` takes the first of
+      source: `auto`, `kaggle`, `synthetic`, or the path of a file, see `files.read_frame`. `auto` takes the first of
         `$VAE_JAX_DATA/creditcard/creditcard.csv`, `data/creditcard/creditcard.csv`, a download from Kaggle and, if no
         network answers within a few seconds, the simulated set.
       keep_time: whether the ULB set's Time is one of the features.
       seed: seed of the simulated set.
-      label: label column of a file, 1 = fraud, 0 = genuine; None for the ULB set's or for no labels.
+      label: label column of a file; None for the ULB set's or for no labels.
       drop: columns of a file to leave out.
+      reading: how to read a file; `label` and `drop` go first.
 
     Returns:
       The table.
@@ -97,15 +123,16 @@ def load_transactions(
       >>> transactions.features.shape, transactions.feature_names[-1]
       ((50000, 29), 'Amount')
     """
-    if source in ("auto", "kaggle", "synthetic") and (label is not None or drop):
-        option = f"--drop {drop[0]}" if drop else f"--label {label}"
-        raise DataError(f"{option}: for a file of one's own; name it by --data")
+    reading = reading or Reading()
+    reading = replace(reading, label=reading.label if label is None else label, drop=(*drop, *reading.drop))
+    if source in ("auto", "kaggle", "synthetic"):
+        _refuse_reading(reading)
     if source == "synthetic":
         return _from_frame(simulate_transactions(seed), "the built-in simulated set", keep_time, synthetic=True)
     if source == "kaggle":
         return _read(_download(), keep_time, "Kaggle: ")
     if source != "auto":
-        return _read(Path(source), keep_time, label=label, drop=drop)
+        return _read(Path(source), keep_time, reading=reading)
     folders = [Path(os.environ["VAE_JAX_DATA"])] if os.environ.get("VAE_JAX_DATA") else []
     for folder in [*folders, Path("data")]:
         path = folder / "creditcard" / FILE_NAME
@@ -116,21 +143,64 @@ def load_transactions(
     return load_transactions("synthetic", keep_time, seed)
 
 
-def _read(
-    path: Path, keep_time: bool, prefix: str = "", label: str | None = None, drop: Sequence[str] = ()
-) -> Transactions:
-    text = read_text(path)
-    names = read_header(path, text)[0]
-    if _is_ulb(names):
-        if label in (None, LABEL) and not drop:
-            return _from_frame(_ulb_frame(path, text), f"{prefix}{path}", keep_time)
-        if label is None and LABEL in names and LABEL not in drop:
-            label = LABEL
-        if TIME in names and not keep_time:
-            drop = (*drop, TIME)
-    frame, labels = _table(path, text, label, drop)
-    features = frame.to_numpy("float64")
-    return Transactions(features, labels, np.arange(len(frame), dtype="float64"), tuple(frame.columns), str(path))
+def _read(path: Path, keep_time: bool, prefix: str = "", reading: Reading | None = None) -> Transactions:
+    reading = reading or Reading()
+    if reading == Reading(label=reading.label, drop=reading.drop):
+        found = _read_numbers(path, keep_time, prefix, reading)
+        if found is not None:
+            return found
+    frame, notices = read_frame(path, reading.encoding, reading.drop)
+    if _is_ulb(frame.columns):
+        reading = _as_ulb(reading, frame.columns, keep_time)
+        frame = frame.drop(columns=[name for name in reading.drop if name in frame.columns])
+    found = from_frame(path, frame, reading)
+    return Transactions(
+        found.features,
+        found.labels,
+        np.arange(len(frame), dtype="float64"),
+        found.names,
+        f"{prefix}{path}",
+        number_format=found.number_format,
+        notices=(*notices, *found.notices),
+    )
+
+
+def _read_numbers(path: Path, keep_time: bool, prefix: str, reading: Reading) -> Transactions | None:
+    """Reads a CSV file of finite numbers alone, which is fast; None for any other."""
+    try:
+        text = read_text(path)
+        names = read_header(path, text)[0]
+        if _is_ulb(names):
+            if reading.label in (None, LABEL) and not reading.drop:
+                return _from_frame(_ulb_frame(path, text), f"{prefix}{path}", keep_time)
+            reading = _as_ulb(reading, names, keep_time)
+        frame, labels = _table(path, text, reading.label, reading.drop)
+    except _ColumnsError:
+        raise
+    except DataError:
+        return None
+    columns = {str(name): column.to_numpy("float64") for name, column in frame.items()}
+    numbers, notices = without_ids(columns)
+    features, time = np.column_stack(list(numbers.values())), np.arange(len(labels), dtype="float64")
+    return Transactions(features, labels, time, tuple(numbers), f"{prefix}{path}", notices=notices)
+
+
+def _as_ulb(reading: Reading, names: Sequence[str], keep_time: bool) -> Reading:
+    """The ULB set's label, and without Time, for a file with some of its columns dropped or with other cells."""
+    label = LABEL if reading.label is None and LABEL in names and LABEL not in reading.drop else reading.label
+    drops_time = TIME in names and not keep_time and TIME not in reading.drop
+    return replace(reading, label=label, drop=(*reading.drop, TIME) if drops_time else reading.drop)
+
+
+def _refuse_reading(reading: Reading) -> None:
+    """Refuses options about a file where there is none."""
+    options = {"drop": reading.drop, "label": reading.label, "anomaly": reading.anomaly, "encoding": reading.encoding}
+    options |= {"decimal": reading.decimal, "thousands": reading.thousands}
+    options |= {OPTIONS.get(kind, kind): name for name, kind in reading.columns.items()}
+    for name, value in options.items():
+        if value:
+            shown = value[0] if isinstance(value, tuple) else value
+            raise DataError(f"--{name} {shown}: for a file of one's own; name it by --data")
 
 
 def _from_frame(frame: pd.DataFrame, source: str, keep_time: bool, synthetic: bool = False) -> Transactions:
@@ -231,9 +301,13 @@ def _check_labels(path: Path, column: pd.Series) -> None:
         raise DataError(f"{path}: {place_of(row, column.name)}: {labels[row]:g} is neither 0 (genuine) nor 1 (fraud)")
 
 
-def _is_ulb(names: list[str]) -> bool:
+def _is_ulb(names: Iterable[str]) -> bool:
     """Whether a file is meant to be the ULB set, perhaps with columns missing, rather than another table."""
     return len(set(names) & set(COLUMNS)) > len(COLUMNS) / 2
+
+
+class _ColumnsError(DataError):
+    """A file that is meant to be the ULB set, but has other columns."""
 
 
 def _check_columns(path: Path, names: list[str]) -> None:
@@ -245,4 +319,4 @@ def _check_columns(path: Path, names: list[str]) -> None:
         if found
     ]
     if problems:
-        raise DataError(f"{path}: column {', '.join(problems)}")
+        raise _ColumnsError(f"{path}: column {', '.join(problems)}")
