@@ -99,7 +99,8 @@ def prepare(config: FraudConfig) -> Inputs:
 def _learn(table: Transactions, split: Split, config: FraudConfig) -> tuple[Scaler | Schema, np.ndarray]:
     """Learns from the training rows how rows become numbers, and returns all rows as such."""
     if isinstance(table.features, np.ndarray):
-        scaler = Scaler.fit(table.features[split.train], table.feature_names, config.limit)
+        numbers = table.features[split.train]
+        scaler = Scaler.fit(numbers, table.feature_names, config.limit, table.number_format)
         return scaler, scaler.transform(table.features)
     train, said = table.features.iloc[split.train], config.reading().columns
     schema = Schema.fit(train, said, config.missing, config.limit, table.number_format)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from experiments.command_line import UsageError, parse, run
@@ -23,6 +22,7 @@ from experiments.score.tables import PIPE, Block, BrokenRow, Columns, Format, fo
 from experiments.score.writer import Write, open_writer
 from experiments.startup import prepare_jax, use_cores
 from vae_jax.detector import VAEDetector
+from vae_jax.detector.estimator import new_gaps_notice
 from vae_jax.detector.model_folder import ModelError
 
 COMMAND = "bash run.sh score"
@@ -84,22 +84,27 @@ def main(arguments: Sequence[str]) -> None:
     started = time.monotonic()
     with stopping.immediate(), open_source(config.input) as source, ExitStack() as stack:
         detector = load(str(config.model))
-        columns = Columns(tuple(detector.feature_names_in_), config.keep)
+        reader = detector.schema_ or detector.scaler_
+        columns = Columns(reader.modelled, config.keep, reader)
         if not 0 <= config.explain <= len(columns.features):
             raise UsageError(f"--explain {config.explain}: expected 0 to {len(columns.features)}, the model's features")
         rejects = Rejects(source.name, config.rejects, stack)
         table = open_table(source, input_format, columns, rejects)
-        types = {ROW: pa.int64(), **table.kept_types, **score_types(config.explain)}
+        types = {ROW: pa.int64(), **table.kept_types, **score_types(config.explain, reasons=columns.schema is not None)}
         write = stack.enter_context(open_writer(config.output, output_format, types))
         counts: Counter[str] = Counter()
+        gaps: Counter[str] = Counter()
         with WorkProgress("scoring", "rows", output) as progress:
             progress.show(0, table.count)
             read = Counted(table.blocks)
             for block in chunks(read, CHUNK):
-                results = score(detector, block, config.explain, nested=output_format == "jsonl")
+                results = score(detector, block, columns, config.explain, nested=output_format == "jsonl")
                 write({ROW: block.rows.tolist(), **block.kept, **results})
                 counts.update(results[DECISION])
+                gaps.update(reader.new_gaps(block.features))
                 progress.show(int(block.rows[-1]) + 1, estimated_total(table, source, read.rows))
+    if gaps:
+        output.print(f"notice: {new_gaps_notice(gaps)}", soft_wrap=True)
     output.print(summary(counts, rejects, time.monotonic() - started), soft_wrap=True)
 
 
@@ -146,7 +151,7 @@ def check_different(paths: Mapping[str, str]) -> None:
 
 def check_kept(config: ScoreConfig) -> None:
     """Refuses columns kept twice, or named like an output column."""
-    own = {ROW, *score_types(config.explain), STRONGEST}
+    own = {ROW, *score_types(config.explain, reasons=True), STRONGEST}
     for name in config.keep:
         if name in own:
             raise UsageError(f"--keep {name}: the output has a column of this name")
@@ -202,33 +207,39 @@ def chunks(blocks: Iterable[Block], size: int) -> Iterator[Block]:
         yield join(waiting)
 
 
-def score(detector: VAEDetector, block: Block, strongest: int, nested: bool) -> dict[str, list]:
+def score(detector: VAEDetector, block: Block, columns: Columns, strongest: int, nested: bool) -> dict[str, list]:
     """Scores rows, and names the `strongest` features of each: with `nested` as a list of objects, else in columns."""
-    rows = pd.DataFrame(block.features, columns=detector.feature_names_in_)
-    scores = detector.score_samples(rows)
+    rows = block.features if detector.schema_ else detector.scaler_.transform(block.features)
+    scores = detector.score_encoded(rows)
     decisions = np.where(scores < detector.offset_, ANOMALY, NORMAL).tolist()
     results: dict[str, list] = {SCORE: nine_digits(scores), DECISION: decisions}
     if not strongest:
         return results
-    shares = detector.explain(rows).to_numpy()
-    order = np.argsort(-shares, axis=1, kind="stable")[:, :strongest]
-    names = detector.feature_names_in_[order].astype(object)
-    values = np.take_along_axis(shares, order, axis=1)
-    columns = [(names[:, i].tolist(), nine_digits(values[:, i])) for i in range(strongest)]
-    if nested:
-        pairs = [zip(*column, strict=True) for column in columns]
-        objects = [[{"feature": name, "share": share} for name, share in row] for row in zip(*pairs, strict=True)]
-        return {**results, STRONGEST: objects}
-    for i, (features, values) in enumerate(columns, 1):
-        results |= {f"feature_{i}": features, f"share_{i}": values}
-    return results
+    shares = detector.shares_encoded(rows)
+    order = detector.most_suspicious(shares, strongest)
+    for i in range(strongest):
+        names = np.array(columns.features, dtype=object)[order[:, i]].tolist()
+        values = np.take_along_axis(shares, order[:, i : i + 1], axis=1)[:, 0]
+        results |= {f"feature_{i + 1}": names, f"share_{i + 1}": nine_digits(values)}
+        if block.cells is not None:
+            cells = [block.cells[name].iat[j] for j, name in enumerate(names)]
+            results[f"reason_{i + 1}"] = [detector.reason(*of) for of in zip(names, cells, values, strict=True)]
+    if not nested:
+        return results
+    keys = [key for key in ("feature", "share", "reason") if f"{key}_1" in results]
+    objects = [
+        [{key: results[f"{key}_{i}"][j] for key in keys} for i in range(1, strongest + 1)] for j in range(len(block))
+    ]
+    return {SCORE: results[SCORE], DECISION: decisions, STRONGEST: objects}
 
 
-def score_types(strongest: int) -> dict[str, pa.DataType]:
-    """The output columns of the scores, and their types."""
+def score_types(strongest: int, reasons: bool) -> dict[str, pa.DataType]:
+    """The output columns of the scores, and their types; a table of columns of different kinds also has `reasons`."""
     types: dict[str, pa.DataType] = {SCORE: pa.float64(), DECISION: pa.string()}
     for i in range(1, strongest + 1):
         types |= {f"feature_{i}": pa.string(), f"share_{i}": pa.float64()}
+        if reasons:
+            types[f"reason_{i}"] = pa.string()
     return types
 
 

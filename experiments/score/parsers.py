@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.json as arrow_json
@@ -52,8 +53,8 @@ class Parser(Protocol):
         """Reads rows one by one."""
         ...
 
-    def number(self, cell: Any) -> float:
-        """Converts a cell; raises ValueError or OverflowError if it can't."""
+    def parse_cells(self, text: bytes) -> pd.DataFrame:
+        """Parses whole rows at once without converting features; raises as `parse` does."""
         ...
 
 
@@ -62,9 +63,12 @@ class CsvParser:
 
     def __init__(self, names: Sequence[str], separator: str, columns: Columns):
         self._names, self._separator = list(names), separator
-        types = {name: pa.float64() for name in columns.features} | {name: pa.string() for name in columns.copied}
-        # No word stands for a missing number: anything that is not a number must be rejected.
-        self._convert = arrow_csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=[])
+        texts = dict.fromkeys(columns.all, pa.string())
+        types = texts | dict.fromkeys(columns.features, pa.float64())
+        # No word stands for a missing number: those that do are found by `parse_cells`.
+        self._numbers, self._texts = (
+            arrow_csv.ConvertOptions(column_types=of, include_columns=list(of), null_values=[]) for of in (types, texts)
+        )
 
     def last_row_end(self, text: bytes) -> int:
         """A row ends at a line end outside quotes."""
@@ -88,6 +92,13 @@ class CsvParser:
 
     def parse(self, text: bytes) -> pa.Table:
         """Rejects misplaced quotes, which Arrow would accept."""
+        return self._parse(text, self._numbers)
+
+    def parse_cells(self, text: bytes) -> pd.DataFrame:
+        """All cells as text."""
+        return self._parse(text, self._texts).to_pandas()
+
+    def _parse(self, text: bytes, convert: arrow_csv.ConvertOptions) -> pa.Table:
         quoted = b'"' in text
         if quoted and not self._well_quoted(text):
             raise ValueError("quotes in wrong places")
@@ -95,7 +106,7 @@ class CsvParser:
             pa.BufferReader(text),
             arrow_csv.ReadOptions(column_names=self._names),
             arrow_csv.ParseOptions(delimiter=self._separator, newlines_in_values=quoted),
-            self._convert,
+            convert,
         )
 
     def _well_quoted(self, text: bytes) -> bool:
@@ -132,19 +143,14 @@ class CsvParser:
                 raise csv.Error(f"{len(cells)} cells, expected {len(self._names)}")
             yield start + reader.line_num, cells
 
-    def number(self, cell: str) -> float:
-        """Like Arrow, rejects non-ASCII digits and 1_000."""
-        if "_" in cell or not cell.isascii():
-            raise ValueError
-        return float(cell)
-
 
 class JsonParser:
     """Objects, one per line."""
 
     def __init__(self, columns: Columns):
-        types = {name: pa.float64() for name in columns.features} | {name: pa.string() for name in columns.copied}
+        types = {name: columns.copied_type(name) for name in columns.all}
         self._options = arrow_json.ParseOptions(explicit_schema=pa.schema(types), unexpected_field_behavior="ignore")
+        self._names = columns.all
 
     def last_row_end(self, text: bytes) -> int:
         """A JSON text contains no line end."""
@@ -156,6 +162,13 @@ class JsonParser:
         if table.num_rows != sum(1 for line in text.split(b"\n") if line.strip()):
             raise ValueError("objects and lines differ in number")
         return table
+
+    def parse_cells(self, text: bytes) -> pd.DataFrame:
+        """Numbers, text, yes and no as they are."""
+        records = [json.loads(line) for line in text.decode("utf-8").split("\n") if line.strip()]
+        if not all(isinstance(record, dict) for record in records):
+            raise ValueError("not all lines are objects")
+        return pd.DataFrame({name: pd.Series([r.get(name) for r in records], dtype=object) for name in self._names})
 
     def records(self, text: str) -> Iterator[Record]:
         """One per line; blank lines are not rows."""
@@ -171,12 +184,6 @@ class JsonParser:
         if not isinstance(cells, dict):
             return Record(line, text, {}, "not a JSON object")
         return Record(line, text, cells)
-
-    def number(self, cell: Any) -> float:
-        """Rejects text, even if it looks like a number."""
-        if type(cell) not in (int, float):
-            raise ValueError
-        return float(cell)
 
 
 def csv_parser(name: str, header: bytes, columns: Columns) -> CsvParser:
@@ -199,7 +206,8 @@ def check_columns(name: str, names: Sequence[str], columns: Columns) -> None:
     if not set(names) & set(columns.features):
         raise UsageError(f"{name}: none of the model's columns {_listed(columns.features)}")
     missing = [column for column in columns.all if column not in names]
-    repeated = [column for column in dict.fromkeys(names) if names.count(column) > 1]
+    # Several may have no name, such as those behind a separator at the end of each line.
+    repeated = [column for column in dict.fromkeys(names) if column and names.count(column) > 1]
     for word, found in (("missing", missing), ("repeated", repeated)):
         if found:
             raise UsageError(f"{name}: column {word}: {_listed(found)}")

@@ -13,16 +13,28 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from experiments.command_line import UsageError
 from experiments.score.parsers import JsonParser, check_columns, csv_parser
-from experiments.score.tables import PIPE, Block, BrokenRow, Columns, Format, OnBroken, describe_number, make_block
-from experiments.score.text import open_text, read_pieces, read_rows
-from vae_jax.tables.csv_file import LARGEST_CELL
+from experiments.score.tables import (
+    PIPE,
+    Block,
+    BrokenRow,
+    Columns,
+    Format,
+    OnBroken,
+    describe_number,
+    is_sound,
+    make_block,
+)
+from experiments.score.text import open_text, read_features, read_pieces, read_rows
 
 PARQUET_ROWS = 16_384  # read at once
+# Whole numbers with gaps stay whole.
+NULLABLE = {pa.int8(): pd.Int8Dtype(), pa.int16(): pd.Int16Dtype(), pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
 PARQUET_BUFFER = 1 << 20  # bytes of a column read at once; without it, a whole row group's
 
 
@@ -82,7 +94,7 @@ def open_table(source: Source, file_format: Format, columns: Columns, on_broken:
     """
     if file_format == "parquet":
         return _open_parquet(source, columns, on_broken)
-    types = {name: pa.float64() if name in columns.features else pa.string() for name in columns.kept}
+    types = {name: columns.copied_type(name) for name in columns.kept}
     text, first = open_text(source.name, source.file)
     if file_format == "csv":
         header, _, first = first.partition(b"\n")
@@ -101,12 +113,13 @@ def _open_parquet(source: Source, columns: Columns, on_broken: OnBroken) -> Tabl
     schema = file.schema_arrow
     check_columns(source.name, schema.names, columns)
     for name in columns.features:
-        if not _is_number(schema.field(name).type):
+        if not columns.schema and not _is_number(schema.field(name).type):
             raise UsageError(f"{source.name}: column {name} is of type {schema.field(name).type}, expected numbers")
-    for name in columns.copied:
+    for name in columns.all if columns.schema else columns.copied:
         if _has_no_text(schema.field(name).type):
             raise UsageError(f"{source.name}: column {name} is of type {schema.field(name).type}, which is not copied")
-    types = {name: pa.float64() if name in columns.features else schema.field(name).type for name in columns.kept}
+    typed = {name: schema.field(name).type for name in columns.kept}
+    types = {name: columns.copied_type(name) if name in columns.features else typed[name] for name in columns.kept}
     return Table(types, _parquet_blocks(source.name, file, columns, on_broken), file.metadata.num_rows)
 
 
@@ -138,29 +151,38 @@ def _parquet_blocks(name: str, file: pq.ParquetFile, columns: Columns, on_broken
             raise UsageError(f"{name}: damaged after row {row} ({_first_line(error)})") from None
         if batch is None:
             return
-        features = np.column_stack([_floats(batch[column]) for column in columns.features])
-        sound: np.ndarray = np.abs(features) <= LARGEST_CELL  # False also for NaN, which stands for null
-        whole = np.asarray(sound.all(1))
-        if not whole.all():
-            on_broken([_broken(batch, columns, row, i, sound[i]) for i in np.flatnonzero(~whole).tolist()])
+        features, wrong, cells = _features(batch, columns)
+        whole = np.array([i not in wrong for i in range(len(batch))], bool)
+        if wrong:
+            on_broken([BrokenRow(row + i, None, wrong[i], None) for i in sorted(wrong)])
             batch = batch.filter(pa.array(whole))
         copied = {column: batch[column].to_pylist() for column in columns.copied}
         if whole.any():
-            yield make_block(columns, row + np.flatnonzero(whole), features[whole], copied)
+            cells = None if cells is None else cells[whole].reset_index(drop=True)
+            yield make_block(columns, row + np.flatnonzero(whole), features[whole], copied, cells)
         row += len(whole)
+
+
+def _features(batch: pa.RecordBatch, columns: Columns) -> tuple[np.ndarray, dict[int, str], pd.DataFrame | None]:
+    """Returns features, what is wrong with broken rows, and with a schema the cells."""
+    if columns.schema:
+        frame = batch.select(list(columns.features)).to_pandas(types_mapper=NULLABLE.get)
+        cells = frame.astype(object).where(frame.notna(), None).map(str, na_action="ignore")
+        return *read_features(frame, columns), cells
+    features = np.column_stack([_floats(batch[column]) for column in columns.features])
+    sound = is_sound(features)
+    wrong = {}
+    for i in np.flatnonzero(~sound.all(1)).tolist():
+        name = columns.features[int(np.argmin(sound[i]))]
+        number = float(_floats(batch[name].slice(i, 1))[0])
+        wrong[i] = describe_number(name, batch[name][i].as_py(), number)
+    return features, wrong, None
 
 
 def _floats(column: pa.Array) -> np.ndarray:
     if pa.types.is_decimal(column.type):
         column = column.cast(pa.string())  # Arrow rounds text to a float correctly, but not decimals
     return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-
-
-def _broken(batch: pa.RecordBatch, columns: Columns, first: int, i: int, sound: np.ndarray) -> BrokenRow:
-    name = columns.features[int(np.argmin(sound))]
-    cell = batch[name][i]
-    number = float(_floats(batch[name].slice(i, 1))[0])
-    return BrokenRow(first + i, None, describe_number(name, cell.as_py(), number), None)
 
 
 def _first_line(error: Exception) -> str:

@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 
 from experiments.command_line import UsageError
 from vae_jax.tables.csv_file import LARGEST_CELL
+from vae_jax.tables.scaling import Scaler
+from vae_jax.tables.schema import Schema
+from vae_jax.tables.text_numbers import NumberFormat
 
 Format = Literal["csv", "parquet", "jsonl"]
 
@@ -60,10 +65,31 @@ OnBroken = Callable[[list[BrokenRow]], None]  # called in order; may raise, to s
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns are read: D numeric `features`, and `kept` ones to copy. A kept feature is copied as its number."""
+    """Which columns are read, and how features become numbers.
+
+    Attributes:
+      features: those that a model sees.
+      kept: those to copy; a feature among numbers alone is copied as its number.
+      reader: the schema of a table of other columns, or the standardisation of numbers alone.
+    """
 
     features: tuple[str, ...]
-    kept: tuple[str, ...] = ()
+    kept: tuple[str, ...]
+    reader: Scaler | Schema
+
+    @property
+    def schema(self) -> Schema | None:
+        """None for numbers alone."""
+        return self.reader if isinstance(self.reader, Schema) else None
+
+    @property
+    def number_format(self) -> NumberFormat:
+        """How numbers in text are written."""
+        return self.reader.number_format
+
+    def copied_type(self, name: str) -> pa.DataType:
+        """Arrow type of a copied column that has none of its own."""
+        return pa.float64() if name in self.features and not self.schema else pa.string()
 
     @property
     def copied(self) -> tuple[str, ...]:
@@ -82,13 +108,15 @@ class Block:
 
     Attributes:
       rows: their numbers, shape (N,), int64; a broken row keeps its number, so there may be gaps.
-      features: shape (N, D), float64, finite.
+      features: shape (N, D), float64, NaN for a gap; or shape (N, P), float32, as a schema makes them.
       kept: the N values of each copied column.
+      cells: with a schema, the features' cells as read.
     """
 
     rows: np.ndarray
     features: np.ndarray
     kept: dict[str, list]
+    cells: pd.DataFrame | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -96,28 +124,37 @@ class Block:
     def part(self, start: int, stop: int) -> Block:
         """Returns a slice of the rows."""
         kept = {name: values[start:stop] for name, values in self.kept.items()}
-        return Block(self.rows[start:stop], self.features[start:stop], kept)
+        cells = None if self.cells is None else self.cells.iloc[start:stop]
+        return Block(self.rows[start:stop], self.features[start:stop], kept, cells)
 
 
-def make_block(columns: Columns, rows: np.ndarray, features: np.ndarray, copied: dict[str, list]) -> Block:
+def make_block(
+    columns: Columns, rows: np.ndarray, features: np.ndarray, copied: dict[str, list], cells: pd.DataFrame | None = None
+) -> Block:
     """Makes a block whose kept columns are those copied unchanged, and kept features."""
-    kept = {
-        name: copied[name] if name in copied else features[:, columns.features.index(name)].tolist()
-        for name in columns.kept
-    }
-    return Block(rows, features, kept)
+
+    def values(name: str) -> list:
+        if name in copied:
+            return copied[name]
+        return features[:, columns.features.index(name)].tolist() if cells is None else cells[name].tolist()
+
+    return Block(rows, features, {name: values(name) for name in columns.kept}, cells)
+
+
+def is_sound(numbers: np.ndarray) -> np.ndarray:
+    """Tells which numbers can be scored; NaN is a gap, which can."""
+    return np.isnan(numbers) | (np.abs(numbers) <= LARGEST_CELL)
 
 
 def join(blocks: list[Block]) -> Block:
     """Concatenates one or more blocks."""
     kept = {name: [value for block in blocks for value in block.kept[name]] for name in blocks[0].kept}
     rows, features = (np.concatenate([getattr(block, name) for block in blocks]) for name in ("rows", "features"))
-    return Block(rows, features, kept)
+    cells = None if blocks[0].cells is None else pd.concat([block.cells for block in blocks], ignore_index=True)
+    return Block(rows, features, kept, cells)
 
 
 def describe_number(name: str, value: object, number: float) -> str:
     """Says why a cell can't be scored; `number` is what `value` was converted to, NaN if it can't be."""
-    if value is None or not str(value).strip():
-        return f"column {name}: blank"
     wrong = f"is beyond ±{LARGEST_CELL:g}" if np.isfinite(number) else "is not a finite number"
     return f"column {name}: {str(value)[:40]!r} {wrong}"

@@ -1,25 +1,29 @@
 """Rows from text: CSV and JSON lines, plain or gzip.
 
-Arrow parses the text piece by piece. Only a piece that it rejects is read line by line, to find the broken rows and
-what is wrong with them. Both ways round numbers correctly, so they give the same bits.
+Arrow parses the text piece by piece: plain numbers at once, other cells as text that the model's schema reads. Only a
+piece with a broken row is read line by line, to find it and what is wrong with it. All ways round numbers correctly, so
+they give the same bits.
 """
 
 from __future__ import annotations
 
 import codecs
 import gzip
-import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from io import BufferedReader
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
+import pandas as pd
 
 from experiments.command_line import UsageError
 from experiments.score.parsers import LONGEST_ROW, Parser, Record
-from experiments.score.tables import Block, BrokenRow, Columns, OnBroken, describe_number, make_block
+from experiments.score.tables import Block, BrokenRow, Columns, OnBroken, describe_number, is_sound, make_block
+from vae_jax.data.errors import CellError
+from vae_jax.tables.cells import cells_of
 from vae_jax.tables.csv_file import LARGEST_CELL
+from vae_jax.tables.text_numbers import to_numbers
 
 PIECE = 4 << 20  # bytes read and parsed at once
 SEARCHED = 64 << 10  # bytes read line by line to find a broken row
@@ -107,8 +111,18 @@ def _parse(text: bytes, row: int, parser: Parser, columns: Columns) -> Block | N
     try:
         if not text.isascii():
             text.decode("utf-8")  # Arrow checks only the columns it reads
-        table = parser.parse(text)
+        return _numbers(text, row, parser, columns) or _cells(text, row, parser, columns)
     except ValueError:  # includes pa.ArrowInvalid and UnicodeDecodeError
+        return None
+
+
+def _numbers(text: bytes, row: int, parser: Parser, columns: Columns) -> Block | None:
+    """Returns rows of plain numbers, the fast way."""
+    if columns.schema:
+        return None
+    try:
+        table = parser.parse(text)
+    except ValueError:
         return None
     features = np.empty((table.num_rows, len(columns.features)))
     for i, name in enumerate(columns.features):
@@ -119,6 +133,32 @@ def _parse(text: bytes, row: int, parser: Parser, columns: Columns) -> Block | N
     return make_block(columns, np.arange(row, row + len(features)), features, copied)
 
 
+def _cells(text: bytes, row: int, parser: Parser, columns: Columns) -> Block | None:
+    """Returns rows of any cells."""
+    frame = parser.parse_cells(text)
+    features, wrong = read_features(frame, columns)
+    if wrong:
+        return None
+    copied = {name: frame[name].tolist() for name in columns.copied}
+    return make_block(columns, np.arange(row, row + len(frame)), features, copied, frame if columns.schema else None)
+
+
+def read_features(frame: pd.DataFrame, columns: Columns) -> tuple[np.ndarray, dict[int, str]]:
+    """Turns cells into numbers; the second value says what is wrong with a row, by its place in the frame."""
+    if columns.schema:
+        errors: dict[int, CellError] = {}
+        rows = columns.schema.transform(frame.reset_index(drop=True), errors)
+        return rows, {i: f"column {error.column}: {error.wrong}" for i, error in errors.items()}
+    features, wrong = np.empty((len(frame), len(columns.features))), {}
+    for i, name in enumerate(columns.features):
+        cells = cells_of(frame[name])
+        features[:, i], bad = to_numbers(cells, columns.number_format)
+        bad |= ~is_sound(features[:, i])
+        for j in np.flatnonzero(bad).tolist():
+            wrong.setdefault(j, describe_number(name, cells[j], features[j, i]))
+    return features, wrong
+
+
 def _half(text: bytes, parser: Parser) -> int:
     """Where to cut a text that contains a broken row; 0 to search it line by line."""
     return parser.last_row_end(text[: len(text) // 2]) if len(text) > SEARCHED else 0
@@ -126,39 +166,37 @@ def _half(text: bytes, parser: Parser) -> int:
 
 def _search(text: bytes, row: int, line: int, parser: Parser, columns: Columns) -> tuple[Block, list[BrokenRow]]:
     """Separates sound rows from broken ones."""
-    rows, features, copied, broken = [], [], [], []
     # Invalid UTF-8 becomes surrogates, which can't be encoded.
-    for number, record in enumerate(parser.records(text.decode("utf-8", "surrogateescape")), row):
-        try:
-            sound = _sound_cells(record, parser, columns)
-        except _BrokenError as error:
-            raw = record.text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-            broken.append(BrokenRow(number, line + record.line, str(error), raw))
-        else:
-            rows.append(number)
-            features.append(sound[0])
-            copied.append(sound[1])
-    kept = {name: [cells[i] for cells in copied] for i, name in enumerate(columns.copied)}
-    numbers = np.array(features, np.float64).reshape(len(rows), len(columns.features))
-    return make_block(columns, np.array(rows, np.int64), numbers, kept), broken
+    records = list(parser.records(text.decode("utf-8", "surrogateescape")))
+    problems = {i: problem for i, record in enumerate(records) if (problem := _problem(record, columns))}
+    whole = [i for i in range(len(records)) if i not in problems]
+    frame = pd.DataFrame(
+        {name: pd.Series([records[i].cells.get(name) for i in whole], dtype=object) for name in columns.all}
+    )
+    features, wrong = read_features(frame, columns)
+    problems |= {whole[i]: what for i, what in wrong.items()}
+    broken = [
+        BrokenRow(row + i, line + records[i].line, problem, _printable(records[i].text))
+        for i, problem in sorted(problems.items())
+    ]
+    kept = np.array([i not in wrong for i in range(len(whole))], bool)
+    cells = frame[kept].reset_index(drop=True)
+    copied = {name: cells[name].tolist() for name in columns.copied}
+    numbers = row + np.array(whole, np.int64)[kept]
+    return make_block(columns, numbers, features[kept], copied, cells if columns.schema else None), broken
 
 
-class _BrokenError(Exception):
-    """Why a row is broken."""
-
-
-def _sound_cells(record: Record, parser: Parser, columns: Columns) -> tuple[list[float], list]:
-    """Returns a row's features and copied cells."""
+def _problem(record: Record, columns: Columns) -> str:
+    """What is wrong with a row as a whole; "" if nothing is."""
     if record.problem:
-        raise _BrokenError(record.problem)
+        return record.problem
     if not _encodable(record.text):
-        raise _BrokenError("not UTF-8")
-    numbers = [_number(name, record.cells.get(name), parser) for name in columns.features]
-    copied = [record.cells.get(name) for name in columns.copied]
-    for name, cell in zip(columns.copied, copied, strict=True):
+        return "not UTF-8"
+    for name in columns.all:
+        cell = record.cells.get(name)
         if isinstance(cell, str) and not _encodable(cell):  # JSON can encode half a surrogate pair
-            raise _BrokenError(f"column {name}: not Unicode")
-    return numbers, copied
+            return f"column {name}: not Unicode"
+    return ""
 
 
 def _encodable(text: str) -> bool:
@@ -169,13 +207,5 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def _number(name: str, cell: Any, parser: Parser) -> float:
-    try:
-        number = parser.number(cell) if cell is not None else math.nan
-    except OverflowError:  # an integer in JSON may be larger than any float
-        number = math.inf
-    except ValueError:
-        number = math.nan
-    if not abs(number) <= LARGEST_CELL:
-        raise _BrokenError(describe_number(name, cell, number))
-    return number
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -195,9 +195,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         means = recipes.posterior_means(self.vae_, self.params_, normal)
         self.active_latents_ = min(int(active_latents(of_model).sum()) for of_model in means)
         if self.schema_ is not None:
-            shares = self._shares(normal)
+            shares = self.shares_encoded(normal)
             self.typical_shares_ = [round(float(share), 6) for share in shares.mean(0)]
-        scores = self._mean_over_models(held_out, "log_reconstruction_prob")
+        scores = self.score_encoded(held_out)
         self.offset_ = thresholds.boundary(settings.boundary, scores, labels, settings.false_alarm_rate)
         self.false_alarm_share_ = float((scores[labels == 0] < self.offset_).mean())
         return self
@@ -222,7 +222,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
           The log reconstruction probability of each row, nats, float64, **higher = more normal**; with several models
           the mean of theirs.
         """
-        return self._mean_over_models(self._encoded(X), "log_reconstruction_prob")
+        return self.score_encoded(self._encoded(X))
 
     def expected_log_prob(self, X: Any) -> Float[np.ndarray, " N"]:  # noqa: N803
         """Returns the mean over samples of log p(x|z), An & Cho's expectation; never above `score_samples`.
@@ -256,7 +256,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         """
         import pandas as pd
 
-        shares = self._shares(self._encoded(X))
+        shares = self.shares_encoded(self._encoded(X))
         index = X.index if isinstance(X, pd.DataFrame) else None
         return pd.DataFrame(shares, columns=list((self.schema_ or self.scaler_).modelled), index=index)
 
@@ -282,29 +282,27 @@ class VAEDetector(OutlierMixin, BaseEstimator):
           >>> reason.split(":")[0]
           'city = Bern'
         """
-        features = self.schema_ or self.scaler_
-        frame = as_frame(X, list(features.feature_names))
+        frame = as_frame(X, list((self.schema_ or self.scaler_).feature_names))
         shares = self.explain(X)
         found = []
-        for i, names in enumerate(self.most_suspicious(shares.to_numpy(), strongest)):
-            cells = [(name, frame[name].iloc[i], shares[name].iloc[i]) for name in names]
-            found.append(
-                [
-                    f"{_cell_in_words(name, cell)}: {share:.1f} nats; {features.remark(name, cell)}"
-                    for name, cell, share in cells
-                ]
-            )
+        for i, columns in enumerate(self.most_suspicious(shares.to_numpy(), strongest)):
+            names = shares.columns[columns]
+            found.append([self.reason(name, frame[name].iloc[i], shares[name].iloc[i]) for name in names])
         return found
 
+    def reason(self, name: str, cell: Any, share: float) -> str:
+        """Returns the sentence of `reasons` about a cell, given its share in nats."""
+        value = f"{cell:.6g}" if isinstance(cell, float | np.floating) else str(cell)
+        return f"{name} = {value[:40]}: {share:.1f} nats; {(self.schema_ or self.scaler_).remark(name, cell)}"
+
     def most_suspicious(self, shares: Float[np.ndarray, "N C"], strongest: int) -> np.ndarray:
-        """Returns the names of each row's most suspicious columns, shape (N, strongest), given the shares of `explain`.
+        """Returns the numbers of each row's most suspicious columns, shape (N, strongest), given the shares of `explain`.
 
         Shares of a table of numbers are compared as they are. Where columns are of different kinds, their means over
         held-out normal rows are subtracted: a category of many levels has a large share in every row.
         """
         typical = self.typical_shares_ if self.schema_ else 0.0
-        order = np.argsort(typical - shares, axis=1, kind="stable")[:, :strongest]
-        return np.array((self.schema_ or self.scaler_).modelled, dtype=object)[order]
+        return np.argsort(typical - shares, axis=1, kind="stable")[:, :strongest]
 
     def save(self, folder: str | Path, measures: Mapping[str, Any] | None = None) -> None:
         """Writes the detector into a folder, whole or not at all; see `model_folder.save`."""
@@ -340,16 +338,21 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         refuse_forked_process()
         return recipes.scorer(self.settings_, self.vae_, self.params_, self.residual_sd_, what)
 
+    def score_encoded(self, rows: Float[np.ndarray, "N P"]) -> Float[np.ndarray, " N"]:
+        """`score_samples` of rows as `scaler_` or `schema_` makes them."""
+        return self._mean_over_models(rows, "log_reconstruction_prob")
+
+    def shares_encoded(self, rows: Float[np.ndarray, "N P"]) -> Float[np.ndarray, "N C"]:
+        """`explain`, as an array, of rows as `scaler_` or `schema_` makes them."""
+        shares = -self._mean_over_models(rows, "contributions")
+        return self.schema_.by_column(shares) if self.schema_ else shares
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "offset_")
 
     def _mean_over_models(self, standardised: np.ndarray, what: str) -> np.ndarray:
         (by_model,) = self.scorer(what)(standardised)
         return by_model.astype(np.float64).mean(0)
-
-    def _shares(self, rows: np.ndarray) -> np.ndarray:
-        shares = -self._mean_over_models(rows, "contributions")
-        return self.schema_.by_column(shares) if self.schema_ else shares
 
     def _begin(self, X: Any, settings: Settings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # noqa: N803
         """Learns what the features are; returns all rows for a model, and the row numbers to train on and to hold out."""
@@ -459,11 +462,6 @@ def new_gaps_notice(gaps: Mapping[str, int]) -> str:
     """Says which columns have gaps that had none in training, given the number of rows."""
     found = ", ".join(f"{name} ({count:,} {'row' if count == 1 else 'rows'})" for name, count in gaps.items())
     return f"gaps in columns that had none in training: {found}; these rows are scored by their other cells"
-
-
-def _cell_in_words(name: str, cell: Any) -> str:
-    value = f"{cell:.6g}" if isinstance(cell, float | np.floating) else str(cell)
-    return f"{name} = {value[:40]}"
 
 
 def _record(epoch: int, info: Mapping[str, Any], validation: Mapping[str, Any]) -> dict[str, float]:

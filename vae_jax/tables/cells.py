@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vae_jax.data.errors import CellError
+from vae_jax.data.errors import CellError, DataError
 from vae_jax.tables.text_numbers import is_missing
 
 if TYPE_CHECKING:
@@ -23,10 +23,11 @@ def as_frame(table: Any, names: list[str] | None = None) -> pd.DataFrame:
       names: the columns' names, for rows; by default x0, x1 and so on.
 
     Returns:
-      A pandas frame, not copied if it is one.
+      A pandas frame, not copied if it is one; its columns' names are text.
 
     Raises:
-      ValueError: for rows that are not two-dimensional.
+      ValueError: for rows that are not two-dimensional, or not as wide as there are names.
+      DataError: for two columns of one name.
 
     Examples:
       >>> from vae_jax.tables.cells import as_frame
@@ -36,16 +37,35 @@ def as_frame(table: Any, names: list[str] | None = None) -> pd.DataFrame:
     import pandas as pd
 
     if isinstance(table, pd.DataFrame):
-        return table
+        return _named(table)
     if hasattr(table, "columns"):
-        import narwhals
-
-        return narwhals.from_native(table, eager_only=True).to_pandas()
+        return _named(_of_arrow(table))
     rows = np.asarray(table, dtype=object)
     if rows.ndim != 2:
         raise ValueError(f"Expected 2D array, got {rows.ndim}D array instead. Reshape your data.")
     names = names or [f"x{i}" for i in range(rows.shape[1])]
+    if rows.shape[1] != len(names):
+        raise ValueError(f"rows of {rows.shape[1]} cells: expected {len(names)}, as many as there are columns")
     return pd.DataFrame({name: rows[:, i] for i, name in enumerate(names)}, index=range(len(rows)), columns=names)
+
+
+def _named(frame: pd.DataFrame) -> pd.DataFrame:
+    if not all(isinstance(name, str) for name in frame.columns):
+        frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
+    if not frame.columns.is_unique:
+        raise DataError(f"column {frame.columns[frame.columns.duplicated()][0]}: twice in the table")
+    return frame
+
+
+def _of_arrow(table: Any) -> pd.DataFrame:
+    """From Polars, Arrow and the like. By Arrow, since float64, which pandas has for gaps, confuses long numbers."""
+    import narwhals
+    import pandas as pd
+    import pyarrow as pa
+
+    names = [f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)]
+    nullable = {getattr(pa, name.lower())(): pd.api.types.pandas_dtype(name) for name in names}
+    return narwhals.from_native(table, eager_only=True).to_arrow().to_pandas(types_mapper=nullable.get)
 
 
 def is_numbers(table: Any) -> bool:
@@ -66,8 +86,9 @@ def is_numbers(table: Any) -> bool:
 
     if hasattr(table, "columns"):
         return all(_is_numeric(column) for _, column in as_frame(table).items())
-    if hasattr(table, "dtype") and table.dtype != object:
-        return table.dtype.kind in "biufc"  # complex numbers are refused later
+    kind = getattr(getattr(table, "dtype", None), "kind", "O")
+    if kind != "O":
+        return kind in "biufc"  # complex numbers are refused later
     try:
         rows = np.asarray(table)
     except ValueError:  # rows of different lengths
@@ -94,8 +115,12 @@ def cells_of(column: pd.Series) -> np.ndarray:
       column: of any dtype: numbers, nullable or decimal; bool; dates; durations; text; categories; objects.
 
     Returns:
-      float64 with NaN; or datetime64[us] with NaT; or stripped text with None (object). Durations become seconds. Bool
-      and whole numbers beyond 2^53 become text. A column of several types becomes text.
+      float64 with NaN; or datetime64[us] in UTC with NaT; or stripped text with None (object). Durations become
+      seconds. Bool and whole numbers beyond 2^53 become text. A column of several types becomes text.
+
+    Raises:
+      CellError: for infinity.
+      TypeError: for lists and the like; names row and column.
 
     Examples:
       >>> import pandas as pd
@@ -107,24 +132,39 @@ def cells_of(column: pd.Series) -> np.ndarray:
 
     if isinstance(column.dtype, pd.CategoricalDtype):
         # The few categories once, instead of every cell.
-        of_category, codes = cells_of(pd.Series(column.cat.categories)), column.cat.codes.to_numpy()
+        codes = column.cat.codes.to_numpy()
+        try:
+            of_category = cells_of(pd.Series(column.cat.categories))
+        except CellError as error:
+            raise CellError(int((codes == error.row).argmax()), str(column.name), error.wrong) from None
         nothing = np.array([None], object) if of_category.dtype == object else np.full(1, np.nan, of_category.dtype)
         return np.concatenate([of_category, nothing])[codes]  # a missing cell has code -1
     kind = getattr(column.dtype, "kind", "O")
     if isinstance(column.dtype, pd.PeriodDtype):
         column, kind = column.dt.to_timestamp(), "M"
     if kind == "M":
-        return column.dt.tz_localize(None).to_numpy("datetime64[us]")
+        return _dates(column)
     if kind == "m":
         return column.dt.total_seconds().to_numpy(np.float64)
-    if kind in "iu" and column.abs().max() > LARGEST_EXACT:
-        return _texts(column.astype(object))
     if kind in "iuf":
         numbers = column.to_numpy(np.float64, na_value=np.nan)
-        if np.isinf(numbers).any():
-            raise CellError(int(np.isinf(numbers).argmax()), column.name, "infinity is no number")
-        return numbers
+        if kind != "f" and (np.abs(numbers) >= LARGEST_EXACT).any():
+            return _texts(column.astype(object))
+        return _finite(column, numbers)
     return _objects(column)
+
+
+def _dates(column: pd.Series) -> np.ndarray:
+    """In UTC, as dates in text; those without a zone count as UTC."""
+    import pandas as pd
+
+    return pd.to_datetime(column, utc=True).dt.tz_convert(None).to_numpy("datetime64[us]")
+
+
+def _finite(column: pd.Series, numbers: np.ndarray) -> np.ndarray:
+    if np.isinf(numbers).any():
+        raise CellError(int(np.isinf(numbers).argmax()), str(column.name), "infinity is no number")
+    return numbers
 
 
 def _objects(column: pd.Series) -> np.ndarray:
@@ -132,18 +172,27 @@ def _objects(column: pd.Series) -> np.ndarray:
     import pandas as pd
 
     inferred = pd.api.types.infer_dtype(column, skipna=True)
+    if inferred == "integer" and any(not pd.isna(cell) and abs(int(cell)) >= LARGEST_EXACT for cell in column):
+        return _texts(column)
     if inferred in ("integer", "floating", "mixed-integer-float", "decimal"):
-        numbers = np.array([np.nan if pd.isna(cell) else float(cell) for cell in column], np.float64)
-        return numbers if not (np.abs(numbers) > LARGEST_EXACT).any() or inferred != "integer" else _texts(column)
+        return _finite(column, np.array([np.nan if pd.isna(cell) else float(cell) for cell in column], np.float64))
     if inferred in ("datetime", "datetime64", "date"):
-        return pd.to_datetime(column).dt.tz_localize(None).to_numpy("datetime64[us]")
+        return _dates(column)
+    if inferred in ("timedelta", "timedelta64"):
+        return pd.to_timedelta(column).dt.total_seconds().to_numpy(np.float64)
     return _texts(column)
 
 
 def _texts(column: pd.Series) -> np.ndarray:
     import pandas as pd
 
-    codes, distinct = pd.factorize(column.to_numpy(object))
+    cells = column.to_numpy(object)
+    try:
+        codes, distinct = pd.factorize(cells)
+    except TypeError:  # a list or the like
+        row = next(i for i, cell in enumerate(cells) if getattr(type(cell), "__hash__", None) is None)
+        what = f"argument must be a string, a number or a date, not {type(cells[row]).__name__}"
+        raise TypeError(f"row {row}, column {column.name}: {what}") from None
     texts = np.array([*(None if cell is None else str(cell).strip() for cell in distinct), None], object)
     texts[:-1][is_missing(texts[:-1])] = None
     return texts[codes]

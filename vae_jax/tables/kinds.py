@@ -23,9 +23,13 @@ LARGEST_COUNT = 10_000  # above, whether a number is whole matters little
 SKEWED = 2.0  # skewness from which on a column of numbers above 0 is seen by its logarithm
 FEW_WORDS = 0.05  # share of words among many different numbers, below which they are taken for mistakes
 MOSTLY = 0.5  # share of different cells above which words are ids
+DENSE = 0.5  # share of a range that different whole numbers fill if they count rows; training rows are only some
 FEWEST_DIFFERENT = 20  # rows; in fewer, that all cells differ says nothing
 LONG_NUMBER = 10  # digits of a whole number that is a name
-ID_NAME = re.compile(r"(^|[\W_])(id|ids|no|nr|num|number|key|uuid|guid|hash|index|ref)$|[a-z](Id|ID|No|Nr|Number|Key)$", re.I)
+# A word of its own, or after a small letter with a capital one: not "paid" or "casino".
+ID_NAME = re.compile(
+    r"(?i:(^|[\W_])(id|ids|no|nr|num|number|key|uuid|guid|hash|index|ref)$)|[a-z](Id|ID|No|Nr|Number|Key)$"
+)
 
 
 class Found(NamedTuple):
@@ -92,7 +96,7 @@ def read_as(kind: Kind, name: str, cells: np.ndarray, number_format: NumberForma
     """Reads a column as the kind that the user says it has.
 
     Args:
-      kind: `real` reads skewed numbers above 0 as `positive`.
+      kind: `real` numbers stay as they are, however skewed; `positive` ones are seen by their logarithm.
       name: of the column.
       cells: as for `infer`.
       number_format: as for `infer`.
@@ -104,13 +108,13 @@ def read_as(kind: Kind, name: str, cells: np.ndarray, number_format: NumberForma
       DataError: if the cells can't be read so; names the column, the row and the cell.
     """
     said = "said so"
+    if not _given(cells).any():
+        return _empty(cells)
     if kind in ("real", "positive", "count"):
         numbers, bad = to_numbers(cells, number_format) if cells.dtype.kind != "M" else (cells, ~np.isnat(cells))
         if bad.any():
             row = int(bad.argmax())
             raise CellError(row, name, f"{str(cells[row])[:40]!r} is not a number")
-        if np.isnan(numbers).all():
-            return _empty(cells)
         if kind != "real" and (numbers < 0).any():
             row = int((numbers < 0).argmax())
             raise CellError(row, name, f"{numbers[row]:g} is below 0, so it is no {kind} number")
@@ -123,20 +127,37 @@ def read_as(kind: Kind, name: str, cells: np.ndarray, number_format: NumberForma
             raise DataError(f"column {name}: not all of its cells are dates of one format")
         return Found(kind, said, text_dates.to_dates(cells, date_format)[0], date_format=date_format)
     numeric = cells.dtype == np.float64
-    if kind in ("category", "yes-no") and cells.dtype.kind == "M":
-        cells = np.where(np.isnat(cells), None, np.datetime_as_string(cells, "s").astype(object))
+    if cells.dtype.kind == "M":
+        return _few_enough(name, Found(kind, said, date_words(cells), date_format="%Y-%m-%d"))
     if cells.dtype == object:
         numbers, bad = to_numbers(cells, number_format)
-        numeric = not bad.any() and _given(cells).any() and _long_numbers(cells, cells[_given(cells)]) is None
+        numeric = not bad.any() and not are_names(cells)
         cells = numbers if numeric else cells
-    if kind == "yes-no" and _distinct(cells) > 2:
-        raise DataError(f"column {name}: {_distinct(cells)} values, so it is no yes or no")
-    return Found(kind, said, cells, numeric)
+    return _few_enough(name, Found(kind, said, cells, numeric))
+
+
+def date_words(dates: np.ndarray) -> np.ndarray:
+    """Returns dates as text, None for NaT; without a time of day at midnight."""
+    texts = [text.removesuffix("T00:00:00").replace("T", " ") for text in np.datetime_as_string(dates, "s").tolist()]
+    return np.where(np.isnat(dates), None, np.array(texts, object))
+
+
+def _few_enough(name: str, found: Found) -> Found:
+    """Refuses more values than the kind has; a yes or no of only one is constant."""
+    distinct = _distinct(found.values)
+    if found.kind == "yes-no" and distinct > 2:
+        raise DataError(f"column {name}: {distinct} values, so it is no yes or no")
+    if found.kind == "constant" and distinct > 1:
+        raise DataError(f"column {name}: {distinct} values, so it is not constant")
+    if found.kind == "yes-no" and distinct == 1:
+        return found._replace(kind="constant", reason="said yes-no, but has only 1 value")
+    return found
 
 
 def skewness(values: np.ndarray) -> float:
     """Third standardised moment of the values that are not NaN; 0 for a constant."""
     values = values[~np.isnan(values)]
+    values = np.ldexp(values, -np.frexp(np.abs(values).max())[1])  # to about 1: squares of 1e300 overflow
     sd = values.std()
     return float((((values - values.mean()) / sd) ** 3).mean()) if sd > 0 else 0.0
 
@@ -186,7 +207,7 @@ def _numbers(name: str, values: np.ndarray, unit: str = "") -> Found:
     if distinct == 1:
         return found("constant", f"only {given[0]:g}")
     if distinct == len(given) >= FEWEST_DIFFERENT and whole:
-        if high - low + 1 == distinct:
+        if high - low + 1 <= distinct / DENSE:
             return found("id", "counts the rows")
         if ID_NAME.search(name):
             return found("id", "all different")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from vae_jax.tables.text_numbers import NumberFormat
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -24,6 +26,7 @@ class Scaler:
       sd: shape (D,), float64, in the feature's unit; 1 for a constant feature.
       feature_names: the D names.
       limit: standardised values beyond ± this are cut.
+      number_format: how numbers are written in the file they came from.
 
     Examples:
       >>> import numpy as np
@@ -37,15 +40,23 @@ class Scaler:
     sd: Float[np.ndarray, " D"]
     feature_names: tuple[str, ...]
     limit: float = LARGEST
+    number_format: NumberFormat = NumberFormat()
 
     @classmethod
-    def fit(cls, features: Float[np.ndarray, "N D"], feature_names: tuple[str, ...], limit: float = LARGEST) -> Scaler:
+    def fit(
+        cls,
+        features: Float[np.ndarray, "N D"],
+        feature_names: tuple[str, ...],
+        limit: float = LARGEST,
+        number_format: NumberFormat = NumberFormat(),  # noqa: B008 (frozen)
+    ) -> Scaler:
         """Measures mean and standard deviation.
 
         Args:
           features: rows to measure, float64.
           feature_names: the D names.
           limit: in standard deviations, at most 1e6.
+          number_format: how numbers are written in the file they came from.
 
         Returns:
           The scaler.
@@ -54,7 +65,7 @@ class Scaler:
         _, exponent = np.frexp(np.abs(features).max(0))
         scaled = np.ldexp(features, -exponent)
         sd = np.where(constant_features(features), 1.0, np.ldexp(scaled.std(0), exponent))
-        return cls(np.ldexp(scaled.mean(0), exponent), sd, tuple(feature_names), min(limit, LARGEST))
+        return cls(np.ldexp(scaled.mean(0), exponent), sd, tuple(feature_names), min(limit, LARGEST), number_format)
 
     def transform(self, features: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
         """Standardises rows.
@@ -90,12 +101,19 @@ class Scaler:
             "mean": self.mean.tolist(),
             "sd": self.sd.tolist(),
             "limit": self.limit,
+            **({} if self.number_format == NumberFormat() else {"number_format": asdict(self.number_format)}),
         }
 
     @classmethod
     def from_json(cls, record: dict) -> Scaler:
         """Rebuilds a scaler from `to_json`, to the last bit."""
-        return cls(np.array(record["mean"]), np.array(record["sd"]), tuple(record["feature_names"]), record["limit"])
+        return cls(
+            np.array(record["mean"]),
+            np.array(record["sd"]),
+            tuple(record["feature_names"]),
+            record["limit"],
+            NumberFormat(**record.get("number_format", {})),
+        )
 
 
 def constant_features(features: Float[np.ndarray, "N D"]) -> Bool[np.ndarray, " D"]:

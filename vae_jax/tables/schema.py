@@ -149,7 +149,7 @@ class Schema:
         Raises:
           DataError: for a name that is no column, cells that do not fit a kind, or a table of which nothing is left.
         """
-        frame, said = as_frame(table), dict(columns or {})
+        frame, said = as_frame(table), {str(name): kind for name, kind in (columns or {}).items()}
         for name in said:
             if name not in frame.columns:
                 raise DataError(f"column {name}: not in the table; there are {', '.join(map(str, frame.columns[:40]))}")
@@ -217,11 +217,12 @@ class Schema:
             unknown=array([part.unknown for part in answers]),
         )
 
-    def transform(self, table: Any) -> Float[np.ndarray, "N P"]:
+    def transform(self, table: Any, wrong: dict[int, CellError] | None = None) -> Float[np.ndarray, "N P"]:
         """Turns rows into numbers.
 
         Args:
           table: a frame with the modelled columns, in any order and among others; or rows of all columns, in order.
+          wrong: if given, cells that can't be read are gaps, and the first error of each row is put here, by row.
 
         Returns:
           float32, NaN for a gap: numbers standardised and within ± `limit`, answers 0 or 1 (2 for neither), and the
@@ -238,17 +239,20 @@ class Schema:
         for column in self.columns:
             if column.parts:
                 with _rows_as_in(frame):
-                    parts |= {(column.name, what): values for what, values in self._read(column, frame[column.name])}
+                    read = self._read(column, frame[column.name], wrong)
+                    parts |= {(column.name, what): values for what, values in read}
         rows = np.empty((len(frame), len(self._order)), np.float32)
         for i, (column, part) in enumerate(self._order):
             rows[:, i] = parts[column.name, part.what]
         return rows
 
-    def _read(self, column: Column, cells: pd.Series) -> Iterator[tuple[str, np.ndarray]]:
+    def _read(
+        self, column: Column, cells: pd.Series, wrong: dict[int, CellError] | None = None
+    ) -> Iterator[tuple[str, np.ndarray]]:
         """Yields each part's values."""
         import pandas as pd
 
-        values = _values(column, cells_of(cells), self.number_format)
+        values = _values(column, cells_of(cells), self.number_format, wrong)
         gap = pd.isna(values)
         for part in column.parts:
             if part.what == "gap":
@@ -290,19 +294,20 @@ class Schema:
         import pandas as pd
 
         column = self[name]
-        values = _values(column, cells_of(pd.Series([cell], dtype=object)), self.number_format)
-        if pd.isna(values[0]):
+        cells = cells_of(pd.Series([cell], dtype=object))
+        if pd.isna(cells[0]):
             return "missing"
         part = column.parts[0]
+        if column.kind in ("real", "positive", "count"):
+            low, high = part.typical
+            return f"{_percent(TYPICAL[1] - TYPICAL[0])} of training rows have {low:.6g} to {high:.6g}"
+        values = _values(column, cells, self.number_format)
         if part.likelihood in ("bernoulli", "categorical") and not part.what:
             code = int(_encoded(part, values, column.numeric, self.limit)[0])
             share = part.shares[code] if code < len(part.shares) else 0.0
             among = "of training rows" if code < len(part.levels) else "of training rows have such a rare or unseen value"
             return f"{_percent(share)} {among}"
-        if column.kind == "date":
-            return ", ".join(_date_remark(part, values, self.limit) for part in column.parts if part.what != "gap")
-        low, high = part.typical
-        return f"{TYPICAL[1] - TYPICAL[0]:.0%} of training rows have {low:.6g} to {high:.6g}"
+        return ", ".join(_date_remark(part, values, self.limit) for part in column.parts if part.what != "gap")
 
     def to_json(self) -> dict[str, Any]:
         """Returns the schema as lists, numbers and strings."""
@@ -345,35 +350,49 @@ def _column(name: str, found: Found, missing: Missing) -> Column:
     return Column(name, found.kind, found.reason, gaps, found.unit, found.date_format, found.numeric, tuple(parts))
 
 
-def _values(column: Column, cells: np.ndarray, number_format: NumberFormat) -> np.ndarray:
-    """Reads cells as a column's kind: numbers, dates or text. DataError names the first that can't be."""
+def _values(
+    column: Column, cells: np.ndarray, number_format: NumberFormat, wrong: dict[int, CellError] | None = None
+) -> np.ndarray:
+    """Reads cells as a column's kind: numbers, dates or text. CellError names the first that can't be; see `_checked`."""
+    nothing = np.full(len(cells), np.nan)
     if column.kind == "date":
         if cells.dtype == object:
-            cells, bad = text_dates.to_dates(cells, column.date_format or "%Y-%m-%d")
+            dates, bad = text_dates.to_dates(cells, column.date_format or "%Y-%m-%d")
+        elif cells.dtype.kind == "M":
+            dates, bad = cells, np.zeros(len(cells), bool)
         else:
-            bad = np.full(len(cells), cells.dtype.kind != "M" and not np.isnan(cells).all())
-            cells = cells.astype("datetime64[us]") if bad.any() or cells.dtype.kind != "M" else cells
-        return _checked(column, cells, bad, "a date")
-    number_expected = column.numeric or column.kind in ("real", "positive", "count")
+            dates, bad = nothing.astype("datetime64[us]"), ~np.isnan(cells)
+        return _checked(column, dates, bad, cells, "a date", wrong)
+    is_number = column.kind in ("real", "positive", "count")
     if cells.dtype.kind == "M":
-        return _checked(column, cells, ~np.isnat(cells), "a number" if number_expected else "a word")
-    if number_expected:
+        if column.date_format:  # of a category
+            return kinds.date_words(cells)
+        values = nothing if is_number or column.numeric else np.full(len(cells), None)
+        expected = "a number" if is_number or column.numeric else "a word"
+        return _checked(column, values, ~np.isnat(cells), cells, expected, wrong)
+    if is_number or column.numeric:
         numbers, bad = to_numbers(cells, number_format)
-        if column.kind in ("real", "positive", "count"):
-            return _checked(column, numbers, bad, "a number", cells)
-        return np.where(bad, np.inf, numbers)  # no level
+        # A word where the levels are numbers is a level that was not seen.
+        return _checked(column, numbers, bad, cells, "a number", wrong) if is_number else np.where(bad, np.inf, numbers)
     if cells.dtype == np.float64:
-        return np.array([None if np.isnan(cell) else f"{cell:.15g}" for cell in cells], object)
+        return np.array([None if np.isnan(cell) else _as_level(cell) for cell in cells], object)
     return cells
 
 
 def _checked(
-    column: Column, values: np.ndarray, bad: np.ndarray, expected: str, cells: np.ndarray | None = None
+    column: Column,
+    values: np.ndarray,
+    bad: np.ndarray,
+    cells: np.ndarray,
+    expected: str,
+    wrong: dict[int, CellError] | None,
 ) -> np.ndarray:
-    if bad.any():
-        row = int(bad.argmax())
-        cell = str((values if cells is None else cells)[row])[:40]
-        raise CellError(row, column.name, f"{cell!r} is not {expected}, as in the training rows")
+    """Raises CellError for the first bad cell, or puts that of each row into `wrong`."""
+    for row in np.flatnonzero(bad).tolist():
+        error = CellError(row, column.name, f"{str(cells[row])[:40]!r} is not {expected}, as in the training rows")
+        if wrong is None:
+            raise error
+        wrong.setdefault(row, error)
     return values
 
 
@@ -413,17 +432,17 @@ def _standardised(likelihood: Likelihood, values: np.ndarray, what: str = "", lo
     shift = 0.0
     if log:
         above = given[given > 0]
-        shift = 1.0 if likelihood == "count" else 0.0 if len(above) == len(given) else float(above.min())
+        shift = 1.0 if likelihood == "count" or not len(above) else 0.0 if len(above) == len(given) else float(above.min())
     part = Part(likelihood, what, log, shift)
     seen = part.transformed(given)
     if what == "elapsed":
         typical = (float(given.min()), float(given.max()))
     else:
         typical = tuple(float(end) for end in np.quantile(given, TYPICAL, method="nearest"))
-    with np.errstate(over="ignore"):
-        sd = float(seen.std())
-    constant = seen.max() == seen.min() or not np.isfinite(sd)
-    return Part(likelihood, what, log, shift, float(seen.mean()), 1.0 if constant else sd, typical=typical)
+    _, exponent = np.frexp(np.abs(seen).max())
+    scaled = np.ldexp(seen, -exponent)  # as in `Scaler.fit`
+    mean, sd = (float(np.ldexp(of, exponent)) for of in (scaled.mean(), scaled.std()))
+    return Part(likelihood, what, log, shift, mean, 1.0 if seen.max() == seen.min() else sd, typical=typical)
 
 
 def _answer(values: np.ndarray, numeric: bool, what: str = "", levels: tuple[str, ...] = ()) -> Part:
@@ -450,9 +469,14 @@ def _counted(values: np.ndarray, numeric: bool) -> tuple[list[str], list[int]]:
     import pandas as pd
 
     found = pd.Series(values).value_counts(sort=False)
-    texts = [f"{value:.15g}" if numeric else str(value) for value in found.index]
+    texts = [_as_level(value) if numeric else str(value) for value in found.index]
     order = sorted(range(len(texts)), key=lambda i: (-found.iloc[i], texts[i]))
     return [texts[i] for i in order], [int(found.iloc[i]) for i in order]
+
+
+def _as_level(number: float) -> str:
+    """The shortest text that is read back as the same number; 1 for 1.0."""
+    return repr(float(number)).removesuffix(".0")
 
 
 def _date_parts(found: Found) -> Iterator[Part]:
