@@ -12,9 +12,9 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -26,12 +26,13 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from tyro.conf import Positional
+from tyro.conf import Positional, Suppress
 
-from experiments.baselines import BASELINES, TITLES
+from experiments.baselines import BASELINES, TITLES, Scorer
 from experiments.command_line import UsageError, parse, run
 from experiments.startup import prepare_jax
 from vae_jax import VAEDetector
+from vae_jax.detector.settings import ModelSettings
 from vae_jax.tables.cells import cells_of
 from vae_jax.tables.files import read_frame
 from vae_jax.tables.schema import Schema
@@ -40,7 +41,6 @@ from vae_jax.tables.text_numbers import to_numbers
 from vae_jax.tables.transactions import load_transactions
 
 Measured = dict[str, float]  # by title
-Scorer = Callable[[Any], np.ndarray]
 FOLDER = Path(os.environ.get("VAE_JAX_DATA", ""))
 KDD_COLUMNS = """duration protocol_type service flag src_bytes dst_bytes land wrong_fragment urgent hot
 num_failed_logins logged_in num_compromised root_shell su_attempted num_root num_file_creations num_shells
@@ -58,25 +58,18 @@ ATTACKS = {
 
 
 @dataclass(frozen=True)
-class ColumnsConfig:
+class ColumnsConfig(ModelSettings):
     """Measure VAEDetector on tables of columns of any kind."""
 
-    task: Annotated[Literal["claims", "adult", "kdd99", "gaps", "drowning"], Positional] = "claims"
+    task: Positional[Literal["claims", "adult", "kdd99", "gaps", "drowning"]] = "claims"
     """What to measure."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """Seeds of the split, of what is drawn and of the models."""
-    epochs: int = 100
-    """Passes over the training rows."""
-    hidden_dims: tuple[int, ...] = VAEDetector.hidden_dims
-    """Widths of the encoder's hidden layers."""
-    latent_dim: int = VAEDetector.latent_dim
-    """Number of latent dimensions."""
-    input_noise: float = VAEDetector.input_noise
-    """Noise on the encoder's input in training."""
-    num_models: int = VAEDetector.num_models
-    """Number of models whose mean is the score."""
     on: Literal["validation", "test"] = "test"
     """Rows to measure."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of the split, of what is drawn and of the models."""
+    seed: Suppress[int] = 0
+    epochs: int = 100
+    """Passes over the training rows."""
 
 
 class Rows(NamedTuple):
@@ -98,8 +91,9 @@ def main(arguments: Sequence[str]) -> None:
         raise UsageError("set VAE_JAX_DATA to the folder with the data sets")
     task = TASKS[config.task]
     of_seeds = [task(config, seed) for seed in config.seeds]
-    settings = ", ".join(f"{name} {value}" for name, value in vars(config).items())
-    print(f"{task.__doc__}\n\n{settings}\n\n{markdown(of_seeds)}")
+    names = ("epochs", "hidden_dims", "latent_dim", "input_noise", "num_models", "seeds")
+    settings = ", ".join(f"{name} {getattr(config, name)}" for name in names)
+    print(f"{task.__doc__}\n\nOn {config.on} rows; {settings}\n\n{markdown(of_seeds)}")
 
 
 def markdown(of_seeds: Sequence[Mapping[str, Measured]]) -> str:
@@ -107,9 +101,9 @@ def markdown(of_seeds: Sequence[Mapping[str, Measured]]) -> str:
     titles = list(next(iter(of_seeds[0].values())))
     lines = [f"| | {' | '.join(titles)} |", f"| --- |{' ---: |' * len(titles)}"]
     for name in of_seeds[0]:
-        values = [np.array([found[name][title] for found in of_seeds]) for title in titles]
-        shown = (f"{of.mean():,.3f} ± {of.std():.3f}" if of.mean() < 1 else f"{of.mean():,.1f}" for of in values)
-        lines.append(f"| {name} | {' | '.join(shown)} |")
+        values = [[found[name][title] for found in of_seeds] for title in titles]
+        cells = (f"{np.mean(of):.3f} ± {np.std(of):.3f}" if np.mean(of) < 1 else f"{np.mean(of):,.1f}" for of in values)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -133,8 +127,8 @@ def measured(rows: Rows, fit: Callable[[Any], Scorer]) -> Measured:
 
 def vae(rows: Rows, config: ColumnsConfig, seed: int, columns: Mapping[str, Any] | None = None) -> Measured:
     """Measures a detector."""
-    names = ("epochs", "hidden_dims", "latent_dim", "input_noise", "num_models")
-    detector = VAEDetector(**{name: getattr(config, name) for name in names}, seed=seed, columns=columns)
+    settings = {field.name: getattr(config, field.name) for field in fields(ModelSettings)}
+    detector = VAEDetector(**{**settings, "seed": seed}, columns=columns)
     return measured(rows, lambda train: detector.fit(train).score_samples)
 
 
@@ -146,10 +140,7 @@ def compare(rows: Rows, config: ColumnsConfig, seed: int) -> dict[str, Measured]
 
 
 def one_hot(rows: Rows) -> Rows:
-    """Numbers standardised, as logarithms where the VAE sees those, gaps filled with the mean; 0 and 1 for each level.
-
-    Ids are left out. A missing level is a level of its own, and an unseen one has 0 everywhere.
-    """
+    """Standardised numbers, or logarithms if the VAE sees those, filled with the mean; 0 or 1 for each level."""
     schema = Schema.fit(rows.train)
     parts = {name: schema[name].parts[0] for name in schema.modelled}
     numbers = [name for name, part in parts.items() if part.likelihood in ("gaussian", "count")]

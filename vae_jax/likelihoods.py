@@ -90,9 +90,7 @@ def bernoulli_log_prob(x: Float[Array, "*any"], logit: Float[Array, "*any"]) -> 
     return x * logit - jax.nn.softplus(logit)
 
 
-def categorical_log_prob(
-    level: Int[Array, "*any"], logits: Float[Array, "K *any"]
-) -> Float[Array, "*any"]:
+def categorical_log_prob(level: Int[Array, "*any"], logits: Float[Array, "K *any"]) -> Float[Array, "*any"]:
     """Log probability of one of K levels.
 
     Args:
@@ -115,4 +113,4 @@ def categorical_log_prob(
     """
     levels = jnp.arange(logits.shape[0]).reshape(-1, *[1] * level.ndim)
     # Faster than a gather on a CPU.
-    return jnp.where(levels == level, logits, 0.0).sum(0) - jax.nn.logsumexp(logits, axis=0)
+    return jnp.where(levels == level[None], logits, 0.0).sum(0) - jax.nn.logsumexp(logits, axis=0)

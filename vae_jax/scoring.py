@@ -136,8 +136,10 @@ def _score_encoded(
         return array.T.reshape(-1, x.shape[0], num_samples)
 
     if isinstance(observation, ColumnObservation):
-        arrays = map(features_first, (observation.mean, observation.log_var, observation.logits))
-        twice = -2 * log_prob_of_parts(observation.layout, observation.constants, x.T[..., None], *arrays)
+        columns: ColumnObservation = observation
+        mean, log_var, logits = map(features_first, (columns.mean, columns.log_var, columns.logits))
+        log_probs = log_prob_of_parts(columns.layout, columns.constants, x.T[..., None], mean, log_var, logits)
+        twice = -2 * log_probs
     else:
         if residual_sd is not None:
             log_var = 2 * jnp.log(residual_sd)[:, None, None]

@@ -11,6 +11,7 @@ from experiments.command_line import refusal, require
 from experiments.runs.options import RunOptions
 from vae_jax.detector import settings
 from vae_jax.detector.settings import ModelSettings, Recipe, SettingError
+from vae_jax.tables.kinds import Kind
 from vae_jax.tables.own_table import Reading
 
 Boundary = Literal["quantile", "tukey", "mad", "mean-sigma", "gpd", "best-f1"]
@@ -60,6 +61,7 @@ for each kind of column)."""
 
     def reading(self) -> Reading:
         """How to read the user's own file."""
+        kinds: dict[Kind, tuple[str, ...]]
         kinds = {"real": self.number, "count": self.count, "category": self.category, "date": self.date, "id": self.id}
         columns = {name: kind for kind, names in kinds.items() for name in names}
         return Reading(self.label, self.anomaly, self.drop, columns, self.encoding, self.decimal, self.thousands)

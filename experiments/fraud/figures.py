@@ -78,7 +78,7 @@ def draw_curves(path: Path, scorers: Mapping[str, Any], recipes: Collection[str]
             precision_recall.plot(recall, precision, **line)
         roc.set(xlabel="false alarm rate", ylabel="recall (frauds found)", xscale="log", xlim=(1e-4, 1), ylim=(0, 1.02))
         precision_recall.set(xlabel="recall (frauds found)", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
-        precision_recall.legend(loc="lower left")
+        precision_recall.legend(loc="best")
 
 
 def draw_latents(path: Path, latents: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> None:

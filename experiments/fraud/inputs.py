@@ -88,7 +88,9 @@ def prepare(config: FraudConfig) -> Inputs:
     except DataError as error:
         raise UsageError(str(error)) from error
     if isinstance(features, Schema) and config.recipes == ("report",):
-        raise UsageError("--recipes report: for finite numbers alone; this table has other columns, or gaps; use gaussian")
+        raise UsageError(
+            "--recipes report: for finite numbers alone; this table has other columns, or gaps; use gaussian"
+        )
     if len(split.train) < config.batch_size:
         raise UsageError(f"--batch-size {config.batch_size}: more than the {len(split.train)} training rows")
     if config.boundary == "best-f1" and not table.labels[split.validation].any():
@@ -153,7 +155,9 @@ def left_out_recipes(config: FraudConfig, inputs: Inputs) -> list[str]:
     """A notice if a recipe can't be trained on the table."""
     if len(inputs.recipes(config)) == len(config.recipes):
         return []
-    return ["The report recipe is for finite numbers alone, so gaussian alone is trained: with a likelihood for each column."]
+    return [
+        "The report recipe is for finite numbers alone, so gaussian alone is trained: with a likelihood for each column."
+    ]
 
 
 def kinds_table(inputs: Inputs) -> Table | None:

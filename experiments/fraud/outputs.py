@@ -14,12 +14,15 @@ from rich.table import Table
 from experiments.command_line import RunError
 from experiments.fraud import figures
 from experiments.fraud.config import FraudConfig
-from experiments.fraud.inputs import FRAUD, Inputs, notices
+from experiments.fraud.inputs import FRAUD, Inputs, left_out_recipes, notices
 from experiments.fraud.page import render_page
 from experiments.fraud.results import Result, evaluate_baselines
 from experiments.runs.experiment import describe_machine
 from experiments.runs.run_folder import Run, disk_errors
 from vae_jax.detector.model_folder import ModelError
+from vae_jax.tables.transactions import FEATURES
+
+COLLAPSE = "POSTERIOR COLLAPSE"
 
 
 def conclude(config: FraudConfig, inputs: Inputs, opened: Run, results: Mapping[str, Result], output: Console) -> None:
@@ -28,10 +31,11 @@ def conclude(config: FraudConfig, inputs: Inputs, opened: Run, results: Mapping[
     labels, split = inputs.table.labels, inputs.split
     metrics = {
         "experiment": FRAUD.name,
-        "notices": notices(inputs) + [collapse_notice(r) for r in results if results[r].measures["collapsed"]],
+        "notices": notices(inputs) + left_out_recipes(config, inputs) + [collapse_notice(r) for r in results if results[r].measures["collapsed"]],
         "data": {
             "source": inputs.table.source,
             "synthetic": inputs.table.synthetic,
+            "own": not set(inputs.table.feature_names) >= set(FEATURES),
             "rows": len(labels),
             "frauds": int(labels.sum()),
             "train": len(split.train),
@@ -40,7 +44,9 @@ def conclude(config: FraudConfig, inputs: Inputs, opened: Run, results: Mapping[
             "validation_frauds": int(labels[split.validation].sum()),
             "test_frauds": int(labels[split.test].sum()),
         },
+        "columns": inputs.schema.describe() if inputs.schema else [],
         "recipes": {recipe: result.measures for recipe, result in results.items()},
+        "alarms": {recipe: result.alarms for recipe, result in results.items()},
         "baselines": {name: measures for name, (measures, _) in found_baselines.items()},
         "config": dataclasses.asdict(config),
         "command": FRAUD.command_line(config),
@@ -54,7 +60,7 @@ def conclude(config: FraudConfig, inputs: Inputs, opened: Run, results: Mapping[
     with disk_errors(opened.folder):
         pictures = figures.draw(opened.folder / "figures", results, scorers, metrics)
     opened.write_text("report.html", render_page(metrics, pictures, scorers))
-    for notice in metrics["notices"][len(notices(inputs)) :]:
+    for notice in (notice for notice in metrics["notices"] if notice.startswith(COLLAPSE)):
         output.print(Panel(notice, title="WARNING", style="bold red"))
     output.print(result_table(metrics))
     output.print(f"report  {opened.folder / 'report.html'}", soft_wrap=True)
@@ -91,7 +97,7 @@ def collapse_notice(recipe: str) -> str:
     """The warning about a model whose latents are all unused."""
     remedy = "raise --report-weight" if recipe == "report" else "raise --kl-warmup, or try another --seed"
     return (
-        f"POSTERIOR COLLAPSE in recipe {recipe}: a model has no active latent, so its decoder ignores the input and "
+        f"{COLLAPSE} in recipe {recipe}: a model has no active latent, so its decoder ignores the input and "
         f"returns the same mean for every row. Try this: {remedy}."
     )
 

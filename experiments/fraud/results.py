@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ from vae_jax.networks import count_parameters
 from vae_jax.networks.columns import dense
 from vae_jax.training import TrainState, active_latents
 
+ALARMS, REASONS = 10, 3  # how many alarms the page explains, by how many cells each
+
 
 @dataclass(frozen=True)
 class Result:
@@ -31,6 +34,7 @@ class Result:
       scored: the models' averaged scores, higher = more normal.
       latents: the first model's posterior means of the test rows, shape (N, L).
       log: the lines of its training log.
+      alarms: the test rows least normal, with what makes them so.
     """
 
     detector: VAEDetector
@@ -38,6 +42,7 @@ class Result:
     scored: Scored
     latents: np.ndarray
     log: list[dict]
+    alarms: list[dict]
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,21 @@ def evaluate(recipe: Recipe, applied: Applied, config: FraudConfig, inputs: Inpu
         "models_mean": _over_models(models, np.mean),
         "models_sd": _over_models(models, np.std),
     }
-    return Result(detector, measures, averaged, applied.latents[0, len(validation) :], log)
+    alarms = explain_alarms(detector, averaged, inputs)
+    return Result(detector, measures, averaged, applied.latents[0, len(validation) :], log, alarms)
+
+
+def explain_alarms(detector: VAEDetector, scored: Scored, inputs: Inputs) -> list[dict]:
+    """The alarms of the lowest scores among the test rows, and the cells that speak most against each."""
+    lowest = [i for i in np.argsort(scored.test, kind="stable")[:ALARMS] if scored.test[i] < detector.offset_]
+    rows = inputs.split.test[lowest]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of gaps, which `notices` tells
+        reasons = detector.reasons(inputs.take(rows), REASONS) if len(rows) else []
+    return [
+        {"row": int(row), "fraud": bool(scored.test_labels[i]), "score": float(scored.test[i]), "reasons": sentences}
+        for i, row, sentences in zip(lowest, rows, reasons, strict=True)
+    ]
 
 
 def _scored(scores: np.ndarray, inputs: Inputs) -> Scored:

@@ -84,7 +84,7 @@ def main(arguments: Sequence[str]) -> None:
     started = time.monotonic()
     with stopping.immediate(), open_source(config.input) as source, ExitStack() as stack:
         detector = load(str(config.model))
-        reader = detector.schema_ or detector.scaler_
+        reader = detector.features_
         columns = Columns(reader.modelled, config.keep, reader)
         if not 0 <= config.explain <= len(columns.features):
             raise UsageError(f"--explain {config.explain}: expected 0 to {len(columns.features)}, the model's features")
@@ -209,7 +209,7 @@ def chunks(blocks: Iterable[Block], size: int) -> Iterator[Block]:
 
 def score(detector: VAEDetector, block: Block, columns: Columns, strongest: int, nested: bool) -> dict[str, list]:
     """Scores rows, and names the `strongest` features of each: with `nested` as a list of objects, else in columns."""
-    rows = block.features if detector.schema_ else detector.scaler_.transform(block.features)
+    rows = block.features if columns.schema else columns.reader.transform(block.features)
     scores = detector.score_encoded(rows)
     decisions = np.where(scores < detector.offset_, ANOMALY, NORMAL).tolist()
     results: dict[str, list] = {SCORE: nine_digits(scores), DECISION: decisions}

@@ -34,7 +34,12 @@ from experiments.score.text import open_text, read_features, read_pieces, read_r
 
 PARQUET_ROWS = 16_384  # read at once
 # Whole numbers with gaps stay whole.
-NULLABLE = {pa.int8(): pd.Int8Dtype(), pa.int16(): pd.Int16Dtype(), pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
+NULLABLE = {
+    pa.int8(): pd.Int8Dtype(),
+    pa.int16(): pd.Int16Dtype(),
+    pa.int32(): pd.Int32Dtype(),
+    pa.int64(): pd.Int64Dtype(),
+}
 PARQUET_BUFFER = 1 << 20  # bytes of a column read at once; without it, a whole row group's
 
 

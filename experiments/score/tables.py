@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -110,13 +110,13 @@ class Block:
       rows: their numbers, shape (N,), int64; a broken row keeps its number, so there may be gaps.
       features: shape (N, D), float64, NaN for a gap; or shape (N, P), float32, as a schema makes them.
       kept: the N values of each copied column.
-      cells: with a schema, the features' cells as read.
+      cells: with a schema, a frame of the features' cells as read.
     """
 
     rows: np.ndarray
     features: np.ndarray
     kept: dict[str, list]
-    cells: pd.DataFrame | None = None
+    cells: Any = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -129,7 +129,7 @@ class Block:
 
 
 def make_block(
-    columns: Columns, rows: np.ndarray, features: np.ndarray, copied: dict[str, list], cells: pd.DataFrame | None = None
+    columns: Columns, rows: np.ndarray, features: np.ndarray, copied: dict[str, list], cells: Any = None
 ) -> Block:
     """Makes a block whose kept columns are those copied unchanged, and kept features."""
 

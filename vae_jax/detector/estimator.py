@@ -58,8 +58,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     Attributes:
       settings_: the settings it was fitted with; it scores by these, even after `set_params`.
       offset_: the boundary, nats, float.
-      scaler_: the standardisation, a `Scaler`, of a table of finite numbers alone; else None.
-      schema_: the columns' kinds and how rows become numbers, a `Schema`; None for a table of finite numbers alone.
+      features_: how rows become numbers: a `Scaler` for a table of finite numbers alone, else a `Schema`.
+      scaler_: the `Scaler`; None if there is a schema.
+      schema_: the `Schema`, with the columns' kinds; None for a table of finite numbers alone.
       state_: the K trained models, stacked along a first axis: NumPy arrays under `step`, `params` and `opt_state`.
       kl_warmup_steps_: optimiser steps over which the KL weight rises.
       residual_sd_: standard deviation of each model's features, shape (K, D), in units of standardised features; None
@@ -162,8 +163,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
 
     def describe_features(self, features: Scaler | Schema) -> None:
         """Takes the features' names and how rows become numbers, for training loops of your own; call `adopt` next."""
-        self.scaler_ = features if isinstance(features, Scaler) else None
-        self.schema_ = features if isinstance(features, Schema) else None
+        self.features_ = features
         names = features.feature_names
         self.n_features_in_, self.feature_names_in_ = len(names), np.array(names, dtype=object)
 
@@ -201,6 +201,16 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         self.offset_ = thresholds.boundary(settings.boundary, scores, labels, settings.false_alarm_rate)
         self.false_alarm_share_ = float((scores[labels == 0] < self.offset_).mean())
         return self
+
+    @property
+    def scaler_(self) -> Scaler | None:
+        """The standardisation of a table of finite numbers alone."""
+        return self.features_ if isinstance(self.features_, Scaler) else None
+
+    @property
+    def schema_(self) -> Schema | None:
+        """The columns' kinds, of any other table."""
+        return self.features_ if isinstance(self.features_, Schema) else None
 
     @property
     def vae_(self) -> VAE:
@@ -258,7 +268,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
 
         shares = self.shares_encoded(self._encoded(X))
         index = X.index if isinstance(X, pd.DataFrame) else None
-        return pd.DataFrame(shares, columns=list((self.schema_ or self.scaler_).modelled), index=index)
+        return pd.DataFrame(shares, columns=list(self.features_.modelled), index=index)
 
     def reasons(self, X: Any, strongest: int = 3) -> list[list[str]]:  # noqa: N803
         """Tells in words which cells make a row unlikely.
@@ -282,7 +292,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
           >>> reason.split(":")[0]
           'city = Bern'
         """
-        frame = as_frame(X, list((self.schema_ or self.scaler_).feature_names))
+        frame = as_frame(X, list(self.features_.feature_names))
         shares = self.explain(X)
         found = []
         for i, columns in enumerate(self.most_suspicious(shares.to_numpy(), strongest)):
@@ -293,7 +303,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     def reason(self, name: str, cell: Any, share: float) -> str:
         """Returns the sentence of `reasons` about a cell, given its share in nats."""
         value = f"{cell:.6g}" if isinstance(cell, float | np.floating) else str(cell)
-        return f"{name} = {value[:40]}: {share:.1f} nats; {(self.schema_ or self.scaler_).remark(name, cell)}"
+        return f"{name} = {value[:40]}: {share:.1f} nats; {self.features_.remark(name, cell)}"
 
     def most_suspicious(self, shares: Float[np.ndarray, "N C"], strongest: int) -> np.ndarray:
         """Returns the numbers of each row's most suspicious columns, shape (N, strongest), given the shares of `explain`.
@@ -309,7 +319,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         check_is_fitted(self)
         fitted = model_folder.Fitted(
             settings=self.settings_,
-            features=self.schema_ or self.scaler_,
+            features=self.features_,
             state=self.state_,
             residual_sd=self.residual_sd_,
             named_features=hasattr(self, "feature_names_in_"),
@@ -361,8 +371,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             x = self._validated(X, reset=True)
             if not np.isnan(x).any():
                 train, held_out = _divide(len(x), settings)
-                self.scaler_, self.schema_ = Scaler.fit(x[train], self._names(), settings.limit), None
-                return self.scaler_.transform(x), train, held_out
+                self.features_ = scaler = Scaler.fit(x[train], self._names(), settings.limit)
+                return scaler.transform(x), train, held_out
         if settings.recipe == "report":
             raise SettingError("recipe", "report", "gaussian, for a table that is not all finite numbers")
         validate_data(self, X, reset=True, skip_check_array=True)
@@ -371,8 +381,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         train, held_out = _divide(len(frame), settings)
         # In a table of numbers alone all are real, as they are without gaps.
         said = dict.fromkeys(frame.columns, "real") if numbers_alone else settings.columns
-        self.scaler_, self.schema_ = None, Schema.fit(frame.iloc[train], said, settings.missing, settings.limit)
-        return self.schema_.transform(frame), train, held_out
+        self.features_ = schema = Schema.fit(frame.iloc[train], said, settings.missing, settings.limit)
+        return schema.transform(frame), train, held_out
 
     def _columns(self, train: np.ndarray) -> recipes.Columns | None:
         return recipes.columns_of(self.schema_, train) if self.schema_ else None
@@ -380,13 +390,13 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     def _encoded(self, X: Any, least: int = 0) -> np.ndarray:  # noqa: N803
         """Rows for a model; warns of gaps in columns that had none in training."""
         check_is_fitted(self)
-        if self.schema_ is None:
-            x = self._validated(X, reset=False, least=least)
-            rows, gaps = self.scaler_.transform(x), self.scaler_.new_gaps(x)
-        else:
+        if isinstance(self.features_, Schema):
             validate_data(self, X, reset=False, skip_check_array=True)
-            rows = self.schema_.transform(X)
-            gaps = self.schema_.new_gaps(rows)
+            rows = self.features_.transform(X)
+            gaps = self.features_.new_gaps(rows)
+        else:
+            x = self._validated(X, reset=False, least=least)
+            rows, gaps = self.features_.transform(x), self.features_.new_gaps(x)
         if gaps:
             warnings.warn(new_gaps_notice(gaps), stacklevel=3)
         return rows

@@ -89,7 +89,7 @@ def columns_of(schema: Schema, train: Float[np.ndarray, "N P"]) -> Columns:
     """Returns the columns of a schema, with the extremes of its numbers among the training rows as bounds."""
     values = np.abs(train[:, : schema.layout.measured])
     extremes = [np.quantile(of[~np.isnan(of)], EXTREME) if not np.isnan(of).all() else 1.0 for of in values.T]
-    return Columns(schema.layout, schema.constants(2 * np.log(np.maximum(extremes, 1.0)) if extremes else []))
+    return Columns(schema.layout, schema.constants(2 * np.log(np.maximum(np.array(extremes), 1.0))))
 
 
 def make_vae(settings: Settings, feature_dim: int, layout: Layout | None = None) -> VAE:
@@ -139,8 +139,9 @@ def _initialise(
         state = create_train_state(key, vae, objective, optimizer, event_shape)
         if "bounds" not in state.params:
             return state
-        is_columns = isinstance(measured, Constants)
-        return state.replace(params=(fit_constants if is_columns else bound_sd)(state.params, measured))
+        if isinstance(measured, Constants):
+            return state.replace(params=fit_constants(state.params, measured))
+        return state.replace(params=bound_sd(state.params, measured))
 
     return jax.vmap(one)(keys)
 

@@ -8,7 +8,7 @@ of a category's level. NaN is a gap: the encoder is told by a mask, and the like
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -259,19 +259,24 @@ class ColumnEncoder(nn.Module):
 
     def corrupt(self, x: Float[Array, "B P"], noise: Float[Array, "B P"], scale: float) -> Float[Array, "B P"]:
         """Returns rows as the encoder sees them in training: numbers with noise, and a tenth of all cells hidden."""
-        is_number = jnp.arange(self.layout.parts) < self.layout.measured
+        is_number = _last(jnp.arange(self.layout.parts), x.ndim) < self.layout.measured
         return jnp.where(noise > HIDDEN_BEYOND, jnp.nan, x + jnp.where(is_number, scale * noise, 0.0))
+
+
+def _last(array: Array, ndim: int) -> Array:
+    """Puts a vector on the last of `ndim` axes."""
+    return array.reshape(*[1] * (ndim - 1), -1)
 
 
 def expand(layout: Layout, x: Float[Array, "*batch P"]) -> Float[Array, "*batch E"]:
     """Turns rows into a dense encoder's input: values (0 for a gap), masks (1 for a gap), and categories one-hot."""
     valued = x[..., : layout.measured + layout.answers]
-    answers = jnp.arange(valued.shape[-1]) >= layout.measured
+    answers = _last(jnp.arange(valued.shape[-1]), x.ndim) >= layout.measured
     gap = jnp.isnan(valued)
     values = jnp.where(answers, jnp.where(valued == UNKNOWN, 0.0, 2 * valued - 1), valued)
     found = [jnp.where(gap, 0.0, values), gap.astype(x.dtype)]
     for part, count, levels, _ in layout.categories():
-        one_hot = x[..., part : part + count, None] == jnp.arange(levels)  # all False for a gap
+        one_hot = x[..., part : part + count, None] == _last(jnp.arange(levels), x.ndim + 1)  # all False for a gap
         found.append(one_hot.astype(x.dtype).reshape(*x.shape[:-1], count * levels))
     return jnp.concatenate(found, -1)
 

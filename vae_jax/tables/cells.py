@@ -108,11 +108,11 @@ def _is_numeric(column: pd.Series) -> bool:
     return kind == "O" and column.dtype == object and pd.api.types.infer_dtype(column, skipna=True) in numeric
 
 
-def cells_of(column: pd.Series) -> np.ndarray:
+def cells_of(column: Any) -> np.ndarray:
     """Returns a column as one of three kinds of array, with missing cells as such.
 
     Args:
-      column: of any dtype: numbers, nullable or decimal; bool; dates; durations; text; categories; objects.
+      column: a pandas series of any dtype: numbers, nullable or decimal; bool; dates; durations; text; categories; objects.
 
     Returns:
       float64 with NaN; or datetime64[us] in UTC with NaT; or stripped text with None (object). Durations become

@@ -12,7 +12,7 @@ from vae_jax.tables import text_dates
 from vae_jax.tables.text_numbers import NumberFormat, to_numbers, unit_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    pass
 
 Kind = Literal["real", "positive", "count", "yes-no", "category", "date", "constant", "id", "empty", "dropped"]
 KINDS: tuple[Kind, ...] = ("real", "positive", "count", "yes-no", "category", "date", "constant", "id", "dropped")
@@ -83,7 +83,9 @@ def infer(name: str, cells: np.ndarray, number_format: NumberFormat) -> Found:
     numbers, bad = to_numbers(cells, number_format)
     few_bad = 0 < bad.sum() < FEW_WORDS * len(given)
     if few_bad and len(np.unique(numbers[~np.isnan(numbers)])) > FEW:
-        raise CellError(int(bad.argmax()), name, f"{str(cells[bad.argmax()])[:40]!r} is not a number, as the others are")
+        raise CellError(
+            int(bad.argmax()), name, f"{str(cells[bad.argmax()])[:40]!r} is not a number, as the others are"
+        )
     if not bad.any():
         return _long_numbers(cells, given) or _numbers(name, numbers, unit_of(cells))
     if date_format := text_dates.recognise(cells):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,7 +40,7 @@ class Scaler:
     sd: Float[np.ndarray, " D"]
     feature_names: tuple[str, ...]
     limit: float = LARGEST
-    number_format: NumberFormat = NumberFormat()
+    number_format: NumberFormat = field(default_factory=NumberFormat)
 
     @classmethod
     def fit(

@@ -207,7 +207,9 @@ class Schema:
         counts = [part for _, part in self._order if part.likelihood == "count"]
         answers = [part for _, part in self._order if part.likelihood == "bernoulli"]
         categories = [part.shares for _, part in self._order if part.likelihood == "categorical"]
-        of_levels = [share for shares in categories for share in np.pad(shares, (0, _padded(len(shares)) - len(shares)))]
+        of_levels = [
+            share for shares in categories for share in np.pad(shares, (0, _padded(len(shares)) - len(shares)))
+        ]
         return Constants(
             highest_log_var=array(list(highest_log_var)),
             count_mean=array([part.mean for part in counts]),
@@ -247,7 +249,7 @@ class Schema:
         return rows
 
     def _read(
-        self, column: Column, cells: pd.Series, wrong: dict[int, CellError] | None = None
+        self, column: Column, cells: Any, wrong: dict[int, CellError] | None = None
     ) -> Iterator[tuple[str, np.ndarray]]:
         """Yields each part's values."""
         import pandas as pd
@@ -286,7 +288,9 @@ class Schema:
         found = [f"Left out: {', '.join(f'{c.name} ({c.kind}: {c.reason})' for c in left_out)}."] if left_out else []
         constant = [column.name for column in self.columns if column.kind == "constant"]
         if constant:
-            found.append(f"Constant in the training rows: {', '.join(constant)}. Any other value looks like an anomaly.")
+            found.append(
+                f"Constant in the training rows: {', '.join(constant)}. Any other value looks like an anomaly."
+            )
         return found
 
     def remark(self, name: str, cell: Any) -> str:
@@ -305,7 +309,9 @@ class Schema:
         if part.likelihood in ("bernoulli", "categorical") and not part.what:
             code = int(_encoded(part, values, column.numeric, self.limit)[0])
             share = part.shares[code] if code < len(part.shares) else 0.0
-            among = "of training rows" if code < len(part.levels) else "of training rows have such a rare or unseen value"
+            among = (
+                "of training rows" if code < len(part.levels) else "of training rows have such a rare or unseen value"
+            )
             return f"{_percent(share)} {among}"
         return ", ".join(_date_remark(part, values, self.limit) for part in column.parts if part.what != "gap")
 
@@ -318,7 +324,8 @@ class Schema:
         """Rebuilds a schema from `to_json`, to the last bit."""
 
         def part(of: dict[str, Any]) -> Part:
-            return Part(**{name: tuple(value) if isinstance(value, list) else value for name, value in of.items()})
+            given: dict[str, Any] = {name: tuple(of[name]) for name in ("levels", "shares", "typical")}
+            return Part(**{**of, **given})
 
         columns = [Column(**{**column, "parts": tuple(map(part, column["parts"]))}) for column in record["columns"]]
         return cls(tuple(columns), NumberFormat(**record["number_format"]), record["limit"])
@@ -353,7 +360,7 @@ def _column(name: str, found: Found, missing: Missing) -> Column:
 def _values(
     column: Column, cells: np.ndarray, number_format: NumberFormat, wrong: dict[int, CellError] | None = None
 ) -> np.ndarray:
-    """Reads cells as a column's kind: numbers, dates or text. CellError names the first that can't be; see `_checked`."""
+    """Reads cells as a column's kind: numbers, dates or text; those that can't be are for `_checked`."""
     nothing = np.full(len(cells), np.nan)
     if column.kind == "date":
         if cells.dtype == object:
@@ -432,7 +439,9 @@ def _standardised(likelihood: Likelihood, values: np.ndarray, what: str = "", lo
     shift = 0.0
     if log:
         above = given[given > 0]
-        shift = 1.0 if likelihood == "count" or not len(above) else 0.0 if len(above) == len(given) else float(above.min())
+        shift = (
+            1.0 if likelihood == "count" or not len(above) else 0.0 if len(above) == len(given) else float(above.min())
+        )
     part = Part(likelihood, what, log, shift)
     seen = part.transformed(given)
     if what == "elapsed":
@@ -496,7 +505,11 @@ _PARTS: dict[str, Callable[[Found], Any]] = {
     "real": lambda found: [_standardised("gaussian", found.values)],
     "positive": lambda found: [_standardised("gaussian", found.values, log=True)],
     "count": lambda found: [
-        _standardised("count", found.values, log=kinds.skewness(found.values) > kinds.SKEWED and bool(np.nanmin(found.values) >= 0))
+        _standardised(
+            "count",
+            found.values,
+            log=kinds.skewness(found.values) > kinds.SKEWED and bool(np.nanmin(found.values) >= 0),
+        )
     ],
     "yes-no": lambda found: [_answer(found.values, found.numeric)],
     "category": lambda found: [_category(found.values, found.numeric)],

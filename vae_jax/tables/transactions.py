@@ -185,7 +185,7 @@ def _read_numbers(path: Path, keep_time: bool, prefix: str, reading: Reading) ->
     return Transactions(features, labels, time, tuple(numbers), f"{prefix}{path}", notices=notices)
 
 
-def _as_ulb(reading: Reading, names: Sequence[str], keep_time: bool) -> Reading:
+def _as_ulb(reading: Reading, names: Iterable[str], keep_time: bool) -> Reading:
     """The ULB set's label, and without Time, for a file with some of its columns dropped or with other cells."""
     label = LABEL if reading.label is None and LABEL in names and LABEL not in reading.drop else reading.label
     drops_time = TIME in names and not keep_time and TIME not in reading.drop

@@ -1,0 +1,410 @@
+"""The VAE for columns of different kinds: its likelihoods in float64, gaps, and what it learns of levels it never saw."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy import special, stats
+
+from vae_jax.distributions import log_prob_per_dimension
+from vae_jax.networks.columns import (
+    HIDDEN,
+    LOGISTIC_SD,
+    NO_LEVEL,
+    SMOOTHING,
+    UNKNOWN,
+    ColumnObservation,
+    Constants,
+    Layout,
+    column_likelihood,
+    column_vae,
+    dense,
+    expand,
+    fit_constants,
+)
+from vae_jax.networks.outputs import OBSERVATION_LOG_VAR
+from vae_jax.networks.vae import decode, encode
+from vae_jax.objectives import Objective
+from vae_jax.training import create_train_state, train_epoch
+
+pytestmark = pytest.mark.usefixtures("compiled_well")
+
+# float32 carries 7 digits; an exponential and a few sums lose one of them.
+RTOL = 1e-5
+ATOL = 2e-5
+
+LAYOUT = Layout(numbers=2, counts=2, answers=2, levels=(4, 4, 8))
+SHARES = ((0.5, 0.3, 0.2, 0.0), (0.6, 0.4, 0.0, 0.0), (0.3, 0.2, 0.2, 0.1, 0.1, 0.1, 0.0, 0.0))
+LAYOUTS = [
+    LAYOUT,
+    Layout(numbers=3),
+    Layout(counts=2),
+    Layout(answers=2),
+    Layout(levels=(4, 8)),
+    Layout(numbers=1),
+    Layout(counts=1),
+    Layout(answers=1),
+    Layout(levels=(4,)),
+    Layout(numbers=2, counts=1),
+    Layout(answers=1, levels=(4, 4)),
+]
+COUNT_MEAN, COUNT_SD, COUNT_LOG = (3.0, 1.2), (2.0, 0.8), (0.0, 1.0)
+COUNTS = np.array([[0, 0], [1, 1], [7, 200], [40, 3]])
+UNKNOWN_SHARE = (0.01, 0.002)
+
+
+def constants_of(layout):
+    equal = Constants.of(layout)
+    if layout != LAYOUT:
+        return equal
+    return equal._replace(
+        count_mean=jnp.array(COUNT_MEAN),
+        count_sd=jnp.array(COUNT_SD),
+        count_log=jnp.array(COUNT_LOG),
+        frequencies=jnp.array([0.7, 0.1, *(share for shares in SHARES for share in shares)]),
+        unknown=jnp.array(UNKNOWN_SHARE),
+    )
+
+
+def rows_of(layout, shape, rng):
+    """Rows without gaps, with each kind of value."""
+    parts = [
+        rng.normal(size=(*shape, layout.numbers)),
+        standardised(rng.integers(0, 9, (*shape, layout.counts)), layout),
+        rng.integers(0, 3, (*shape, layout.answers)),
+        *(rng.integers(0, levels, (*shape, 1)) for levels in layout.levels),
+    ]
+    return jnp.asarray(np.concatenate(parts, -1), jnp.float32)
+
+
+def standardised(counts, layout=LAYOUT):
+    _, mean, sd, is_log, *_ = (np.asarray(constant, np.float64) for constant in constants_of(layout))
+    return (np.where(is_log > 0, np.log1p(counts), counts) - mean) / sd
+
+
+def observation_of(layout, shape, rng):
+    measured = (*shape, layout.measured)
+    return ColumnObservation(
+        mean=jnp.asarray(rng.normal(size=measured), jnp.float32),
+        log_var=jnp.asarray(rng.uniform(-2, 2, measured), jnp.float32),
+        logits=jnp.asarray(rng.normal(size=(*shape, layout.logits)), jnp.float32),
+        constants=constants_of(layout),
+        layout=layout,
+    )
+
+
+def assert_allclose(actual, expected):
+    np.testing.assert_allclose(actual, expected, rtol=RTOL, atol=ATOL)
+
+
+@pytest.fixture
+def case(rng):
+    return rows_of(LAYOUT, (40,), rng), observation_of(LAYOUT, (40,), rng)
+
+
+def test_a_number_has_the_gaussian_density(case):
+    x, observation = case
+    expected = log_prob_per_dimension(x[:, :2], observation.mean[:, :2], observation.log_var[:, :2])
+    np.testing.assert_array_equal(observation.log_prob(x)[:, :2], expected)
+
+
+@pytest.mark.parametrize("column", [0, 1], ids=["as it is", "logarithm"])
+def test_a_count_has_the_probability_of_its_bin(rng, column):
+    observation = observation_of(LAYOUT, (len(COUNTS),), rng)
+    x = np.full((len(COUNTS), LAYOUT.parts), np.nan)
+    x[:, 2:4] = standardised(COUNTS)
+    found = observation.log_prob(jnp.asarray(x, jnp.float32))[:, 2 + column]
+
+    count = COUNTS[:, column].astype(np.float64)
+    edges = [count - 0.5, count + 0.5]
+    if COUNT_LOG[column]:
+        edges = [np.log1p(edge) for edge in edges]
+    below, above = ((edge - COUNT_MEAN[column]) / COUNT_SD[column] for edge in edges)
+    mean, log_var = (np.asarray(of[:, 2 + column], np.float64) for of in (observation.mean, observation.log_var))
+    logistic = stats.logistic(mean, np.exp(log_var / 2) / LOGISTIC_SD)
+    # The smaller of both tails, or the difference of two numbers near 1 would have no digits.
+    inside = np.where(below > mean, logistic.sf(below) - logistic.sf(above), logistic.cdf(above) - logistic.cdf(below))
+    expected = np.where(count == 0, logistic.logcdf(above), np.log(inside))
+    # A count is kept standardised in float32, which leaves its place an error of 1e-7 of the largest.
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_a_counts_variance_is_that_of_its_logistic():
+    assert_allclose(stats.logistic.std(), LOGISTIC_SD)
+
+
+def test_probabilities_of_all_counts_add_up_to_1(rng):
+    observation = observation_of(LAYOUT, (1,), rng)
+    counts = np.arange(3000)
+    x = np.full((len(counts), LAYOUT.parts), np.nan)
+    x[:, 2:4] = standardised(np.stack([counts, counts], 1))
+    wide = jax.tree.map(lambda of: jnp.repeat(of, len(counts), 0) if of.ndim == 2 else of, observation)
+    probability = jnp.exp(wide.log_prob(jnp.asarray(x, jnp.float32))[:, 2:4]).sum(0)
+    np.testing.assert_allclose(probability, 1, rtol=1e-3)  # the logarithm's tail has a thousandth beyond 3,000
+
+
+@pytest.mark.parametrize("count", [-3.0, -1.0, 1e6])
+def test_a_count_that_is_none_is_finite_in_value_and_gradient(rng, count):
+    observation = observation_of(LAYOUT, (1,), rng)
+    x = np.full((1, LAYOUT.parts), np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        x[:, 2:4] = np.clip(np.nan_to_num(standardised(np.full((1, 2), count)), nan=-10), -10, 10)
+    value, gradient = value_and_gradient(observation, jnp.asarray(x, jnp.float32))
+    assert np.isfinite(value)
+    assert all(np.isfinite(leaf).all() for leaf in gradient)
+
+
+def test_yes_and_no_share_what_unknown_leaves(case):
+    x, observation = case
+    logits = np.asarray(observation.logits[:, :2], np.float64)
+    unknown = np.array(UNKNOWN_SHARE)
+    given = np.asarray(x[:, 4:6])
+    answered = np.log1p(-unknown) + stats.bernoulli.logpmf(given == 1, special.expit(logits))
+    assert set(given.ravel()) == {0, 1, UNKNOWN}
+    assert_allclose(observation.log_prob(x)[:, 4:6], np.where(given == UNKNOWN, np.log(unknown), answered))
+
+
+def test_a_category_has_the_softmax_of_its_logits(case):
+    x, observation = case
+    logits = np.split(np.asarray(observation.logits, np.float64), [2, 6, 10], axis=1)[1:]
+    for part, of_levels in enumerate(logits, start=6):
+        level = np.asarray(x[:, part]).astype(int)
+        expected = special.log_softmax(of_levels, axis=1)[np.arange(len(x)), level]
+        assert_allclose(observation.log_prob(x)[:, part], expected)
+
+
+def test_levels_that_only_fill_up_have_no_probability_at_the_start(rng):
+    vae, params = new_model(LAYOUT)
+    observation = decode(vae, params, jnp.asarray(rng.normal(size=(5, 2)), jnp.float32))
+    levels = np.split(np.asarray(observation.logits), [2, 6, 10], axis=1)[1:]
+    for of_levels, shares in zip(levels, SHARES, strict=True):
+        filling = special.softmax(of_levels, axis=1)[:, np.array(shares) == 0]
+        # The weights of five random rows move a logit by a few units.
+        assert (filling < 1e3 * NO_LEVEL).all()
+
+
+def test_smoothing_mixes_in_the_frequencies(case):
+    x, observation = case
+    x = jnp.where(x == UNKNOWN, x - (jnp.arange(LAYOUT.parts) < 6)[None], x)  # answers that are known
+    smoothed, plain = observation.log_prob(x, 0.1), observation.log_prob(x)
+    np.testing.assert_array_equal(smoothed[:, :4], plain[:, :4])
+    for answer, share in enumerate((0.7, 0.1)):
+        yes, no = (observation.log_prob(x.at[:, 4 + answer].set(value))[:, 4 + answer] for value in (1, 0))
+        expected = 0.9 * plain[:, 4 + answer] + 0.1 * (share * yes + (1 - share) * no)
+        assert_allclose(smoothed[:, 4 + answer], expected)
+    for part, shares in enumerate(SHARES, start=6):
+        of_levels = [observation.log_prob(x.at[:, part].set(level))[:, part] for level in range(len(shares))]
+        expected = 0.9 * plain[:, part] + 0.1 * sum(s * of for s, of in zip(shares, of_levels, strict=True))
+        assert_allclose(smoothed[:, part], expected)
+
+
+def test_the_reconstruction_term_is_minus_the_smoothed_sum(case):
+    x, observation = case
+    assert_allclose(column_likelihood(x, observation), -observation.log_prob(x, SMOOTHING).sum(-1))
+
+
+def value_and_gradient(observation, x, smoothing=SMOOTHING):
+    """The sum of log probabilities, and its gradients by mean, log variance and logits."""
+
+    def total(mean, log_var, logits):
+        return observation.replace(mean=mean, log_var=log_var, logits=logits).log_prob(x, smoothing).sum()
+
+    return jax.value_and_grad(total, (0, 1, 2))(observation.mean, observation.log_var, observation.logits)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_gaps_have_no_part_in_value_and_gradient(rng, layout):
+    x, observation = rows_of(layout, (30,), rng), observation_of(layout, (30,), rng)
+    gap = rng.random(x.shape) < 0.4
+    gap[:3] = True
+    with_gaps = jnp.where(gap, jnp.nan, x)
+    found = observation.log_prob(with_gaps)
+    np.testing.assert_array_equal(found, jnp.where(gap, 0.0, observation.log_prob(x)))
+
+    value, (by_mean, by_log_var, by_logits) = value_and_gradient(observation, with_gaps)
+    assert np.isfinite(value)
+    hidden_inputs = [gap[:, [p]] for p in range(layout.parts)]
+    measured = gap[:, : layout.measured]
+    logits = [hidden_inputs[layout.measured + a] for a in range(layout.answers)]
+    first = layout.measured + layout.answers
+    logits += [hidden_inputs[first + c].repeat(levels, 1) for c, levels in enumerate(layout.levels)]
+    for gradient, hidden in ((by_mean, measured), (by_log_var, measured), (by_logits, logits)):
+        hidden = np.concatenate(hidden, 1) if isinstance(hidden, list) and hidden else np.asarray(hidden)
+        assert np.isfinite(gradient).all()
+        if gradient.size:
+            assert (np.asarray(gradient)[hidden] == 0).all()
+            assert (np.asarray(gradient)[~hidden] != 0).mean() > 0.5
+
+
+@functools.cache
+def new_model(layout, hidden_dims=(6,)):
+    vae = column_vae(layout, hidden_dims, latent_dim=2)
+    rows = jnp.zeros((1, layout.parts))
+    return vae, fit_constants(vae.init(jax.random.key(0), rows, jnp.zeros((1, 2))), constants_of(layout))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("hidden_dims", [(), (6,)])
+def test_a_whole_row_of_gaps_trains_without_nan(rng, layout, hidden_dims):
+    vae, params = new_model(layout, hidden_dims)
+    x = rows_of(layout, (8,), rng).at[:2].set(jnp.nan)
+
+    def loss(params, x):
+        _, observation = vae.apply(params, x, jnp.zeros((len(x), 2)))
+        return column_likelihood(x, observation).sum()
+
+    for rows in (x, x[:2]):
+        value, gradient = jax.value_and_grad(loss)(params, rows)
+        assert np.isfinite(value)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    assert value == 0
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(gradient))
+    of_bounds = jax.tree.leaves(jax.grad(loss)(params, x)["bounds"])
+    assert all((leaf == 0).all() for leaf in of_bounds)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
+def test_any_batch_axes_lead(rng, layout, shape):
+    vae, params = new_model(layout)
+    x = rows_of(layout, shape, rng)
+    posterior = encode(vae, params, x)
+    assert posterior.mean.shape == posterior.log_var.shape == (*shape, 2)
+    observation = decode(vae, params, posterior.mean)
+    assert observation.mean.shape == observation.log_var.shape == (*shape, layout.measured)
+    assert observation.logits.shape == (*shape, layout.logits)
+    found = observation.log_prob(x)
+    assert found.shape == (*shape, layout.parts)
+    assert found.dtype == jnp.float32
+    flat = decode(vae, params, posterior.mean.reshape(-1, 2)).log_prob(x.reshape(-1, layout.parts))
+    assert_allclose(found.reshape(flat.shape), flat)
+
+
+def test_log_variances_stay_within_the_constants(rng):
+    vae, params = new_model(LAYOUT)
+    highest = jnp.array([0.0, 1.0, 2.0, 3.0])
+    params = fit_constants(params, constants_of(LAYOUT)._replace(highest_log_var=highest))
+    log_var = decode(vae, params, jnp.asarray(1e3 * rng.normal(size=(50, 2)), jnp.float32)).log_var
+    # Rounding of the bound.
+    assert (log_var <= highest[None] + 1e-5).all()
+    assert (log_var >= OBSERVATION_LOG_VAR[0] - 1e-5).all()
+
+
+def test_the_encoders_input_by_hand():
+    layout = Layout(numbers=1, counts=1, answers=3, levels=(4, 4))
+    x = jnp.array([[0.5, -2.0, 1, 0, UNKNOWN, 0, 3], [*[jnp.nan] * 7], [0.0, jnp.nan, jnp.nan, 1, 0, jnp.nan, 1]])
+    expected = [
+        [0.5, -2, 1, -1, 0, *[0, 0, 0, 0, 0], *[1, 0, 0, 0], *[0, 0, 0, 1]],
+        [0, 0, 0, 0, 0, *[1, 1, 1, 1, 1], *[0, 0, 0, 0], *[0, 0, 0, 0]],
+        [0, 0, 0, 1, -1, *[0, 1, 1, 0, 0], *[0, 0, 0, 0], *[0, 1, 0, 0]],
+    ]
+    found = expand(layout, x)
+    np.testing.assert_array_equal(found, expected)
+    assert found.shape[1] == layout.inputs
+    np.testing.assert_array_equal(expand(layout, x[:, None, :])[:, 0], expected)
+    # Without masks, and without the inputs that are the same in all rows: the level 2 of both, and others.
+    varied = [0, 1, 2, 3, 4, 10, 15, 17]
+    np.testing.assert_array_equal(dense(layout, np.asarray(x)), np.array(expected, np.float32)[:, [*varied[:5], 10, 15, 17]])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_encoders_input_is_as_wide_as_told(rng, layout):
+    assert expand(layout, rows_of(layout, (5,), rng)).shape == (5, layout.inputs)
+
+
+def test_in_training_a_tenth_is_hidden_and_numbers_have_noise(rng):
+    vae, _ = new_model(LAYOUT)
+    x = rows_of(LAYOUT, (20_000,), rng).at[0].set(jnp.nan)
+    noise = jnp.asarray(rng.normal(size=x.shape), jnp.float32)
+    found = np.asarray(vae.corrupt(x, noise, 0.3))
+    hidden = np.isnan(found)
+    assert hidden[0].all()
+    # Four standard deviations of a mean of 20,000 cells.
+    np.testing.assert_allclose(hidden[1:].mean(0), HIDDEN, atol=4 * np.sqrt(HIDDEN * (1 - HIDDEN) / 20_000))
+    numbers, others = np.s_[:, : LAYOUT.measured], np.s_[:, LAYOUT.measured :]
+    np.testing.assert_array_equal(found[others][~hidden[others]], np.asarray(x)[others][~hidden[others]])
+    added = (found - np.asarray(x))[numbers][~hidden[numbers]]
+    assert_allclose(added, 0.3 * np.asarray(noise)[numbers][~hidden[numbers]])
+    assert added.std() > 0.2
+
+
+def test_without_a_scale_cells_are_hidden_and_nothing_else(rng):
+    vae, _ = new_model(LAYOUT)
+    x = rows_of(LAYOUT, (50,), rng)
+    found = vae.corrupt(x, jnp.asarray(rng.normal(size=x.shape), jnp.float32), 0.0)
+    assert np.isnan(found).any()
+    np.testing.assert_array_equal(found, jnp.where(jnp.isnan(found), found, x))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_new_model_begins_at_the_frequencies(layout):
+    vae, params = new_model(layout)
+    constants = constants_of(layout)
+    params = jax.tree.map(lambda leaf: 0 * leaf if leaf.ndim == 2 else leaf, params)  # no kernels, so that biases are left
+    observation = decode(vae, params, jnp.zeros((1, 2)))
+    np.testing.assert_array_equal(params["bounds"]["decoder"]["constants"].frequencies, constants.frequencies)
+    logits = np.asarray(observation.logits[0], np.float64)
+    probabilities = [*special.expit(logits[: layout.answers])]
+    place = layout.answers
+    for levels in layout.levels:
+        probabilities += [*special.softmax(logits[place : place + levels])]
+        place += levels
+    assert_allclose(np.array(probabilities), constants.frequencies)
+
+
+def test_constants_are_not_trained(rng):
+    state = trained(rng, epochs=1)
+    constants = state.params["bounds"]["decoder"]["constants"]
+    for found, expected in zip(constants, RARE_CONSTANTS, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+RARE = Layout(numbers=1, answers=1, levels=(4,))
+RARE_SHARE = 1 / 500
+RARE_CONSTANTS = Constants.of(RARE)._replace(
+    frequencies=jnp.array([RARE_SHARE, 0.6 - RARE_SHARE, 0.4, RARE_SHARE, 0.0]), unknown=jnp.array([RARE_SHARE])
+)
+
+
+def trained(rng, epochs):
+    """A model of rows that tell the category by a number, without any yes and any rare value."""
+    level = (rng.random(512) < 0.4).astype(np.float32)
+    x = np.stack([2 * level - 0.8 + 0.3 * rng.normal(size=512), np.zeros(512), level], 1).astype(np.float32)
+    vae = column_vae(RARE, (8,), latent_dim=1)
+    objective = Objective(column_likelihood, input_noise=0.3)
+    state = create_train_state(jax.random.key(0), vae, objective, optax.nadam(1e-2), (3,))
+    state = state.replace(params=fit_constants(state.params, RARE_CONSTANTS))
+    state = state.replace(opt_state=state.optimizer.init(state.params))
+    epoch = jax.jit(train_epoch, static_argnums=2)
+    for _ in range(epochs):
+        state, info = epoch(state, jnp.asarray(x), 64)
+        assert np.isfinite(info["loss"]).all()
+    return state
+
+
+def test_what_training_never_saw_keeps_a_probability(rng):
+    state = trained(rng, epochs=75)  # 600 steps
+    z = jnp.linspace(-2, 2, 41)[:, None]
+    observation = decode(state.vae, state.params, z)
+    logits = np.asarray(observation.logits, np.float64)
+    levels = special.softmax(logits[:, 1:], axis=1)
+    assert levels[:, 0].max() > 0.9  # it has learned to tell the levels apart
+    assert levels[:, 1].max() > 0.9
+    # A hundredth of each target is the frequencies, so a level that was never seen is worth a hundredth of its share.
+    for never_seen in (special.expit(logits[:, 0]), levels[:, 2]):
+        assert (never_seen > 0.1 * SMOOTHING * RARE_SHARE).all()
+        assert (never_seen < 10 * RARE_SHARE).all()
+
+
+def test_levels_are_in_ascending_order():
+    with pytest.raises(ValueError, match=r"levels=\(8, 4\): expected in ascending order"):
+        Layout(levels=(8, 4))
+
+
+def test_categories_of_equally_many_levels_are_together():
+    layout = Layout(numbers=1, answers=2, levels=(4, 4, 8, 16, 16))
+    assert list(layout.categories()) == [(3, 2, 4, 2), (5, 1, 8, 10), (6, 2, 16, 18)]
+    assert list(Layout(numbers=1).categories()) == []
