@@ -14,7 +14,7 @@ that a log can show both and reweighting changes a single number.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import struct
@@ -153,7 +153,7 @@ class Objective(struct.PyTreeNode):
       (4.0, 5.84)
     """
 
-    reconstruction: Callable[[Array, Observation], Array] = struct.field(pytree_node=False, default=rmse)
+    reconstruction: Callable[[Array, Any], Array] = struct.field(pytree_node=False, default=rmse)
     weight: float = struct.field(pytree_node=False, default=1.0)
     divergence: Callable[[Array, Array], Array] = struct.field(pytree_node=False, default=kl_standard_normal)
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -136,10 +136,10 @@ def _score_encoded(
         return array.T.reshape(-1, x.shape[0], num_samples)
 
     if isinstance(observation, ColumnObservation):
-        columns: ColumnObservation = observation
+        columns = cast(ColumnObservation, observation)
         mean, log_var, logits = map(features_first, (columns.mean, columns.log_var, columns.logits))
-        log_probs = log_prob_of_parts(columns.layout, columns.constants, x.T[..., None], mean, log_var, logits)
-        twice = -2 * log_probs
+        log_prob = log_prob_of_parts(columns.layout, columns.constants, x.T[..., None], mean, log_var, logits)
+        twice = -2 * log_prob
     else:
         if residual_sd is not None:
             log_var = 2 * jnp.log(residual_sd)[:, None, None]

@@ -23,7 +23,8 @@ class DataOptions:
 
     data: str = "auto"
     """Transactions to use: auto, kaggle, synthetic, or a file of your own: CSV (any separator; plain, gzip or zip), \
-Excel (.xlsx), Parquet or Arrow, with columns of numbers, words, dates and gaps. auto takes the first it finds of $VAE_JAX_DATA/creditcard/creditcard.csv, data/creditcard/creditcard.csv, a download from Kaggle and, without a \
+Excel (.xlsx), Parquet or Arrow, with columns of numbers, words, dates and gaps. auto takes the first it finds of \
+$VAE_JAX_DATA/creditcard/creditcard.csv, data/creditcard/creditcard.csv, a download from Kaggle and, without a \
 network, simulated transactions."""
     label: str | None = None
     """With your own file (other columns than the ULB credit card set's): the column that tells frauds (1, true, yes, \
@@ -56,14 +57,19 @@ printed; this and the next four options say it."""
 validation and test) or time (first 70 %, next 10 %, last 20 %, without the frauds in training)."""
     recipes: tuple[Recipe, ...] = ("report", "gaussian")
     """Models to train: report (the original report's loss, weight * RMSE + KL, with standard deviations measured on \
-validation rows; for numbers without gaps alone) and gaussian (negative ELBO with learned variances, or with a likelihood \
-for each kind of column)."""
+validation rows; for numbers without gaps alone) and gaussian (negative ELBO with learned variances, or with a \
+likelihood for each kind of column)."""
 
     def reading(self) -> Reading:
         """How to read the user's own file."""
-        kinds: dict[Kind, tuple[str, ...]]
-        kinds = {"real": self.number, "count": self.count, "category": self.category, "date": self.date, "id": self.id}
-        columns = {name: kind for kind, names in kinds.items() for name in names}
+        said: list[tuple[Kind, tuple[str, ...]]] = [
+            ("real", self.number),
+            ("count", self.count),
+            ("category", self.category),
+            ("date", self.date),
+            ("id", self.id),
+        ]
+        columns: dict[str, Kind] = {name: kind for kind, names in said for name in names}
         return Reading(self.label, self.anomaly, self.drop, columns, self.encoding, self.decimal, self.thousands)
 
 

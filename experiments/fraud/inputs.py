@@ -144,7 +144,7 @@ def notices(inputs: Inputs) -> list[str]:
         if gaps := inputs.schema.new_gaps(inputs.x[np.concatenate([split.validation, split.test])]):
             found.append(f"{new_gaps_notice(gaps).capitalize()}.")
         return found
-    constant = constant_features(inputs.table.features[split.train])
+    constant = constant_features(np.asarray(inputs.take(split.train)))
     if constant.any():
         names = ", ".join(np.array(inputs.table.feature_names)[constant])
         found.append(f"Constant in the training rows: {names}. Any other value looks like an anomaly.")
@@ -155,9 +155,7 @@ def left_out_recipes(config: FraudConfig, inputs: Inputs) -> list[str]:
     """A notice if a recipe can't be trained on the table."""
     if len(inputs.recipes(config)) == len(config.recipes):
         return []
-    return [
-        "The report recipe is for finite numbers alone, so gaussian alone is trained: with a likelihood for each column."
-    ]
+    return ["The report recipe is for finite numbers alone, so only gaussian is trained."]
 
 
 def kinds_table(inputs: Inputs) -> Table | None:

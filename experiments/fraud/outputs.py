@@ -31,7 +31,9 @@ def conclude(config: FraudConfig, inputs: Inputs, opened: Run, results: Mapping[
     labels, split = inputs.table.labels, inputs.split
     metrics = {
         "experiment": FRAUD.name,
-        "notices": notices(inputs) + left_out_recipes(config, inputs) + [collapse_notice(r) for r in results if results[r].measures["collapsed"]],
+        "notices": notices(inputs)
+        + left_out_recipes(config, inputs)
+        + [collapse_notice(r) for r in results if results[r].measures["collapsed"]],
         "data": {
             "source": inputs.table.source,
             "synthetic": inputs.table.synthetic,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers import random_params
 from scipy import special, stats
 
 from vae_jax.distributions import log_prob_per_dimension
@@ -40,15 +41,10 @@ LAYOUT = Layout(numbers=2, counts=2, answers=2, levels=(4, 4, 8))
 SHARES = ((0.5, 0.3, 0.2, 0.0), (0.6, 0.4, 0.0, 0.0), (0.3, 0.2, 0.2, 0.1, 0.1, 0.1, 0.0, 0.0))
 LAYOUTS = [
     LAYOUT,
-    Layout(numbers=3),
-    Layout(counts=2),
-    Layout(answers=2),
-    Layout(levels=(4, 8)),
-    Layout(numbers=1),
+    Layout(numbers=2),
     Layout(counts=1),
     Layout(answers=1),
     Layout(levels=(4,)),
-    Layout(numbers=2, counts=1),
     Layout(answers=1, levels=(4, 4)),
 ]
 COUNT_MEAN, COUNT_SD, COUNT_LOG = (3.0, 1.2), (2.0, 0.8), (0.0, 1.0)
@@ -240,34 +236,32 @@ def test_gaps_have_no_part_in_value_and_gradient(rng, layout):
 
 
 @functools.cache
-def new_model(layout, hidden_dims=(6,)):
-    vae = column_vae(layout, hidden_dims, latent_dim=2)
-    rows = jnp.zeros((1, layout.parts))
-    return vae, fit_constants(vae.init(jax.random.key(0), rows, jnp.zeros((1, 2))), constants_of(layout))
+def new_model(layout):
+    vae = column_vae(layout, (6,), latent_dim=2)
+    return vae, fit_constants(random_params(vae, layout.parts), constants_of(layout))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("hidden_dims", [(), (6,)])
-def test_a_whole_row_of_gaps_trains_without_nan(rng, layout, hidden_dims):
-    vae, params = new_model(layout, hidden_dims)
+def test_a_whole_row_of_gaps_trains_without_nan(rng, layout):
+    vae, params = new_model(layout)
     x = rows_of(layout, (8,), rng).at[:2].set(jnp.nan)
 
     def loss(params, x):
         _, observation = vae.apply(params, x, jnp.zeros((len(x), 2)))
         return column_likelihood(x, observation).sum()
 
-    for rows in (x, x[:2]):
-        value, gradient = jax.value_and_grad(loss)(params, rows)
-        assert np.isfinite(value)
-        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    value_and_grad = jax.jit(jax.value_and_grad(loss))
+    value, gradient = value_and_grad(params, x)
+    assert np.isfinite(value)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(gradient["bounds"]))
+    value, gradient = value_and_grad(params, jnp.full_like(x, jnp.nan))
     assert value == 0
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(gradient))
-    of_bounds = jax.tree.leaves(jax.grad(loss)(params, x)["bounds"])
-    assert all((leaf == 0).all() for leaf in of_bounds)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
+@pytest.mark.parametrize("shape", [(), (2, 3)])
 def test_any_batch_axes_lead(rng, layout, shape):
     vae, params = new_model(layout)
     x = rows_of(layout, shape, rng)
@@ -387,16 +381,15 @@ def trained(rng, epochs):
 
 def test_what_training_never_saw_keeps_a_probability(rng):
     state = trained(rng, epochs=75)  # 600 steps
-    z = jnp.linspace(-2, 2, 41)[:, None]
-    observation = decode(state.vae, state.params, z)
+    observation = decode(state.vae, state.params, jnp.linspace(-1, 1, 41)[:, None])
     logits = np.asarray(observation.logits, np.float64)
     levels = special.softmax(logits[:, 1:], axis=1)
     assert levels[:, 0].max() > 0.9  # it has learned to tell the levels apart
     assert levels[:, 1].max() > 0.9
-    # A hundredth of each target is the frequencies, so a level that was never seen is worth a hundredth of its share.
+    # The minimum is at a hundredth of the share, the part of each target that comes from the frequencies.
     for never_seen in (special.expit(logits[:, 0]), levels[:, 2]):
         assert (never_seen > 0.1 * SMOOTHING * RARE_SHARE).all()
-        assert (never_seen < 10 * RARE_SHARE).all()
+        assert (never_seen < 2 * RARE_SHARE).all()
 
 
 def test_levels_are_in_ascending_order():

@@ -306,7 +306,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         return f"{name} = {value[:40]}: {share:.1f} nats; {self.features_.remark(name, cell)}"
 
     def most_suspicious(self, shares: Float[np.ndarray, "N C"], strongest: int) -> np.ndarray:
-        """Returns the numbers of each row's most suspicious columns, shape (N, strongest), given the shares of `explain`.
+        """Returns the numbers of each row's most suspicious columns, shape (N, strongest), by the shares of `explain`.
 
         Shares of a table of numbers are compared as they are. Where columns are of different kinds, their means over
         held-out normal rows are subtracted: a category of many levels has a large share in every row.
@@ -365,7 +365,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         return by_model.astype(np.float64).mean(0)
 
     def _begin(self, X: Any, settings: Settings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # noqa: N803
-        """Learns what the features are; returns all rows for a model, and the row numbers to train on and to hold out."""
+        """Learns what the features are; returns rows for a model, and the row numbers to train on and to hold out."""
         numbers_alone = not settings.columns and is_numbers(X)
         if numbers_alone:
             x = self._validated(X, reset=True)
@@ -380,7 +380,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         self.n_features_in_ = frame.shape[1]
         train, held_out = _divide(len(frame), settings)
         # In a table of numbers alone all are real, as they are without gaps.
-        said = dict.fromkeys(frame.columns, "real") if numbers_alone else settings.columns
+        said: Mapping[str, Kind] | None = settings.columns
+        if numbers_alone:
+            said = dict.fromkeys(map(str, frame.columns), "real")
         self.features_ = schema = Schema.fit(frame.iloc[train], said, settings.missing, settings.limit)
         return schema.transform(frame), train, held_out
 

@@ -155,7 +155,8 @@ def compile_training(
 ) -> Training:
     """Compiles a recipe's training on all devices, starting from new models, or from `state` if it is given.
 
-    Rows are standardised, float32; NaN is a gap where there are `columns`. Batches have `settings.batch_size` rows, or all rows if there are fewer.
+    Rows are standardised, float32; NaN is a gap where there are `columns`. Batches have `settings.batch_size` rows, or
+    all rows if there are fewer.
     """
     batch_size = min(settings.batch_size, len(train))
     mesh, models = model_layout(settings.num_models, batch_size)

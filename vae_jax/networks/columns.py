@@ -324,8 +324,9 @@ class ColumnDecoder(nn.Module):
 
         mean, log_var = head("mean", self.layout.measured), head("log_var", self.layout.measured)
         log_var = soft_clip(log_var, OBSERVATION_LOG_VAR[0], constants.highest_log_var[:, None])
-        outputs = (features_last(array, batch_shape) for array in (mean, log_var, head("logits", self.layout.logits)))
-        return ColumnObservation(*outputs, constants, self.layout)
+        logits = head("logits", self.layout.logits)
+        mean, log_var, logits = (features_last(array, batch_shape) for array in (mean, log_var, logits))
+        return ColumnObservation(mean, log_var, logits, constants, self.layout)
 
 
 def column_vae(

@@ -112,7 +112,7 @@ def cells_of(column: Any) -> np.ndarray:
     """Returns a column as one of three kinds of array, with missing cells as such.
 
     Args:
-      column: a pandas series of any dtype: numbers, nullable or decimal; bool; dates; durations; text; categories; objects.
+      column: a pandas series: numbers, nullable or decimal; bool; dates; durations; text; categories; objects.
 
     Returns:
       float64 with NaN; or datetime64[us] in UTC with NaT; or stripped text with None (object). Durations become
@@ -190,7 +190,7 @@ def _texts(column: pd.Series) -> np.ndarray:
     try:
         codes, distinct = pd.factorize(cells)
     except TypeError:  # a list or the like
-        row = next(i for i, cell in enumerate(cells) if getattr(type(cell), "__hash__", None) is None)
+        row = next((i for i, cell in enumerate(cells) if getattr(type(cell), "__hash__", None) is None), 0)
         what = f"argument must be a string, a number or a date, not {type(cells[row]).__name__}"
         raise TypeError(f"row {row}, column {column.name}: {what}") from None
     texts = np.array([*(None if cell is None else str(cell).strip() for cell in distinct), None], object)

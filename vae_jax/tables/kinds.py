@@ -141,7 +141,9 @@ def read_as(kind: Kind, name: str, cells: np.ndarray, number_format: NumberForma
 def date_words(dates: np.ndarray) -> np.ndarray:
     """Returns dates as text, None for NaT; without a time of day at midnight."""
     texts = [text.removesuffix("T00:00:00").replace("T", " ") for text in np.datetime_as_string(dates, "s").tolist()]
-    return np.where(np.isnat(dates), None, np.array(texts, object))
+    found = np.array(texts, object)
+    found[np.isnat(dates)] = None
+    return found
 
 
 def _few_enough(name: str, found: Found) -> Found:

@@ -113,7 +113,7 @@ class Schema:
     Examples:
       >>> import pandas as pd
       >>> from vae_jax.tables.schema import Schema
-      >>> table = pd.DataFrame({"city": ["Rome", "Oslo", None, "Rome"] * 20, "paid": ["$5.10", "$7.35", "$9", "$2"] * 20})
+      >>> table = pd.DataFrame({"city": ["Rome", "Oslo", None, "Rome"] * 20, "paid": ["$5.10", "$7", "$9", "$2"] * 20})
       >>> schema = Schema.fit(table, columns={"city": "category"})
       >>> [(column.name, column.kind) for column in schema.columns]
       [('city', 'category'), ('paid', 'real')]
@@ -149,7 +149,8 @@ class Schema:
         Raises:
           DataError: for a name that is no column, cells that do not fit a kind, or a table of which nothing is left.
         """
-        frame, said = as_frame(table), {str(name): kind for name, kind in (columns or {}).items()}
+        frame = as_frame(table)
+        said: dict[str, Kind] = {str(name): kind for name, kind in (columns or {}).items()}
         for name in said:
             if name not in frame.columns:
                 raise DataError(f"column {name}: not in the table; there are {', '.join(map(str, frame.columns[:40]))}")
@@ -447,7 +448,8 @@ def _standardised(likelihood: Likelihood, values: np.ndarray, what: str = "", lo
     if what == "elapsed":
         typical = (float(given.min()), float(given.max()))
     else:
-        typical = tuple(float(end) for end in np.quantile(given, TYPICAL, method="nearest"))
+        low, high = np.quantile(given, TYPICAL, method="nearest")
+        typical = (float(low), float(high))
     _, exponent = np.frexp(np.abs(seen).max())
     scaled = np.ldexp(seen, -exponent)  # as in `Scaler.fit`
     mean, sd = (float(np.ldexp(of, exponent)) for of in (scaled.mean(), scaled.std()))
