@@ -67,9 +67,8 @@ class ColumnsConfig(ModelSettings):
     """Rows to measure."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of the split, of what is drawn and of the models."""
-    seed: Suppress[int] = 0
+    seed: Suppress[int] = 0  # instead of it, each of `seeds`
     epochs: int = 100
-    """Passes over the training rows."""
 
 
 class Rows(NamedTuple):
@@ -90,10 +89,7 @@ def main(arguments: Sequence[str]) -> None:
     if not FOLDER.name:
         raise UsageError("set VAE_JAX_DATA to the folder with the data sets")
     task = TASKS[config.task]
-    of_seeds = [task(config, seed) for seed in config.seeds]
-    names = ("epochs", "hidden_dims", "latent_dim", "input_noise", "num_models", "seeds")
-    settings = ", ".join(f"{name} {getattr(config, name)}" for name in names)
-    print(f"{task.__doc__}\n\nOn {config.on} rows; {settings}\n\n{markdown(of_seeds)}")
+    print(f"{task.__doc__}\n\n`{config}`\n\n{markdown([task(config, seed) for seed in config.seeds])}")
 
 
 def markdown(of_seeds: Sequence[Mapping[str, Measured]]) -> str:
@@ -152,10 +148,9 @@ def one_hot(rows: Rows) -> Rows:
             cells[name] = np.log1p(values) if parts[name].log else values
         return pd.DataFrame({name: of if name in numbers else of.astype(str) for name, of in cells.items()})
 
-    standardised = make_pipeline(SimpleImputer(), StandardScaler())
     levels = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
-    steps = [("numbers", standardised, numbers), ("levels", levels, [name for name in parts if name not in numbers])]
-    encoder = ColumnTransformer(steps).fit(typed(rows.train))
+    standardised = make_pipeline(SimpleImputer(), StandardScaler())
+    encoder = ColumnTransformer([("numbers", standardised, numbers)], remainder=levels).fit(typed(rows.train))
     return rows.each(lambda frame: encoder.transform(typed(frame)))
 
 
@@ -173,15 +168,12 @@ def pca_of_variance(train: np.ndarray, seed: int) -> Scorer:
 
 def divide(normal: pd.DataFrame, anomalies: Mapping[str, pd.DataFrame], on: str, seed: int, most: int = 10**9) -> Rows:
     """Splits both at random, and keeps at most `most` training rows and rows of each class."""
-    rng = np.random.default_rng(seed)
-
-    def part(frame: pd.DataFrame, train: float, validation: float) -> tuple[pd.DataFrame, pd.DataFrame]:
-        ends = [round(train * len(frame)), round((train + validation) * len(frame))]
-        first, second, third = np.split(rng.permutation(len(frame)), ends)
-        return frame.iloc[first[:most]], frame.iloc[(second if on == "validation" else third)[:most]]
-
-    train, held_out = part(normal, 0.7, 0.1)
-    return Rows(train, held_out, {name: part(of, 0.0, 0.2)[1] for name, of in anomalies.items()})
+    rng, divided = np.random.default_rng(seed), []
+    for frame, shares in [(normal, (0.7, 0.8)), *((of, (0.0, 0.2)) for of in anomalies.values())]:
+        order = rng.permutation(len(frame))
+        train, validation, test = np.split(order, [round(share * len(frame)) for share in shares])
+        divided.append((frame.iloc[train[:most]], frame.iloc[(validation if on == "validation" else test)[:most]]))
+    return Rows(*divided[0], {name: of for name, (_, of) in zip(anomalies, divided[1:], strict=True)})
 
 
 def claims(config: ColumnsConfig, seed: int) -> dict[str, Measured]:
@@ -213,15 +205,14 @@ def transactions(on: str, seed: int) -> Rows:
     """Genuine and fraudulent card transactions."""
     table = load_transactions()
     split = split_rows(table.features, table.labels, table.time, "random", seed)
-    frame, wanted = pd.DataFrame(table.features, columns=list(table.feature_names)), getattr(split, on)
+    frame, wanted = pd.DataFrame(table.features, columns=table.feature_names), getattr(split, on)
     is_fraud = table.labels[wanted] == 1
     return Rows(frame.iloc[split.train], frame.iloc[wanted[~is_fraud]], {"": frame.iloc[wanted[is_fraud]]})
 
 
 def gaps(config: ColumnsConfig, seed: int) -> dict[str, Measured]:
     """Card transactions of which 20 % of the cells are removed."""
-    rng = np.random.default_rng(seed)
-    complete = transactions(config.on, seed)
+    rng, complete = np.random.default_rng(seed), transactions(config.on, seed)
     with_gaps = complete.each(lambda frame: frame.mask(rng.random(frame.shape) < 0.2))
     filled = with_gaps.each(lambda frame: frame.fillna(with_gaps.train.mean()))
     tables = {"complete rows": complete, "gaps as they are": with_gaps, "gaps filled with the mean": filled}
@@ -230,15 +221,14 @@ def gaps(config: ColumnsConfig, seed: int) -> dict[str, Measured]:
 
 def drowning(config: ColumnsConfig, seed: int) -> dict[str, Measured]:
     """Card transactions with a column of 1,000 levels that tells nothing."""
-    rng = np.random.default_rng(seed)
-    shares = 1 / np.arange(1, 1001)
+    rng, shares = np.random.default_rng(seed), 1 / np.arange(1, 1001)
     names = np.array([f"level {i}" for i in range(1000)], object)
     without = transactions(config.on, seed)
     given = without.each(lambda of: of.assign(level=rng.choice(names, len(of), p=shares / shares.sum())))
     real = dict.fromkeys(without.train.columns, "real")  # as the numbers alone are seen
-    found = {"VAE, without": vae(without, config, seed, real), "VAE, with": vae(given, config, seed, real)}
+    found = {"VAE, without it": vae(without, config, seed, real), "VAE, with it": vae(given, config, seed, real)}
     with mock.patch.multiple("vae_jax.tables.schema", MOST_RARE=1, FEWEST_RARE=1, MOST_LEVELS=1000):
-        return with_fall(found | {"VAE, with, no level pooled": vae(given, config, seed, real)})
+        return with_fall(found | {"VAE, with it, no level pooled": vae(given, config, seed, real)})
 
 
 def with_fall(found: dict[str, Measured]) -> dict[str, Measured]:

@@ -209,7 +209,7 @@ def chunks(blocks: Iterable[Block], size: int) -> Iterator[Block]:
 
 def score(detector: VAEDetector, block: Block, columns: Columns, strongest: int, nested: bool) -> dict[str, list]:
     """Scores rows, and names the `strongest` features of each: with `nested` as a list of objects, else in columns."""
-    rows = block.features if columns.schema else columns.reader.transform(block.features)
+    rows = block.features if columns.schema else detector.features_.transform(block.features)
     scores = detector.score_encoded(rows)
     decisions = np.where(scores < detector.offset_, ANOMALY, NORMAL).tolist()
     results: dict[str, list] = {SCORE: nine_digits(scores), DECISION: decisions}

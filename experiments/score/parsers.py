@@ -150,7 +150,7 @@ class JsonParser:
     def __init__(self, columns: Columns):
         types = {name: columns.copied_type(name) for name in columns.all}
         self._options = arrow_json.ParseOptions(explicit_schema=pa.schema(types), unexpected_field_behavior="ignore")
-        self._names = columns.all
+        self._columns = columns
 
     def last_row_end(self, text: bytes) -> int:
         """A JSON text contains no line end."""
@@ -165,10 +165,12 @@ class JsonParser:
 
     def parse_cells(self, text: bytes) -> pd.DataFrame:
         """Numbers, text, yes and no as they are."""
-        records = [json.loads(line) for line in text.decode("utf-8").split("\n") if line.strip()]
-        if not all(isinstance(record, dict) for record in records):
-            raise ValueError("not all lines are objects")
-        return pd.DataFrame({name: pd.Series([r.get(name) for r in records], dtype=object) for name in self._names})
+        if b"\\ud" in text.lower():
+            raise ValueError("perhaps half a surrogate pair")
+        records = list(self.records(text.decode("utf-8")))
+        if any(record.problem for record in records):
+            raise ValueError("a broken line")
+        return cells_frame(records, self._columns)
 
     def records(self, text: str) -> Iterator[Record]:
         """One per line; blank lines are not rows."""
@@ -184,6 +186,17 @@ class JsonParser:
         if not isinstance(cells, dict):
             return Record(line, text, {}, "not a JSON object")
         return Record(line, text, cells)
+
+
+def cells_frame(records: Sequence[Record], columns: Columns) -> pd.DataFrame:
+    """The cells of rows as they are; a list or object of JSON among the features as text."""
+
+    def feature(cell: Any) -> Any:
+        return str(cell) if isinstance(cell, list | dict) else cell
+
+    cells = {name: [record.cells.get(name) for record in records] for name in columns.all}
+    cells |= {name: list(map(feature, cells[name])) for name in columns.features}
+    return pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in cells.items()})
 
 
 def csv_parser(name: str, header: bytes, columns: Columns) -> CsvParser:

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from experiments.command_line import UsageError
 from experiments.score.parsers import JsonParser, check_columns, csv_parser
 from experiments.score.tables import (
+    NO_CELL,
     PIPE,
     Block,
     BrokenRow,
@@ -30,7 +31,7 @@ from experiments.score.tables import (
     is_sound,
     make_block,
 )
-from experiments.score.text import open_text, read_features, read_pieces, read_rows
+from experiments.score.text import empty_rows, open_text, read_features, read_pieces, read_rows
 
 PARQUET_ROWS = 16_384  # read at once
 # Whole numbers with gaps stay whole.
@@ -181,7 +182,7 @@ def _features(batch: pa.RecordBatch, columns: Columns) -> tuple[np.ndarray, dict
         name = columns.features[int(np.argmin(sound[i]))]
         number = float(_floats(batch[name].slice(i, 1))[0])
         wrong[i] = describe_number(name, batch[name][i].as_py(), number)
-    return features, wrong, None
+    return features, {**dict.fromkeys(empty_rows(features), NO_CELL), **wrong}, None
 
 
 def _floats(column: pa.Array) -> np.ndarray:

@@ -19,6 +19,7 @@ from vae_jax.tables.text_numbers import NumberFormat
 
 Format = Literal["csv", "parquet", "jsonl"]
 
+NO_CELL = "none of the model's columns has a cell"  # whatever a model says of nothing is no score
 PIPE = "-"  # stands for standard input and output
 SUFFIXES: dict[str, Format] = {
     ".csv": "csv",
@@ -70,12 +71,12 @@ class Columns:
     Attributes:
       features: those that a model sees.
       kept: those to copy; a feature among numbers alone is copied as its number.
-      reader: the schema of a table of other columns, or the standardisation of numbers alone.
+      reader: the schema of a table of other columns, or the standardisation of numbers alone, by default plain ones.
     """
 
     features: tuple[str, ...]
-    kept: tuple[str, ...]
-    reader: Scaler | Schema
+    kept: tuple[str, ...] = ()
+    reader: Scaler | Schema | None = None
 
     @property
     def schema(self) -> Schema | None:
@@ -85,7 +86,7 @@ class Columns:
     @property
     def number_format(self) -> NumberFormat:
         """How numbers in text are written."""
-        return self.reader.number_format
+        return self.reader.number_format if self.reader else NumberFormat()
 
     def copied_type(self, name: str) -> pa.DataType:
         """Arrow type of a copied column that has none of its own."""

@@ -18,8 +18,17 @@ import numpy as np
 import pandas as pd
 
 from experiments.command_line import UsageError
-from experiments.score.parsers import LONGEST_ROW, Parser, Record
-from experiments.score.tables import Block, BrokenRow, Columns, OnBroken, describe_number, is_sound, make_block
+from experiments.score.parsers import LONGEST_ROW, Parser, Record, cells_frame
+from experiments.score.tables import (
+    NO_CELL,
+    Block,
+    BrokenRow,
+    Columns,
+    OnBroken,
+    describe_number,
+    is_sound,
+    make_block,
+)
 from vae_jax.data.errors import CellError
 from vae_jax.tables.cells import cells_of
 from vae_jax.tables.csv_file import LARGEST_CELL
@@ -148,7 +157,9 @@ def read_features(frame: pd.DataFrame, columns: Columns) -> tuple[np.ndarray, di
     if columns.schema:
         errors: dict[int, CellError] = {}
         rows = columns.schema.transform(frame.reset_index(drop=True), errors)
-        return rows, {i: f"column {error.column}: {error.wrong}" for i, error in errors.items()}
+        wrong = {i: f"column {error.column}: {error.wrong}" for i, error in errors.items()}
+        empty = np.flatnonzero(columns.schema.gaps(rows).all(1)).tolist()
+        return rows, {**dict.fromkeys(empty, NO_CELL), **wrong}
     features, wrong = np.empty((len(frame), len(columns.features))), {}
     for i, name in enumerate(columns.features):
         cells = cells_of(frame[name])
@@ -156,7 +167,12 @@ def read_features(frame: pd.DataFrame, columns: Columns) -> tuple[np.ndarray, di
         bad |= ~is_sound(features[:, i])
         for j in np.flatnonzero(bad).tolist():
             wrong.setdefault(j, describe_number(name, cells[j], features[j, i]))
-    return features, wrong
+    return features, {**dict.fromkeys(empty_rows(features), NO_CELL), **wrong}
+
+
+def empty_rows(features: np.ndarray) -> list[int]:
+    """Rows of gaps alone."""
+    return np.flatnonzero(np.isnan(features).all(1)).tolist()
 
 
 def _half(text: bytes, parser: Parser) -> int:
@@ -170,9 +186,7 @@ def _search(text: bytes, row: int, line: int, parser: Parser, columns: Columns) 
     records = list(parser.records(text.decode("utf-8", "surrogateescape")))
     problems = {i: problem for i, record in enumerate(records) if (problem := _problem(record, columns))}
     whole = [i for i in range(len(records)) if i not in problems]
-    frame = pd.DataFrame(
-        {name: pd.Series([records[i].cells.get(name) for i in whole], dtype=object) for name in columns.all}
-    )
+    frame = cells_frame([records[i] for i in whole], columns)
     features, wrong = read_features(frame, columns)
     problems |= {whole[i]: what for i, what in wrong.items()}
     broken = [

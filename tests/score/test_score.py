@@ -29,7 +29,9 @@ from experiments.score import reader as table_reader
 from experiments.score import text as table_text
 from experiments.score import writer as table_writer
 from experiments.score.parsers import CsvParser, JsonParser
-from experiments.score.tables import Block, Columns
+from experiments.score.tables import NO_CELL, Block, Columns
+from vae_jax import VAEDetector
+from vae_jax.tables.scaling import Scaler
 
 FEATURES = ("a", "b", "c")
 BOUNDARY = -100.0
@@ -37,23 +39,31 @@ TEXTS = ("plain", "x, y", "x; y", 'say "hi"', "two\nlines", "é", "", '"', "\n")
 COUNT = 40
 
 
+class Unchanged(Scaler):
+    """Numbers as they are."""
+
+    def transform(self, features: np.ndarray) -> np.ndarray:
+        return features
+
+
 class StandIn:
     """Has of a detector what the command uses. A row's score is minus the sum of its squares."""
 
-    feature_names_in_ = np.array(FEATURES)
-    n_features_in_ = len(FEATURES)
+    features_ = Unchanged(np.zeros(3), np.ones(3), FEATURES)
     offset_ = BOUNDARY
 
     def __init__(self):
         self.lengths: list[int] = []
 
-    def score_samples(self, x: pd.DataFrame) -> np.ndarray:
-        assert x.columns.tolist() == list(self.feature_names_in_)
+    def score_encoded(self, x: np.ndarray) -> np.ndarray:
         self.lengths.append(len(x))
-        return -np.square(x.to_numpy()).sum(1)
+        return -np.nansum(np.square(x), axis=1)
 
-    def explain(self, x: pd.DataFrame) -> pd.DataFrame:
+    def shares_encoded(self, x: np.ndarray) -> np.ndarray:
         return np.square(x)
+
+    most_suspicious = VAEDetector.most_suspicious
+    schema_ = None
 
 
 @pytest.fixture
@@ -356,15 +366,13 @@ z,7,8,9
     ("broken", "reason"),
     [
         ("y,1,2", "3 cells, expected 4"),
+        ("y,, ,NA", NO_CELL),
         ("y,1,2,3,4", "5 cells, expected 4"),
         (" ", "1 cells, expected 4"),
-        ("y,1,,3", "column b: blank"),
-        ("y,1, ,3", "column b: blank"),
         ("y,1,two,3", "column b: 'two' is not a finite number"),
         ("y,1,2_0,3", "column b: '2_0' is not a finite number"),
         ("y,1,\N{FULLWIDTH DIGIT TWO},3", "column b: '\N{FULLWIDTH DIGIT TWO}' is not a finite number"),
         ("y,1,0x2,3", "column b: '0x2' is not a finite number"),
-        ("y,NaN,2,3", "column a: 'NaN' is not a finite number"),
         ("y,1,2,-inf", "column c: '-inf' is not a finite number"),
         ("y,1,1e400,3", "column b: '1e400' is not a finite number"),
         ("y,1,1.1e30,3", "column b: '1.1e30' is beyond ±1e+30"),
@@ -383,6 +391,28 @@ def test_broken_rows_of_csv(broken, reason, detector, sizes, capsys, tmp_path):
     assert [(row["row"], row["id"]) for row in found] == [(0, "x"), (1, "two\nlines"), (3, "z")]
     assert read_back(tmp_path / "rejects.csv") == [{"line": 6, "row": 2, "reason": reason, "text": broken}]
     assert "1 broken row in" in capsys.readouterr().err
+
+
+GAPS = [
+    {"a": 1.0, "b": None, "c": 3.0},
+    {"a": None, "b": 2.0, "c": 3.0},
+    {"a": 1.0, "b": 2.0, "c": math.nan},
+    {"a": 1.0, "b": 2.0, "c": 3.0},
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("in.csv", b"a,b,c\n1,,3\nNA,2,3\n1,2,?\n1,2,3\n"),
+        ("in.jsonl", b'{"a": 1, "c": 3}\n{"a": null, "b": "2", "c": 3}\n{"a": 1, "b": 2, "c": NaN}\n{"a":1,"b":2,"c":3}\n'),
+        ("in.parquet", as_parquet(GAPS)),
+    ],
+)
+def test_gaps_are_scored_with_a_notice(name, content, detector, sizes, capsys, tmp_path):
+    found = scored(content, tmp_path, name=name)
+    assert [row["log_reconstruction_probability"] for row in found] == [-10, -13, -5, -14]
+    assert "gaps in columns that had none in training: a (1 row), b (1 row), c (1 row)" in capsys.readouterr().err
 
 
 def test_rows_that_only_look_broken(detector, sizes, tmp_path):
@@ -406,12 +436,10 @@ def test_what_is_not_utf8_is_broken_even_in_a_column_that_is_not_read(detector, 
         ('{"a": 1, "b": 2, "c": 3} {"a": 1, "b": 2, "c": 3}', "not JSON (Extra data: line 1 column 26 (char 25))"),
         ("[1, 2, 3]", "not a JSON object"),
         pytest.param("[" * 100_000, "not JSON (maximum recursion depth exceeded", id="nested too deeply"),
-        ('{"a": 1, "b": 2}', "column c: blank"),
-        ('{"a": 1, "b": null, "c": 3}', "column b: blank"),
-        ('{"a": 1, "b": "2", "c": 3}', "column b: '2' is not a finite number"),
+        ('{"id": "y", "d": 4}', NO_CELL),
+        ('{"a": 1, "b": "two", "c": 3}', "column b: 'two' is not a finite number"),
         ('{"a": 1, "b": true, "c": 3}', "column b: 'True' is not a finite number"),
         ('{"a": 1, "b": [2], "c": 3}', "column b: '[2]' is not a finite number"),
-        ('{"a": NaN, "b": 2, "c": 3}', "column a: 'nan' is not a finite number"),
         ('{"a": 1e31, "b": 2, "c": 3}', "column a: '1e+31' is beyond ±1e+30"),
         ('{"a": 1, "b": 2, "c": 1' + 400 * "0" + "}", f"column c: '1{39 * '0'}' is not a finite number"),
         ('{"a": 1, "b": 2, "c": 3, "id": "\\ud800"}', "column id: not Unicode"),
@@ -440,8 +468,6 @@ def test_an_object_over_two_lines_is_two_broken_rows(detector, tmp_path):
 @pytest.mark.parametrize(
     ("cell", "reason"),
     [
-        (None, "column b: blank"),
-        (math.nan, "column b: 'nan' is not a finite number"),
         (math.inf, "column b: 'inf' is not a finite number"),
         (-2e30, "column b: '-2e+30' is beyond ±1e+30"),
     ],
@@ -463,7 +489,7 @@ def test_any_mixture_of_rows_is_told_apart_whatever_the_sizes(name, rng, detecto
             lambda i: f'"{i}{TEXTS[i % 5].replace(chr(34), chr(34) * 2)}",{i},2,3',
             ['"', "x,1", 'x,"1,2,3', ""],
         ),
-        "in.jsonl": (lambda i: json.dumps({"a": i, "b": 2, "c": 3}), ["{", "[]", '{"a": 1}', ""]),
+        "in.jsonl": (lambda i: json.dumps({"a": i, "b": 2, "c": 3}), ["{", "[]", '{"a": 1, "b": "x"}', ""]),
     }[name]
     kinds = rng.integers(-40, 4, 300)
     lines = [make(i) if kind < 0 else broken[kind] for i, kind in enumerate(kinds)]
@@ -553,7 +579,8 @@ def test_files_that_cannot_be_used(name, content, expected, detector, capsys, tm
 
 
 def test_many_missing_columns_are_not_all_named(detector, capsys, tmp_path):
-    detector.feature_names_in_ = np.array([f"V{i}" for i in range(1, 29)])
+    names = tuple(f"V{i}" for i in range(1, 29))
+    detector.features_ = Unchanged(np.zeros(28), np.ones(28), names)
     line = refuse(b"V1,id\n1,2\n", tmp_path, capsys, "--keep", "id")
     assert line == "column missing: V2, V3, V4, V5, V6 and 22 more"
     line = refuse(b"V1,id\n1,2\n", tmp_path, capsys, "--keep", "name")
@@ -645,12 +672,12 @@ def test_refused_before_anything_is_read(options, expected, detector, capsys, mo
 
 
 def fails_at_the_second_chunk(detector: StandIn, error: BaseException) -> None:
-    def score_samples(x: pd.DataFrame) -> np.ndarray:
+    def score_encoded(x: np.ndarray) -> np.ndarray:
         if detector.lengths:
             raise error
-        return StandIn.score_samples(detector, x)
+        return StandIn.score_encoded(detector, x)
 
-    detector.score_samples = score_samples
+    detector.score_encoded = score_encoded
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.csv.gz", "out.jsonl", "out.parquet"])

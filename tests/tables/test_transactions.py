@@ -471,6 +471,42 @@ def test_a_table_of_other_columns(other):
     assert not found.synthetic
 
 
+def test_words_and_gaps_are_a_frame_of_cells_as_they_are(other):
+    found = load_transactions(str(other), label="stolen")
+    assert found.features.to_dict("list") == {
+        "amount": ["1.5", "2.5", "9"],
+        "hour": ["3", "4", "5"],
+        "country": ["DE", "FR", "DE"],
+    }
+    np.testing.assert_array_equal(found.labels, [0, 1, 0])
+
+
+def test_what_only_tells_rows_apart_is_left_out_of_numbers_with_a_notice(tmp_path):
+    path = tmp_path / "mine.csv"
+    pd.DataFrame({"id": range(100, 130), "amount": np.linspace(0, 1, 30)}).to_csv(path, index=False)
+    found = load_transactions(str(path))
+    assert found.feature_names == ("amount",)
+    assert found.notices == ("Left out: id (id: counts the rows).",)
+
+
+def test_equal_rows_have_equal_codes_whatever_their_id(tmp_path):
+    path = tmp_path / "mine.csv"
+    cities = ["Rome", "Oslo"] * 15
+    pd.DataFrame({"key": [f"k{i}" for i in range(30)], "city": cities, "n": [None, 1.5] * 15}).to_csv(path, index=False)
+    assert np.unique(load_transactions(str(path)).codes(), axis=0).shape == (2, 2)
+
+
+def test_the_ulb_set_with_gaps_keeps_its_label_and_leaves_time_out(tmp_path):
+    path = tmp_path / "creditcard.csv"
+    frame = simulate_transactions(rows=200)
+    frame.loc[3, "V7"] = np.nan
+    frame.to_csv(path, index=False)
+    found = load_transactions(str(path))
+    assert found.feature_names == FEATURES
+    assert found.features["V7"].tolist()[3] is None
+    np.testing.assert_array_equal(found.labels, frame["Class"])
+
+
 def test_without_a_label_all_rows_are_genuine(tmp_path):
     path = tmp_path / "plain.csv"
     path.write_text("a,b\n1,2\n3,4\n")
@@ -494,9 +530,7 @@ def test_the_ulb_set_with_its_own_label_named_is_itself(tmp_path):
 @pytest.mark.parametrize(
     ("label", "drop", "expected"),
     [
-        (None, (), "row 0 (line 2), column country: 'DE' is not a finite number; turn it into numbers, for example"),
-        ("stolen", (), "leave it out with --drop country"),
-        ("fraud", ("country",), "--label fraud: no such column; there are amount, hour, country, stolen"),
+        ("fraud", (), "--label fraud: no such column; there are amount, hour, country, stolen"),
         ("stolen", ("land",), "--drop land: no such column"),
         ("hour", ("country",), "row 0 (line 2), column hour: 3 is neither 0 (genuine) nor 1 (fraud)"),
         ("stolen", ("country", "amount", "hour"), "no column is left"),
@@ -530,7 +564,7 @@ def test_columns_are_named_only_of_a_file(source, options, named):
 
 def test_a_column_without_a_name_is_refused_by_its_place(tmp_path):
     path = tmp_path / "mine.csv"
-    pd.DataFrame({"amount": [1.0, 2.0]}).to_csv(path)  # with pandas' own index
+    pd.DataFrame({"amount": [1.0, 2.0]}, index=[7.5, 3.5]).to_csv(path)
     with pytest.raises(DataError, match="column 1 of 2 has no name; name it, or leave it out with --drop ''"):
         load_transactions(str(path))
     assert load_transactions(str(path), drop=("",)).feature_names == ("amount",)

@@ -58,7 +58,7 @@ class Layout:
       >>> from vae_jax.networks.columns import Layout
       >>> layout = Layout(numbers=3, counts=1, answers=2, levels=(5, 5, 20))
       >>> layout.parts, layout.inputs, layout.logits
-      (9, 40, 32)
+      (9, 42, 32)
     """
 
     numbers: int = 0

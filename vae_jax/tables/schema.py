@@ -26,7 +26,7 @@ from vae_jax.tables.text_numbers import NumberFormat, recognise, to_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
-    from jaxtyping import Array, Float
+    from jaxtyping import Array, Bool, Float
 
 Likelihood = Literal["gaussian", "count", "bernoulli", "categorical"]
 Missing = Literal["ignore", "informative"]
@@ -272,9 +272,13 @@ class Schema:
 
     def new_gaps(self, rows: Float[np.ndarray, "N P"]) -> dict[str, int]:
         """Counts the gaps in columns that had none in training, in rows as `transform` gives them."""
-        missing = np.isnan(rows).sum(0)
-        found = {column.name: int(missing[i]) for i, (column, part) in enumerate(self._order) if part.what != "gap"}
-        return {name: found[name] for name in self.modelled if found[name] and not self[name].gaps}
+        counts = zip(self.modelled, self.gaps(rows).sum(0).tolist(), strict=True)
+        return {name: count for name, count in counts if count and not self[name].gaps}
+
+    def gaps(self, rows: Float[np.ndarray, "N P"]) -> Bool[np.ndarray, "N C"]:
+        """Tells which cells of the modelled columns are missing, in rows as `transform` gives them."""
+        places = {column.name: i for i, (column, part) in enumerate(self._order) if part.what != "gap"}
+        return np.isnan(rows[:, [places[name] for name in self.modelled]])
 
     def __getitem__(self, name: str) -> Column:
         return next(column for column in self.columns if column.name == name)
@@ -412,7 +416,7 @@ def _part_of(what: str, values: np.ndarray) -> np.ndarray:
         return np.where(np.isnat(values), np.nan, (values - np.datetime64(0, "us")) / DAY)
     days = values.astype("datetime64[D]")
     number = {
-        "hour": lambda: (values - days) // np.timedelta64(1, "h"),
+        "hour": lambda: (values - days).astype("timedelta64[h]"),
         "weekday": lambda: (days.astype("int64") + 3) % 7 + 1,  # 1970-01-01 was a Thursday; 1 is Monday
         "month": lambda: days.astype("datetime64[M]").astype("int64") % 12 + 1,
     }[what]()
