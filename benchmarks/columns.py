@@ -88,18 +88,19 @@ def main(arguments: Sequence[str]) -> None:
     config = parse(ColumnsConfig, "python -m benchmarks.columns", arguments)
     if not FOLDER.name:
         raise UsageError("set VAE_JAX_DATA to the folder with the data sets")
-    task = TASKS[config.task]
-    print(f"{task.__doc__}\n\n`{config}`\n\n{markdown([task(config, seed) for seed in config.seeds])}")
+    of_seeds = [TASKS[config.task](config, seed) for seed in config.seeds]
+    print(f"{TASKS[config.task].__doc__}\n\n`{config}`\n\n{markdown(of_seeds)}")
 
 
 def markdown(of_seeds: Sequence[Mapping[str, Measured]]) -> str:
     """A table with a line for each detector."""
-    titles = list(next(iter(of_seeds[0].values())))
+    titles, *_ = of_seeds[0].values()
     lines = [f"| | {' | '.join(titles)} |", f"| --- |{' ---: |' * len(titles)}"]
     for name in of_seeds[0]:
-        values = [[found[name][title] for found in of_seeds] for title in titles]
-        cells = (f"{np.mean(of):.3f} ± {np.std(of):.3f}" if np.mean(of) < 1 else f"{np.mean(of):,.1f}" for of in values)
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        values = {title: [found[name][title] for found in of_seeds] for title in titles}
+        timed = {title: f"{np.mean(values[title]):,.1f}" for title in ("fit s", "rows/s")}
+        cells = {title: f"{np.mean(of):.3f} ± {np.std(of):.3f}" for title, of in values.items()} | timed
+        lines.append(f"| {name} | {' | '.join(cells.values())} |")
     return "\n".join(lines)
 
 
@@ -107,18 +108,17 @@ def measured(rows: Rows, fit: Callable[[Any], Scorer]) -> Measured:
     """Fits and scores. The rate is that of a second scoring, without compilation."""
     started = time.perf_counter()
     score = fit(rows.train)
-    found = {"fit s": time.perf_counter() - started}
+    measures, fit_seconds = {}, time.perf_counter() - started
     normal = score(rows.normal)
     started = time.perf_counter()
     score(rows.normal)
-    found["rows/s"] = len(rows.normal) / (time.perf_counter() - started)
-    measures = {}
+    rate = len(rows.normal) / (time.perf_counter() - started)
     for name, anomalies in rows.anomalies.items():
         suspicion = -np.concatenate([normal, score(anomalies)])
         is_anomaly = np.arange(len(suspicion)) >= len(normal)
         measures[f"{name} ROC AUC".strip()] = float(roc_auc_score(is_anomaly, suspicion))
         measures[f"{name} AP".strip()] = float(average_precision_score(is_anomaly, suspicion))
-    return measures | found
+    return {**measures, "fit s": fit_seconds, "rows/s": rate}
 
 
 def vae(rows: Rows, config: ColumnsConfig, seed: int, columns: Mapping[str, Any] | None = None) -> Measured:
@@ -204,17 +204,17 @@ def kdd99(config: ColumnsConfig, seed: int) -> dict[str, Measured]:
 def transactions(on: str, seed: int) -> Rows:
     """Genuine and fraudulent card transactions."""
     table = load_transactions()
+    frame = pd.DataFrame(table.features, columns=table.feature_names)
     split = split_rows(table.features, table.labels, table.time, "random", seed)
-    frame, wanted = pd.DataFrame(table.features, columns=table.feature_names), getattr(split, on)
-    is_fraud = table.labels[wanted] == 1
-    return Rows(frame.iloc[split.train], frame.iloc[wanted[~is_fraud]], {"": frame.iloc[wanted[is_fraud]]})
+    held_out, is_fraud = frame.iloc[getattr(split, on)], table.labels[getattr(split, on)] == 1
+    return Rows(frame.iloc[split.train], held_out[~is_fraud], {"": held_out[is_fraud]})
 
 
 def gaps(config: ColumnsConfig, seed: int) -> dict[str, Measured]:
     """Card transactions of which 20 % of the cells are removed."""
     rng, complete = np.random.default_rng(seed), transactions(config.on, seed)
-    with_gaps = complete.each(lambda frame: frame.mask(rng.random(frame.shape) < 0.2))
-    filled = with_gaps.each(lambda frame: frame.fillna(with_gaps.train.mean()))
+    with_gaps = complete.each(lambda of: of.mask(rng.random(of.shape) < 0.2))
+    filled = with_gaps.each(lambda of: of.fillna(with_gaps.train.mean()))
     tables = {"complete rows": complete, "gaps as they are": with_gaps, "gaps filled with the mean": filled}
     return with_fall({f"VAE, {name}": vae(rows, config, seed) for name, rows in tables.items()})
 

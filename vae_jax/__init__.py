@@ -10,20 +10,29 @@ from typing import TYPE_CHECKING
 
 from vae_jax import generation, moved, thresholds
 from vae_jax.distributions import kl_standard_normal, log_prob, log_prob_per_dimension, reparameterise, sample
+from vae_jax.likelihoods import bernoulli_log_prob, categorical_log_prob, discretised_logistic_log_prob
 from vae_jax.networks import (
     VAE,
+    ColumnDecoder,
+    ColumnEncoder,
+    ColumnObservation,
+    Constants,
     ConvDecoder,
     ConvEncoder,
     DenseDecoder,
     DenseEncoder,
     Gaussian,
+    Layout,
     Observation,
     bound_sd,
+    column_likelihood,
+    column_vae,
     conv_vae,
     count_parameters,
     decode,
     dense_vae,
     encode,
+    fit_constants,
 )
 from vae_jax.objectives import Objective, Terms, gaussian, mse, rmse
 from vae_jax.scoring import Scores, measure_residual_sd, reconstruction_probability, score_models, score_row
@@ -48,11 +57,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "VAE",
+    "ColumnDecoder",
+    "ColumnEncoder",
+    "ColumnObservation",
+    "Constants",
     "ConvDecoder",
     "ConvEncoder",
     "DenseDecoder",
     "DenseEncoder",
     "Gaussian",
+    "Layout",
     "Objective",
     "Observation",
     "Scores",
@@ -61,7 +75,11 @@ __all__ = [
     "VAEDetector",
     "__version__",
     "active_latents",
+    "bernoulli_log_prob",
     "bound_sd",
+    "categorical_log_prob",
+    "column_likelihood",
+    "column_vae",
     "compile_parallel",
     "conv_vae",
     "count_parameters",
@@ -69,9 +87,11 @@ __all__ = [
     "data_mesh",
     "decode",
     "dense_vae",
+    "discretised_logistic_log_prob",
     "encode",
     "epoch_order",
     "evaluate",
+    "fit_constants",
     "gaussian",
     "generation",
     "kl_standard_normal",

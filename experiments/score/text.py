@@ -162,7 +162,7 @@ def read_features(frame: pd.DataFrame, columns: Columns) -> tuple[np.ndarray, di
         return rows, {**dict.fromkeys(empty, NO_CELL), **wrong}
     features, wrong = np.empty((len(frame), len(columns.features))), {}
     for i, name in enumerate(columns.features):
-        cells = cells_of(frame[name])
+        cells = cells_of(frame[name], finite=False)
         features[:, i], bad = to_numbers(cells, columns.number_format)
         bad |= ~is_sound(features[:, i])
         for j in np.flatnonzero(bad).tolist():

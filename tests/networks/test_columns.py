@@ -185,11 +185,14 @@ def test_levels_that_only_fill_up_have_no_probability_at_the_start(rng):
 def test_smoothing_mixes_in_the_frequencies(case):
     x, observation = case
     x = jnp.where(x == UNKNOWN, x - (jnp.arange(LAYOUT.parts) < 6)[None], x)  # answers that are known
-    smoothed, plain = observation.log_prob(x, 0.1), observation.log_prob(x)
+    weights = 0.1 * observation.constants.frequencies
+    constants = observation.constants._replace(smoothing=weights.at[:2].mul(0.1))  # of answers 1 %, of levels 10 %
+    observation = observation.replace(constants=constants)
+    smoothed, plain = observation.log_prob(x, smoothed=True), observation.log_prob(x)
     np.testing.assert_array_equal(smoothed[:, :4], plain[:, :4])
     for answer, share in enumerate((0.7, 0.1)):
         yes, no = (observation.log_prob(x.at[:, 4 + answer].set(value))[:, 4 + answer] for value in (1, 0))
-        expected = 0.9 * plain[:, 4 + answer] + 0.1 * (share * yes + (1 - share) * no)
+        expected = 0.99 * plain[:, 4 + answer] + 0.01 * (share * yes + (1 - share) * no)
         assert_allclose(smoothed[:, 4 + answer], expected)
     for part, shares in enumerate(SHARES, start=6):
         of_levels = [observation.log_prob(x.at[:, part].set(level))[:, part] for level in range(len(shares))]
@@ -199,14 +202,14 @@ def test_smoothing_mixes_in_the_frequencies(case):
 
 def test_the_reconstruction_term_is_minus_the_smoothed_sum(case):
     x, observation = case
-    assert_allclose(column_likelihood(x, observation), -observation.log_prob(x, SMOOTHING).sum(-1))
+    assert_allclose(column_likelihood(x, observation), -observation.log_prob(x, smoothed=True).sum(-1))
 
 
-def value_and_gradient(observation, x, smoothing=SMOOTHING):
+def value_and_gradient(observation, x):
     """The sum of log probabilities, and its gradients by mean, log variance and logits."""
 
     def total(mean, log_var, logits):
-        return observation.replace(mean=mean, log_var=log_var, logits=logits).log_prob(x, smoothing).sum()
+        return observation.replace(mean=mean, log_var=log_var, logits=logits).log_prob(x, smoothed=True).sum()
 
     return jax.value_and_grad(total, (0, 1, 2))(observation.mean, observation.log_var, observation.logits)
 
@@ -360,7 +363,9 @@ def test_constants_are_not_trained(rng):
 RARE = Layout(numbers=1, answers=1, levels=(4,))
 RARE_SHARE = 1 / 500
 RARE_CONSTANTS = Constants.of(RARE)._replace(
-    frequencies=jnp.array([RARE_SHARE, 0.6 - RARE_SHARE, 0.4, RARE_SHARE, 0.0]), unknown=jnp.array([RARE_SHARE])
+    frequencies=jnp.array([RARE_SHARE, 0.6 - RARE_SHARE, 0.4, RARE_SHARE, 0.0]),
+    smoothing=jnp.array([SMOOTHING * RARE_SHARE, 0.006, 0.004, RARE_SHARE, 0.0]),
+    unknown=jnp.array([RARE_SHARE]),
 )
 
 
@@ -387,10 +392,11 @@ def test_what_training_never_saw_keeps_a_probability(rng):
     levels = special.softmax(logits[:, 1:], axis=1)
     assert levels[:, 0].max() > 0.9  # it has learned to tell the levels apart
     assert levels[:, 1].max() > 0.9
-    # The minimum is at a hundredth of the share, the part of each target that comes from the frequencies.
-    for never_seen in (special.expit(logits[:, 0]), levels[:, 2]):
-        assert (never_seen > 0.1 * SMOOTHING * RARE_SHARE).all()
+    # The minimum is where smoothing puts it: a level at its share, a yes at a hundredth of it.
+    for never_seen, minimum in ((special.expit(logits[:, 0]), SMOOTHING * RARE_SHARE), (levels[:, 2], RARE_SHARE)):
+        assert (never_seen > 0.1 * minimum).all()
         assert (never_seen < 2 * RARE_SHARE).all()
+    assert 0.3 * RARE_SHARE < np.median(levels[:, 2]) < 3 * RARE_SHARE
 
 
 def test_levels_are_in_ascending_order():

@@ -303,7 +303,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     def reason(self, name: str, cell: Any, share: float) -> str:
         """Returns the sentence of `reasons` about a cell, given its share in nats."""
         value = f"{cell:.6g}" if isinstance(cell, float | np.floating) else str(cell)
-        return f"{name} = {value[:40]}: {share:.1f} nats; {self.features_.remark(name, cell)}"
+        remark = self.features_.remark(name, cell)
+        return f"{name} = {value[:40]}: {share:.1f} nats; {remark}" if remark else f"{name} is missing: {share:.1f} nats"
 
     def most_suspicious(self, shares: Float[np.ndarray, "N C"], strongest: int) -> np.ndarray:
         """Returns the numbers of each row's most suspicious columns, shape (N, strongest), by the shares of `explain`.
@@ -447,7 +448,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
 
     def _train_state(self, settings: Settings) -> TrainState:
         """The models as they can be trained further."""
-        objective = recipes.make_objective(settings, self.kl_warmup_steps_)
+        layout = self.schema_.layout if self.schema_ else None
+        objective = recipes.make_objective(settings, self.kl_warmup_steps_, layout)
         optimizer = recipes.make_optimizer(settings.learning_rate)
         key = recipes.model_keys(settings)
         return TrainState(**self.state_, key=key, vae=self.vae_, objective=objective, optimizer=optimizer)

@@ -108,7 +108,7 @@ epochs."""
         given = {field.name: getattr(holder, field.name) for field in fields(cls)}
         check(cls(**given))
         plain = {name: value.tolist() if isinstance(value, np.generic) else value for name, value in given.items()}
-        columns = dict(given["columns"]) if given["columns"] else None
+        columns = {str(name): kind for name, kind in (given["columns"] or {}).items()} or None
         return cls(**{**plain, "hidden_dims": tuple(int(width) for width in given["hidden_dims"]), "columns": columns})
 
 

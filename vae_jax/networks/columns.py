@@ -107,6 +107,8 @@ class Constants(NamedTuple):
       count_mean, count_sd: how counts, or their logarithms, were standardised, shape (counts,).
       count_log: 1 where the logarithm of 1 + the count was standardised, shape (counts,).
       frequencies: share of yes of each answer, then the share of each category's levels, shape (logits,).
+      smoothing: what of the target is yes, or a category's level, whatever the row has, shape (logits,). For each level
+        it is `SMOOTHING` of its share; for a level that no training row has, its whole share.
       unknown: probability that an answer is neither yes nor no, shape (answers,).
     """
 
@@ -115,6 +117,7 @@ class Constants(NamedTuple):
     count_sd: Float[Array, " C"]
     count_log: Float[Array, " C"]
     frequencies: Float[Array, " O"]
+    smoothing: Float[Array, " O"]
     unknown: Float[Array, " A"]
 
     @classmethod
@@ -127,6 +130,7 @@ class Constants(NamedTuple):
             jnp.ones(layout.counts),
             jnp.zeros(layout.counts),
             jnp.array([0.5] * layout.answers + shares),
+            SMOOTHING * jnp.array([0.5] * layout.answers + shares),
             jnp.full(layout.answers, 1e-3),
         )
 
@@ -148,12 +152,12 @@ class ColumnObservation(struct.PyTreeNode):
     constants: Constants
     layout: Layout = struct.field(pytree_node=False)
 
-    def log_prob(self, x: Float[Array, "*batch P"], smoothing: float = 0.0) -> Float[Array, "*batch P"]:
+    def log_prob(self, x: Float[Array, "*batch P"], smoothed: bool = False) -> Float[Array, "*batch P"]:
         """Log probability of each part, nats; 0 for a gap.
 
         Args:
           x: rows, float, NaN for a gap.
-          smoothing: share of an answer's or a category's target that comes from the training rows' frequencies.
+          smoothed: whether the targets of answers and categories are smoothed, see `Constants`.
 
         Returns:
           Log densities of numbers, and log probabilities of the others.
@@ -163,7 +167,7 @@ class ColumnObservation(struct.PyTreeNode):
             return jnp.moveaxis(array, -1, 0)
 
         parameters = (first(self.mean), first(self.log_var), first(self.logits))
-        return jnp.moveaxis(log_prob_of_parts(self.layout, self.constants, first(x), *parameters, smoothing), 0, -1)
+        return jnp.moveaxis(log_prob_of_parts(self.layout, self.constants, first(x), *parameters, smoothed), 0, -1)
 
 
 def log_prob_of_parts(
@@ -173,7 +177,7 @@ def log_prob_of_parts(
     mean: Float[Array, "M *batch"],
     log_var: Float[Array, "M *batch"],
     logits: Float[Array, "O *batch"],
-    smoothing: float = 0.0,
+    smoothed: bool = False,
 ) -> Float[Array, "P *batch"]:
     """`ColumnObservation.log_prob` for arrays with parts first, of batch shapes that broadcast."""
     gap = jnp.isnan(x)
@@ -190,8 +194,8 @@ def log_prob_of_parts(
         log_scale = log_var[n:] / 2 - math.log(LOGISTIC_SD)
         found.append(discretised_logistic_log_prob(lower, width, mean[n:], log_scale, lowest))
     if layout.answers:
-        given, share, unknown = x[m:a], aligned(constants.frequencies[: layout.answers]), aligned(constants.unknown)
-        is_yes = (1 - smoothing) * given + smoothing * share
+        given, unknown = x[m:a], aligned(constants.unknown)
+        is_yes = (1 - SMOOTHING) * given + aligned(constants.smoothing[: layout.answers]) if smoothed else given
         answered = jnp.log1p(-unknown) + bernoulli_log_prob(is_yes, logits[: layout.answers])
         found.append(jnp.where(given == UNKNOWN, jnp.log(unknown), answered))
     for part, count, levels, logit in layout.categories():
@@ -199,9 +203,9 @@ def log_prob_of_parts(
         # Within bounds that training does not reach, so that no maximum has to be subtracted.
         of_levels = jnp.clip(of_levels, -LARGEST_LOGIT, LARGEST_LOGIT)
         chosen = jnp.where(x[part : part + count, None] == _numbered(levels, x.ndim), of_levels, 0.0).sum(1)
-        if smoothing:
-            shares = constants.frequencies[logit : logit + count * levels].reshape(count, levels, *trailing[1:])
-            chosen = (1 - smoothing) * chosen + smoothing * (of_levels * shares).sum(1)
+        if smoothed:
+            weights = constants.smoothing[logit : logit + count * levels].reshape(count, levels, *trailing[1:])
+            chosen = (1 - weights.sum(1)) * chosen + (of_levels * weights).sum(1)
         found.append(chosen - jnp.log(jnp.exp(of_levels).sum(1)))
     return jnp.where(gap, 0.0, jnp.concatenate(found))
 
@@ -234,7 +238,7 @@ def column_likelihood(x: Float[Array, "B P"], observation: ColumnObservation) ->
       Nazabal et al. 2018, https://arxiv.org/abs/1807.03653, eq. 5. Szegedy et al. 2016,
       https://arxiv.org/abs/1512.00567, section 7 (label smoothing).
     """
-    return -observation.log_prob(x, SMOOTHING).sum(-1)
+    return -observation.log_prob(x, smoothed=True).sum(-1)
 
 
 class ColumnEncoder(nn.Module):

@@ -108,11 +108,12 @@ def _is_numeric(column: pd.Series) -> bool:
     return kind == "O" and column.dtype == object and pd.api.types.infer_dtype(column, skipna=True) in numeric
 
 
-def cells_of(column: Any) -> np.ndarray:
+def cells_of(column: Any, finite: bool = True) -> np.ndarray:
     """Returns a column as one of three kinds of array, with missing cells as such.
 
     Args:
       column: a pandas series: numbers, nullable or decimal; bool; dates; durations; text; categories; objects.
+      finite: whether to refuse infinity.
 
     Returns:
       float64 with NaN; or datetime64[us] in UTC with NaT; or stripped text with None (object). Durations become
@@ -134,7 +135,7 @@ def cells_of(column: Any) -> np.ndarray:
         # The few categories once, instead of every cell.
         codes = column.cat.codes.to_numpy()
         try:
-            of_category = cells_of(pd.Series(column.cat.categories))
+            of_category = cells_of(pd.Series(column.cat.categories), finite)
         except CellError as error:
             raise CellError(int((codes == error.row).argmax()), str(column.name), error.wrong) from None
         nothing = np.array([None], object) if of_category.dtype == object else np.full(1, np.nan, of_category.dtype)
@@ -150,8 +151,11 @@ def cells_of(column: Any) -> np.ndarray:
         numbers = column.to_numpy(np.float64, na_value=np.nan)
         if kind != "f" and (np.abs(numbers) >= LARGEST_EXACT).any():
             return _texts(column.astype(object))
-        return _finite(column, numbers)
-    return _objects(column)
+    else:
+        numbers = _objects(column)
+    if finite and numbers.dtype == np.float64 and np.isinf(numbers).any():
+        raise CellError(int(np.isinf(numbers).argmax()), str(column.name), "infinity is no number")
+    return numbers
 
 
 def _dates(column: pd.Series) -> np.ndarray:
@@ -159,12 +163,6 @@ def _dates(column: pd.Series) -> np.ndarray:
     import pandas as pd
 
     return pd.to_datetime(column, utc=True).dt.tz_convert(None).to_numpy("datetime64[us]")
-
-
-def _finite(column: pd.Series, numbers: np.ndarray) -> np.ndarray:
-    if np.isinf(numbers).any():
-        raise CellError(int(np.isinf(numbers).argmax()), str(column.name), "infinity is no number")
-    return numbers
 
 
 def _objects(column: pd.Series) -> np.ndarray:
@@ -175,7 +173,7 @@ def _objects(column: pd.Series) -> np.ndarray:
     if inferred == "integer" and any(not pd.isna(cell) and abs(int(cell)) >= LARGEST_EXACT for cell in column):
         return _texts(column)
     if inferred in ("integer", "floating", "mixed-integer-float", "decimal"):
-        return _finite(column, np.array([np.nan if pd.isna(cell) else float(cell) for cell in column], np.float64))
+        return np.array([np.nan if pd.isna(cell) else float(cell) for cell in column], np.float64)
     if inferred in ("datetime", "datetime64", "date"):
         return _dates(column)
     if inferred in ("timedelta", "timedelta64"):

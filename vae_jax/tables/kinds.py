@@ -215,7 +215,7 @@ def _numbers(name: str, values: np.ndarray, unit: str = "") -> Found:
             return found("id", "counts the rows")
         if ID_NAME.search(name):
             return found("id", "all different")
-    if whole and high >= 10**LONG_NUMBER and distinct > MOSTLY * len(given) and len(given) >= FEWEST_DIFFERENT:
+    if whole and high >= 10 ** (LONG_NUMBER - 1) and distinct > MOSTLY * len(given) and len(given) >= FEWEST_DIFFERENT:
         return found("id", f"numbers of {len(f'{high:.0f}')} digits, nearly all different")
     if distinct == 2:
         return found("yes-no", "2 values")

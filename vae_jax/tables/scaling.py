@@ -90,7 +90,9 @@ class Scaler:
         return {name: int(count) for name, count in zip(self.feature_names, missing, strict=True) if count}
 
     def remark(self, name: str, cell: Any) -> str:
-        """Says what is known of a feature."""
+        """Says what is known of a feature; "" for a gap."""
+        if cell is None or cell != cell:
+            return ""
         i = self.feature_names.index(name)
         return f"mean {self.mean[i]:.6g} and standard deviation {self.sd[i]:.6g} in training"
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from vae_jax.data.errors import CellError, DataError
-from vae_jax.networks.columns import UNKNOWN, Constants, Layout
+from vae_jax.networks.columns import SMOOTHING, UNKNOWN, Constants, Layout
 from vae_jax.tables import kinds, text_dates
 from vae_jax.tables.cells import as_frame, cells_of
 from vae_jax.tables.kinds import Found, Kind
@@ -36,7 +36,7 @@ LIKELIHOODS: tuple[Likelihood, ...] = ("gaussian", "count", "bernoulli", "catego
 # together is known, that of each is not, and a thousand of them would outweigh every other column.
 RARE_SHARE, FEWEST_RARE, MOST_RARE = 1e-3, 2, 10
 MOST_LEVELS = 255  # beside the pooled one
-YES = ("1", "yes", "y", "true", "t", "on")  # of two values, what counts as yes
+YES, NO = ("1", "yes", "y", "true", "t", "on"), ("0", "no", "n", "false", "f", "off")
 TYPICAL = (0.01, 0.99)  # quantiles between which a number is called typical
 DAY = np.timedelta64(1, "D")
 SHORTEST_FOR_MONTHS = 60  # days
@@ -54,6 +54,7 @@ class Part:
       levels: of an answer (no, yes) or a category, without that of rare and unseen values.
       shares: of the levels among the training rows; of a category with that of rare and unseen values.
       unknown: of an answer, the probability that it is neither of the two.
+      pooled: of a category, the training rows of rare values.
       typical: for a number, two quantiles of the training rows, in the cell's own unit.
     """
 
@@ -66,6 +67,7 @@ class Part:
     levels: tuple[str, ...] = ()
     shares: tuple[float, ...] = ()
     unknown: float = 0.0
+    pooled: int = 0
     typical: tuple[float, float] = (0.0, 0.0)
 
     def transformed(self, values: np.ndarray) -> np.ndarray:
@@ -149,11 +151,16 @@ class Schema:
         Raises:
           DataError: for a name that is no column, cells that do not fit a kind, or a table of which nothing is left.
         """
+        import pandas as pd
+
         frame = as_frame(table)
         said: dict[str, Kind] = {str(name): kind for name, kind in (columns or {}).items()}
         for name in said:
             if name not in frame.columns:
                 raise DataError(f"column {name}: not in the table; there are {', '.join(map(str, frame.columns[:40]))}")
+        for name, dtype in frame.dtypes.items():  # a frame's own categories need not be said
+            if isinstance(dtype, pd.CategoricalDtype):
+                said.setdefault(str(name), "category")
         cells = {name: cells_of(frame[name]) for name in frame.columns if said.get(name) not in ("dropped", "id")}
         if number_format is None:
             number_format = recognise({name: of for name, of in cells.items() if of.dtype == object})
@@ -200,23 +207,27 @@ class Schema:
     def constants(self, highest_log_var: Float[np.ndarray, " M"]) -> Constants:
         """What the likelihoods need besides the network's output; `highest_log_var` bounds numbers and counts."""
 
-        def array(values: Sequence[float]) -> Array:
+        def array(values: Sequence[float] | np.ndarray) -> Array:
             import jax.numpy as jnp
 
             return jnp.asarray(np.array(values, np.float32))
 
         counts = [part for _, part in self._order if part.likelihood == "count"]
         answers = [part for _, part in self._order if part.likelihood == "bernoulli"]
-        categories = [part.shares for _, part in self._order if part.likelihood == "categorical"]
-        of_levels = [
-            share for shares in categories for share in np.pad(shares, (0, _padded(len(shares)) - len(shares)))
-        ]
+        categories = [part for _, part in self._order if part.likelihood == "categorical"]
+        of_levels = [np.pad(part.shares, (0, _padded(len(part.shares)) - len(part.shares))) for part in categories]
+        smoothing = [SMOOTHING * shares for shares in of_levels]
+        for part, weights in zip(categories, smoothing, strict=True):
+            if not part.pooled:  # nothing else teaches the probability of an unseen value
+                weights[len(part.levels)] = part.shares[-1]
+        of_yes = np.array([part.shares[1] for part in answers])
         return Constants(
             highest_log_var=array(list(highest_log_var)),
             count_mean=array([part.mean for part in counts]),
             count_sd=array([part.sd for part in counts]),
             count_log=array([float(part.log) for part in counts]),
-            frequencies=array([part.shares[1] for part in answers] + of_levels),
+            frequencies=array(np.concatenate([of_yes, *of_levels])),
+            smoothing=array(np.concatenate([SMOOTHING * of_yes, *smoothing])),
             unknown=array([part.unknown for part in answers]),
         )
 
@@ -255,7 +266,7 @@ class Schema:
         """Yields each part's values."""
         import pandas as pd
 
-        values = _values(column, cells_of(cells), self.number_format, wrong)
+        values = _values(column, cells_of(cells, finite=False), self.number_format, wrong)
         gap = pd.isna(values)
         for part in column.parts:
             if part.what == "gap":
@@ -299,13 +310,13 @@ class Schema:
         return found
 
     def remark(self, name: str, cell: Any) -> str:
-        """Says what is known of a cell: the share of training rows with its level, or what is typical of a number."""
+        """Says what is known of a cell: its level's share of the training rows, or what is typical; "" for a gap."""
         import pandas as pd
 
         column = self[name]
         cells = cells_of(pd.Series([cell], dtype=object))
         if pd.isna(cells[0]):
-            return "missing"
+            return ""
         part = column.parts[0]
         if column.kind in ("real", "positive", "count"):
             low, high = part.typical
@@ -435,6 +446,10 @@ def _encoded(part: Part, values: np.ndarray, numeric: bool, limit: float) -> np.
     numeric = numeric or bool(part.what)
     levels = pd.Index(np.array(part.levels, np.float64) if numeric else np.array(part.levels, object))
     codes = levels.get_indexer(pd.Index(values)).astype(np.float64)
+    if part.likelihood == "bernoulli" and (codes < 0).any() and {level.lower() for level in part.levels} <= {*YES, *NO}:
+        # True where training rows had 1, and the like.
+        words = pd.Series(values[codes < 0]).map(lambda value: _as_level(value) if numeric else str(value).lower())
+        codes[codes < 0] = np.select([words.isin(YES), words.isin(NO)], [1.0, 0.0], -1.0)
     codes[codes < 0] = UNKNOWN if part.likelihood == "bernoulli" else len(part.levels)
     return codes
 
@@ -476,7 +491,7 @@ def _category(values: np.ndarray, numeric: bool, what: str = "") -> Part:
     pooled = n - sum(count for _, count in kept)
     # Rule of succession: what was not seen in n rows is not impossible.
     shares = tuple((count + 1) / (n + len(kept) + 1) for count in (*(count for _, count in kept), pooled))
-    return Part("categorical", what, levels=tuple(text for text, _ in kept), shares=shares)
+    return Part("categorical", what, levels=tuple(text for text, _ in kept), shares=shares, pooled=pooled)
 
 
 def _counted(values: np.ndarray, numeric: bool) -> tuple[list[str], list[int]]:
