@@ -49,7 +49,7 @@ jax_extra() {
 # Prints which of the packages that everything needs an existing interpreter lacks.
 find_missing='
 from importlib.util import find_spec
-needed = """jax flax optax orbax safetensors numpy pandas pyarrow sklearn matplotlib PIL grain dm_pix
+needed = """jax flax optax orbax safetensors numpy pandas pyarrow openpyxl narwhals sklearn matplotlib PIL grain dm_pix
             tyro rich jinja2 tensorboardX""".split()
 print(", ".join(name for name in needed if not find_spec(name)))
 '

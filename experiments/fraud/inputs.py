@@ -88,9 +88,7 @@ def prepare(config: FraudConfig) -> Inputs:
     except DataError as error:
         raise UsageError(str(error)) from error
     if isinstance(features, Schema) and config.recipes == ("report",):
-        raise UsageError(
-            "--recipes report: for finite numbers alone; this table has other columns, or gaps; use gaussian"
-        )
+        raise UsageError("--recipes report: for finite numbers alone; this table has others or gaps, so use gaussian")
     if len(split.train) < config.batch_size:
         raise UsageError(f"--batch-size {config.batch_size}: more than the {len(split.train)} training rows")
     if config.boundary == "best-f1" and not table.labels[split.validation].any():

@@ -159,7 +159,7 @@ def test_a_column_that_vanished_or_changed_its_kind_is_one_line(detector, table)
     with pytest.raises(ValueError, match="Feature names") as refused:
         detector.score_samples(table.drop(columns="city"))
     with pytest.raises(
-        ValueError, match="^row 0, column price: 'cheap' is not a number, as in the training rows$"
+        ValueError, match=r"^row 0, column price: 'cheap' is not a number, as in the training rows$"
     ) as refused:
         detector.score_samples(table.assign(price="cheap"))
     assert "\n" not in str(refused.value)

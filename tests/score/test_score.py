@@ -16,7 +16,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -405,7 +404,10 @@ GAPS = [
     ("name", "content"),
     [
         ("in.csv", b"a,b,c\n1,,3\nNA,2,3\n1,2,?\n1,2,3\n"),
-        ("in.jsonl", b'{"a": 1, "c": 3}\n{"a": null, "b": "2", "c": 3}\n{"a": 1, "b": 2, "c": NaN}\n{"a":1,"b":2,"c":3}\n'),
+        (
+            "in.jsonl",
+            b'{"a": 1, "c": 3}\n{"a": null, "b": "2", "c": 3}\n{"a": 1, "b": 2, "c": NaN}\n{"a": 1, "b": 2, "c": 3}\n',
+        ),
         ("in.parquet", as_parquet(GAPS)),
     ],
 )

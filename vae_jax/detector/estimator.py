@@ -304,10 +304,12 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         """Returns the sentence of `reasons` about a cell, given its share in nats."""
         value = f"{cell:.6g}" if isinstance(cell, float | np.floating) else str(cell)
         remark = self.features_.remark(name, cell)
-        return f"{name} = {value[:40]}: {share:.1f} nats; {remark}" if remark else f"{name} is missing: {share:.1f} nats"
+        return (
+            f"{name} = {value[:40]}: {share:.1f} nats; {remark}" if remark else f"{name} is missing: {share:.1f} nats"
+        )
 
     def most_suspicious(self, shares: Float[np.ndarray, "N C"], strongest: int) -> np.ndarray:
-        """Returns the numbers of each row's most suspicious columns, shape (N, strongest), by the shares of `explain`.
+        """Returns the places of each row's most suspicious columns, shape (N, strongest), by shares of `explain`.
 
         Shares of a table of numbers are compared as they are. Where columns are of different kinds, their means over
         held-out normal rows are subtracted: a category of many levels has a large share in every row.

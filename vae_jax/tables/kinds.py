@@ -12,7 +12,7 @@ from vae_jax.tables import text_dates
 from vae_jax.tables.text_numbers import NumberFormat, to_numbers, unit_of
 
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Mapping
 
 Kind = Literal["real", "positive", "count", "yes-no", "category", "date", "constant", "id", "empty", "dropped"]
 KINDS: tuple[Kind, ...] = ("real", "positive", "count", "yes-no", "category", "date", "constant", "id", "dropped")
@@ -23,7 +23,8 @@ LARGEST_COUNT = 10_000  # above, whether a number is whole matters little
 SKEWED = 2.0  # skewness from which on a column of numbers above 0 is seen by its logarithm
 FEW_WORDS = 0.05  # share of words among many different numbers, below which they are taken for mistakes
 MOSTLY = 0.5  # share of different cells above which words are ids
-DENSE = 0.5  # share of a range that different whole numbers fill if they count rows; training rows are only some
+# Share of a range that different whole numbers fill if they count rows; training rows are only some of all.
+DENSE, DENSE_IF_FEW, MANY = 0.5, 0.8, 100
 FEWEST_DIFFERENT = 20  # rows; in fewer, that all cells differ says nothing
 LONG_NUMBER = 10  # digits of a whole number that is a name
 # A word of its own, or after a small letter with a capital one: not "paid" or "casino".
@@ -158,6 +159,16 @@ def _few_enough(name: str, found: Found) -> Found:
     return found
 
 
+def real_if_alone(found: Mapping[str, Found]) -> dict[str, Found]:
+    """Makes all columns of numbers real if there are no others, save ids."""
+    if not all(column.numeric or column.kind in ("id", "empty") for column in found.values()):
+        return dict(found)
+    return {
+        name: column if column.kind in ("id", "empty") else column._replace(kind="real", reason="among numbers alone")
+        for name, column in found.items()
+    }
+
+
 def skewness(values: np.ndarray) -> float:
     """Third standardised moment of the values that are not NaN; 0 for a constant."""
     values = values[~np.isnan(values)]
@@ -211,7 +222,8 @@ def _numbers(name: str, values: np.ndarray, unit: str = "") -> Found:
     if distinct == 1:
         return found("constant", f"only {given[0]:g}")
     if distinct == len(given) >= FEWEST_DIFFERENT and whole:
-        if high - low + 1 <= distinct / DENSE:
+        dense = distinct / (high - low + 1)
+        if dense >= (DENSE if distinct >= MANY else DENSE_IF_FEW):
             return found("id", "counts the rows")
         if ID_NAME.search(name):
             return found("id", "all different")

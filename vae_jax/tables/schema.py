@@ -140,7 +140,8 @@ class Schema:
 
         Args:
           table: a frame, or rows of numbers and text; see `cells.as_frame`.
-          columns: kinds of columns, by name, for those that should not be inferred.
+          columns: kinds of columns, by name, for those that should not be inferred. Without any, a table of numbers
+            alone has real numbers alone, as it has without gaps.
           missing: `informative` makes of each column with gaps a further answer: whether its cell is missing.
           limit: in standard deviations.
           number_format: how numbers in text are written; None recognises it from all cells.
@@ -164,18 +165,20 @@ class Schema:
         cells = {name: cells_of(frame[name]) for name in frame.columns if said.get(name) not in ("dropped", "id")}
         if number_format is None:
             number_format = recognise({name: of for name, of in cells.items() if of.dtype == object})
-        found = []
+        found = {}
         for name in frame.columns:
             if name not in cells:
-                column = Found(said[name], "said so", np.empty(0))
-            else:
-                with _rows_as_in(frame):
-                    if name in said:
-                        column = kinds.read_as(said[name], str(name), cells[name], number_format)
-                    else:
-                        column = kinds.infer(str(name), cells[name], number_format)
-            found.append(_column(str(name), column, missing))
-        schema = cls(tuple(found), number_format, min(limit, LARGEST))
+                found[name] = Found(said[name], "said so", np.empty(0))
+                continue
+            with _rows_as_in(frame):
+                if name in said:
+                    found[name] = kinds.read_as(said[name], name, cells[name], number_format)
+                else:
+                    found[name] = kinds.infer(name, cells[name], number_format)
+        if not said:
+            found = kinds.real_if_alone(found)
+        made = (_column(name, column, missing) for name, column in found.items())
+        schema = cls(tuple(made), number_format, min(limit, LARGEST))
         if not schema.modelled:
             raise DataError("no column is left to be a feature")
         return schema
