@@ -54,6 +54,80 @@ def finished(small_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def finished_mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on a table of words, numbers, gaps and an id, which lies beside it."""
+    rng = np.random.default_rng(0)
+    home = rng.random(1_000) < 0.7
+    fraud_rows = rng.random(1_000) < 0.05
+    table = pd.DataFrame(
+        {
+            "id": [f"p{i}" for i in range(1_000)],
+            "city": np.where(home, rng.choice(["Rome", "Oslo"], 1_000), rng.choice(["Lima", "Cairo", "Quito"], 1_000)),
+            "card": np.where(home ^ fraud_rows, "home", "abroad"),
+            "amount": np.exp(rng.normal(4, 1, 1_000)).round(2),
+            "note": np.where(rng.random(1_000) < 0.1, None, rng.choice(["a", "b"], 1_000)),
+            "label": np.where(fraud_rows, "fraud", "genuine"),
+        }
+    )
+    folder = tmp_path_factory.mktemp("mixed")
+    table.to_csv(folder / "mixed.csv", index=False)
+    arguments = ["--data", str(folder / "mixed.csv"), "--label", "label", "--epochs", "4", "--num-models", "2", *SMALL]
+    assert run(fraud.main, [*arguments, "--run-dir", str(folder / "run")]) == 0
+    return folder
+
+
+def test_a_table_of_other_columns_is_explained_on_its_page(finished_mixed: Path) -> None:
+    metrics = json.loads((finished_mixed / "run" / "metrics.json").read_text())
+    assert list(metrics["recipes"]) == ["gaussian"]
+    assert [kind for _, kind, _, _ in metrics["columns"]] == ["id", "category", "yes-no", "positive", "yes-no"]
+    assert "Left out: id (id: all different)." in metrics["notices"]
+    page = (finished_mixed / "run" / "report.html").read_text()
+    assert "Anomalies in a table" in page
+    for heading in ("Alarms explained", "The columns"):
+        assert f"<h2>{heading}</h2>" in page
+    reasons = [reason for alarm in metrics["alarms"]["gaussian"] for reason in alarm["reasons"]]
+    assert all(" nats" in reason for reason in reasons)
+
+
+def test_the_score_command_gives_a_mixed_run_its_scores_back(finished_mixed: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(finished_mixed / "mixed.csv", dtype=str, keep_default_na=False)
+    shuffled = table[["note", "label", "amount", "city", "card"]]  # another order, an extra column, without the id
+    shuffled.to_csv(tmp_path / "rows.csv", index=False)
+    pd.read_csv(tmp_path / "rows.csv").to_parquet(tmp_path / "rows.parquet")
+    pd.read_csv(tmp_path / "rows.csv").to_json(tmp_path / "rows.jsonl", orient="records", lines=True)
+    expected = pd.read_csv(finished_mixed / "run" / "scores.csv").set_index("row")
+    for name in ("rows.csv", "rows.parquet", "rows.jsonl"):
+        arguments = ["--model", finished_mixed / "run" / "model", "--input", tmp_path / name, "--explain", "1"]
+        assert run(score.main, [*map(str, arguments), "--output", str(tmp_path / "scores.csv")]) == 0
+        found = pd.read_csv(tmp_path / "scores.csv").set_index("row").loc[expected.index]
+        name = "log_reconstruction_probability"
+        np.testing.assert_array_equal(found[name], expected[f"gaussian_{name}"])
+        assert found["reason_1"].str.contains(" nats; ").all()
+
+
+def test_a_mixed_run_is_continued(finished_mixed: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished_mixed / "run", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "figures")
+    assert run(fraud.main, ["--resume", str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run" / "scores.csv").read_bytes() == (finished_mixed / "run" / "scores.csv").read_bytes()
+
+
+def test_cells_that_can_not_be_read_are_named_by_the_score_command(
+    finished_mixed: Path, tmp_path: Path, capsys
+) -> None:
+    (tmp_path / "rows.csv").write_text("city,card,amount,note\nRome,home,12.5,a\nRome,home,much,a\nBern,,,\n")
+    arguments = ["--model", finished_mixed / "run" / "model", "--input", tmp_path / "rows.csv"]
+    line = refused(score.main, arguments, capsys)
+    assert "row 1 (line 3): column amount: 'much' is not a number, as in the training rows" in line
+    rejects = ["--rejects", tmp_path / "rejects.csv", "--output", tmp_path / "scores.csv"]
+    assert run(score.main, [str(word) for word in arguments + rejects]) == 0
+    assert pd.read_csv(tmp_path / "scores.csv")["row"].tolist() == [0, 2]
+    assert "gaps in columns that had none in training: card (1 row), amount (1 row)" in capsys.readouterr().err
+    (tmp_path / "rows.csv").write_text("city,amount,note\nRome,12.5,a\n")
+    assert refused(score.main, arguments, capsys).endswith("column missing: card")
+
+
 def test_a_run_leaves_every_file_behind(finished: Path) -> None:
     names = {str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file()}
     expected = {"config.json", "metrics.json", "metrics.jsonl", "scores.csv", "report.html", "checkpoints/inputs.json"}
@@ -161,8 +235,8 @@ def test_other_peoples_tables(small_csv: Path, tmp_path: Path, capsys: pytest.Ca
     frame["country"] = "DE"
     path = tmp_path / "mine.csv"
     frame.to_csv(path, index=False)
-    arguments = ["--data", str(path), "--label", "stolen", "--recipes", "gaussian", "--epochs", "2", *SMALL]
-    assert "column country" in refused(fraud.main, [*arguments, "--run-dir", tmp_path / "run"], capsys)
+    arguments = ["--data", str(path), "--label", "stolen", "--recipes", "report", "--epochs", "2", *SMALL]
+    assert "for finite numbers alone" in refused(fraud.main, [*arguments, "--run-dir", tmp_path / "run"], capsys)
     assert run(fraud.main, [*arguments, "--drop", "country", "--run-dir", str(tmp_path / "run")]) == 0
     assert list(VAEDetector.load(tmp_path / "run" / "model").feature_names_in_) == ["V1", "V2", "Amount"]
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())

@@ -134,6 +134,16 @@ class Constants(NamedTuple):
             jnp.full(layout.answers, 1e-3),
         )
 
+    def joined(self) -> Float[Array, " J"]:
+        """Returns them as one array, as a decoder keeps them: checkpoints hold no array of size 0."""
+        return jnp.concatenate(self)
+
+    @classmethod
+    def divided(cls, layout: Layout, joined: Float[Array, " J"]) -> Constants:
+        """Reverses `joined`."""
+        sizes = [layout.measured, *[layout.counts] * 3, *[layout.logits] * 2, layout.answers]
+        return cls(*jnp.split(joined, np.cumsum(sizes)[:-1].tolist()))
+
 
 class ColumnObservation(struct.PyTreeNode):
     """Parameters of the observation model p(x|z) of a table's columns.
@@ -320,8 +330,8 @@ class ColumnDecoder(nn.Module):
         for width in self.hidden_dims:
             z = nn.relu(Dense(width)(z))
         # Variables, not attributes, so that tables of one layout share a compiled program.
-        constants = self.variable("bounds", "constants", Constants.of, self.layout).value
-        constants = jax.tree.map(jax.lax.stop_gradient, constants)
+        joined = self.variable("bounds", "constants", lambda: Constants.of(self.layout).joined()).value
+        constants = Constants.divided(self.layout, jax.lax.stop_gradient(joined))
 
         def head(name: str, width: int) -> Array:
             return Dense(width, name=name)(z) if width else jnp.zeros((0, z.shape[1]))
@@ -388,4 +398,7 @@ def fit_constants(params: Any, constants: Constants) -> Any:
     decoder = params["params"]["decoder"]
     if "logits" in decoder:
         decoder = {**decoder, "logits": {**decoder["logits"], "bias": bias}}
-    return {"params": {**params["params"], "decoder": decoder}, "bounds": {"decoder": {"constants": constants}}}
+    return {
+        "params": {**params["params"], "decoder": decoder},
+        "bounds": {"decoder": {"constants": constants.joined()}},
+    }
