@@ -13,6 +13,7 @@ from sklearn.mixture import GaussianMixture
 MIXTURE_COMPONENTS = 4
 # Components that PCA drops: as many as the VAE has latents, which is also PCA's best setting for these 29 features.
 PCA_LEFT_OUT = 2
+PCA_VARIANCE = 0.9  # share of the variance that its components explain, where columns are one-hot
 # Added to the diagonal of the mixture's covariances (of standardised features); a constant feature needs it.
 COVARIANCE_FLOOR = 1e-6
 
@@ -27,7 +28,15 @@ def mahalanobis(train: np.ndarray, seed: int) -> Scorer:
 
 def pca(train: np.ndarray, seed: int) -> Scorer:
     """Negative squared error of reconstruction from the leading principal components."""
-    components = min(max(1, train.shape[1] - PCA_LEFT_OUT), *train.shape)
+    return _reconstruction(train, min(max(1, train.shape[1] - PCA_LEFT_OUT), *train.shape))
+
+
+def pca_of_one_hot(train: np.ndarray, seed: int) -> Scorer:
+    """As `pca`, for one-hot columns: some of their components are exactly redundant, so dropping two says nothing."""
+    return _reconstruction(train, PCA_VARIANCE)
+
+
+def _reconstruction(train: np.ndarray, components: float) -> Scorer:
     model = PCA(components, svd_solver="full").fit(train)
     return lambda x: -np.square(x - model.inverse_transform(model.transform(x))).sum(1)
 
@@ -57,11 +66,12 @@ TITLES = {
 }
 
 
-def score_baselines(train: np.ndarray, rows: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+def score_baselines(train: np.ndarray, rows: np.ndarray, seed: int, one_hot: bool = False) -> dict[str, np.ndarray]:
     """Fits every baseline on standardised genuine rows and scores standardised `rows`; higher = more normal.
 
     Rows of other columns than numbers are given one-hot, with the mean for a gap; see `vae_jax.networks.columns.dense`.
     """
     # float64, so that the covariance of features with a wide range keeps its precision.
     train, rows = train.astype(np.float64), rows.astype(np.float64)
-    return {name: np.asarray(fit(train, seed)(rows), np.float64) for name, fit in BASELINES.items()}
+    baselines = BASELINES | ({"pca": pca_of_one_hot} if one_hot else {})
+    return {name: np.asarray(fit(train, seed)(rows), np.float64) for name, fit in baselines.items()}

@@ -13,8 +13,6 @@ from vae_jax.distributions import kl_standard_normal, log_prob, log_prob_per_dim
 from vae_jax.likelihoods import bernoulli_log_prob, categorical_log_prob, discretised_logistic_log_prob
 from vae_jax.networks import (
     VAE,
-    ColumnDecoder,
-    ColumnEncoder,
     ColumnObservation,
     Constants,
     ConvDecoder,
@@ -57,8 +55,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "VAE",
-    "ColumnDecoder",
-    "ColumnEncoder",
     "ColumnObservation",
     "Constants",
     "ConvDecoder",

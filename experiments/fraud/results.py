@@ -133,7 +133,8 @@ def evaluate_baselines(config: FraudConfig, inputs: Inputs) -> dict[str, tuple[d
     rows = np.concatenate([inputs.split.validation, inputs.split.test])
     results = {}
     x = dense(inputs.schema.layout, inputs.x) if inputs.schema else inputs.x
-    for name, scores in score_baselines(x[inputs.split.train], x[rows], config.seed).items():
+    scored_by = score_baselines(x[inputs.split.train], x[rows], config.seed, one_hot=inputs.schema is not None)
+    for name, scores in scored_by.items():
         scored = _scored(scores, inputs)
         measures = measure(scored, config.boundary, config.false_alarm_rate)
         measures["average_precision_interval"] = bootstrap_interval(scored.test, scored.test_labels, config.seed)

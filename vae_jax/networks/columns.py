@@ -110,6 +110,12 @@ class Constants(NamedTuple):
       smoothing: what of the target is yes, or a category's level, whatever the row has, shape (logits,). For each level
         it is `SMOOTHING` of its share; for a level that no training row has, its whole share.
       unknown: probability that an answer is neither yes nor no, shape (answers,).
+
+    Examples:
+      >>> import vae_jax
+      >>> layout = vae_jax.Layout(answers=1, levels=(4,))
+      >>> print(vae_jax.Constants.of(layout).frequencies)
+      [0.5  0.25 0.25 0.25 0.25]
     """
 
     highest_log_var: Float[Array, " M"]
@@ -154,6 +160,16 @@ class ColumnObservation(struct.PyTreeNode):
       logits: of answers and levels, shape (*batch, answers + sum of levels).
       constants: see `Constants`.
       layout: see `Layout` (static).
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> import vae_jax
+      >>> layout = vae_jax.Layout(answers=1)
+      >>> nothing, constants = jnp.zeros((1, 0)), vae_jax.Constants.of(layout)
+      >>> observation = vae_jax.ColumnObservation(nothing, nothing, jnp.zeros((1, 1)), constants, layout)
+      >>> print(np.asarray(observation.log_prob(jnp.array([[1.0]]))).round(2))  # a yes of probability 1/2
+      [[-0.69]]
     """
 
     mean: Float[Array, "*batch M"]
@@ -247,6 +263,17 @@ def column_likelihood(x: Float[Array, "B P"], observation: ColumnObservation) ->
     References:
       Nazabal et al. 2018, https://arxiv.org/abs/1807.03653, eq. 5. Szegedy et al. 2016,
       https://arxiv.org/abs/1512.00567, section 7 (label smoothing).
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import vae_jax
+      >>> vae = vae_jax.column_vae(vae_jax.Layout(numbers=2, levels=(4,)), hidden_dims=(8,))
+      >>> x = jnp.array([[0.5, jnp.nan, 3.0], [jnp.nan, jnp.nan, jnp.nan]])
+      >>> params = vae.init(jax.random.key(0), x, jnp.zeros((2, 2)))
+      >>> loss = vae_jax.column_likelihood(x, vae_jax.decode(vae, params, jnp.zeros((2, 2))))
+      >>> bool(loss[0] > 0), float(loss[1]) == 0  # a row of gaps alone says nothing
+      (True, True)
     """
     return -observation.log_prob(x, smoothed=True).sum(-1)
 
@@ -390,6 +417,18 @@ def fit_constants(params: Any, constants: Constants) -> Any:
 
     Returns:
       The parameters with these constants.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import vae_jax
+      >>> layout = vae_jax.Layout(answers=1)
+      >>> vae = vae_jax.column_vae(layout, hidden_dims=(8,))
+      >>> params = vae.init(jax.random.key(0), jnp.zeros((1, 1)), jnp.zeros((1, 2)))
+      >>> constants = vae_jax.Constants.of(layout)._replace(frequencies=jnp.array([0.2]))
+      >>> params = vae_jax.fit_constants(params, constants)
+      >>> print(jax.nn.sigmoid(params["params"]["decoder"]["logits"]["bias"]))
+      [0.2]
     """
     answers = len(constants.unknown)
     of_yes, of_levels = constants.frequencies[:answers], constants.frequencies[answers:]
