@@ -227,7 +227,7 @@ def drowning(config: ColumnsConfig, seed: int) -> dict[str, Measured]:
     given = without.each(lambda of: of.assign(level=rng.choice(names, len(of), p=shares / shares.sum())))
     real = dict.fromkeys(without.train.columns, "real")  # as the numbers alone are seen
     found = {"VAE, without it": vae(without, config, seed, real), "VAE, with it": vae(given, config, seed, real)}
-    with mock.patch.multiple("vae_jax.tables.schema", MOST_RARE=1, FEWEST_RARE=1, MOST_LEVELS=1000):
+    with mock.patch.multiple("vae_jax.tables.parts", MOST_RARE=1, FEWEST_RARE=1, MOST_LEVELS=1000):
         return with_fall(found | {"VAE, with it, no level pooled": vae(given, config, seed, real)})
 
 

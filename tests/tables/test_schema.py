@@ -10,8 +10,9 @@ import pytest
 from vae_jax.data.errors import CellError, DataError
 from vae_jax.networks.columns import UNKNOWN
 from vae_jax.tables.files import read_frame
+from vae_jax.tables.parts import FEWEST_RARE, MOST_LEVELS, MOST_RARE
 from vae_jax.tables.scaling import LARGEST
-from vae_jax.tables.schema import FEWEST_RARE, MOST_LEVELS, MOST_RARE, Schema
+from vae_jax.tables.schema import Schema
 
 ROWS = 400
 

@@ -13,10 +13,10 @@ from typing import Any, Literal
 import numpy as np
 
 from vae_jax import thresholds
+from vae_jax.tables.columns import Missing
 from vae_jax.tables.kinds import KINDS, Kind
 
 Recipe = Literal["report", "gaussian"]
-Missing = Literal["ignore", "informative"]
 
 
 class SettingError(ValueError):
