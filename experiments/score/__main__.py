@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 import time
@@ -63,6 +64,8 @@ It must have the model's features, in any order; other columns are ignored."""
 once it is complete."""
     input_format: Format | None = None
     """Format of the input; by default what its name says, csv for a pipe."""
+    encoding: str | None = None
+    """Encoding of a text that is neither UTF-8 nor Excel's UTF-16, such as latin-1."""
     format: Format | None = None
     """Format of the output; by default what its name says, csv for a pipe."""
     keep: tuple[str, ...] = ()
@@ -89,7 +92,7 @@ def main(arguments: Sequence[str]) -> None:
         if not 0 <= config.explain <= len(columns.features):
             raise UsageError(f"--explain {config.explain}: expected 0 to {len(columns.features)}, the model's features")
         rejects = Rejects(source.name, config.rejects, stack)
-        table = open_table(source, input_format, columns, rejects)
+        table = open_table(source, input_format, columns, rejects, config.encoding)
         types = {ROW: pa.int64(), **table.kept_types, **score_types(config.explain, reasons=columns.schema is not None)}
         write = stack.enter_context(open_writer(config.output, output_format, types))
         counts: Counter[str] = Counter()
@@ -118,6 +121,8 @@ def check(config: ScoreConfig) -> tuple[Format, Format]:
     )
     if config.input == PIPE and sys.stdin.isatty():
         raise UsageError("--input -: expected rows from a pipe, but this is a terminal; name a file")
+    if config.encoding is not None and not is_encoding(config.encoding):
+        raise UsageError(f"--encoding {config.encoding}: no such encoding")
     if config.rejects == PIPE:
         raise UsageError("--rejects -: expected a file")
     written = {"--output": config.output}
@@ -130,6 +135,14 @@ def check(config: ScoreConfig) -> tuple[Format, Format]:
     check_different({"--input": config.input, **written})
     check_kept(config)
     return formats
+
+
+def is_encoding(name: str) -> bool:
+    """Whether Python knows a text encoding of this name."""
+    try:
+        return codecs.lookup(name)._is_text_encoding
+    except LookupError:
+        return False
 
 
 def check_written(option: str, path: Path) -> None:

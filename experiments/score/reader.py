@@ -87,13 +87,16 @@ def open_source(path: str) -> Iterator[Source]:
         yield Source(path, file)
 
 
-def open_table(source: Source, file_format: Format, columns: Columns, on_broken: OnBroken) -> Table:
+def open_table(
+    source: Source, file_format: Format, columns: Columns, on_broken: OnBroken, encoding: str | None = None
+) -> Table:
     """Reads a table's header.
 
     Args:
       file_format: gzip is recognised by content for csv and jsonl.
       columns: the ones to read; the file may have others, in any order.
       on_broken: called with broken rows, in order, while the blocks are iterated.
+      encoding: of a text that is neither UTF-8 nor UTF-16 with a byte order mark.
 
     Raises:
       UsageError: if the file as a whole is unusable; also while the blocks are iterated.
@@ -101,7 +104,7 @@ def open_table(source: Source, file_format: Format, columns: Columns, on_broken:
     if file_format == "parquet":
         return _open_parquet(source, columns, on_broken)
     types = {name: columns.copied_type(name) for name in columns.kept}
-    text, first = open_text(source.name, source.file)
+    text, first = open_text(source.name, source.file, encoding)
     if file_format == "csv":
         header, _, first = first.partition(b"\n")
         parser, line = csv_parser(source.name, header, columns), 2

@@ -38,17 +38,41 @@ PIECE = 4 << 20  # bytes read and parsed at once
 SEARCHED = 64 << 10  # bytes read line by line to find a broken row
 GZIP = b"\x1f\x8b"
 
-Bytes = IO[bytes] | gzip.GzipFile
+
+class Recoded:
+    """A text in another encoding, to be read as UTF-8."""
+
+    def __init__(self, text: IO[bytes] | gzip.GzipFile, encoding: str):
+        self._text, self._decoder = text, codecs.getincrementaldecoder(encoding)()
+
+    def read(self, size: int) -> bytes:
+        """Reads about as much; nothing only at the end. Raises UnicodeDecodeError."""
+        while True:
+            read = self._text.read(size)
+            found = self._decoder.decode(read, final=not read)
+            if found or not read:
+                return found.encode()
 
 
-def open_text(name: str, file: IO[bytes]) -> tuple[Bytes, bytes]:
-    """Starts reading a text; gzip is recognised by content.
+Bytes = IO[bytes] | gzip.GzipFile | Recoded
+
+
+def open_text(name: str, file: IO[bytes], encoding: str | None = None) -> tuple[Bytes, bytes]:
+    """Starts reading a text; gzip and UTF-16 with a byte order mark are recognised by content.
 
     Returns:
       The rest of the text, and its beginning without a byte order mark.
     """
     buffered = file if isinstance(file, BufferedReader) else BufferedReader(file)  # pyright: ignore[reportArgumentType]
-    text = gzip.GzipFile(fileobj=buffered) if buffered.peek(2)[:2] == GZIP else buffered
+    packed = buffered.peek(2)[:2] == GZIP
+    plain = BufferedReader(gzip.GzipFile(fileobj=buffered)) if packed else buffered  # pyright: ignore[reportArgumentType]
+    try:
+        beginning = plain.peek(2)[:2]
+    except (EOFError, zlib.error, OSError):
+        beginning = b""  # reading it says what is wrong
+    if beginning in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        encoding = "utf-16"
+    text = Recoded(plain, encoding) if encoding else plain
     return text, _read(name, text).removeprefix(codecs.BOM_UTF8)
 
 
@@ -82,6 +106,8 @@ def _read(name: str, text: Bytes) -> bytes:
             read += following
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UsageError(f"{name}: damaged or truncated gzip ({error})") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{name}: not {error.encoding} ({error.reason})") from None
     except OSError as error:
         raise UsageError(f"{name}: can't be read ({error.strerror})") from None
     return read.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in read else read

@@ -424,6 +424,26 @@ def test_rows_that_only_look_broken(detector, sizes, tmp_path):
     assert [row["id"] for row in found] == ["x", 'a 5" screen', "x", "x\x0by"]
 
 
+@pytest.mark.parametrize(
+    ("encoding", "options"), [("utf-16", ()), ("latin-1", ("--encoding", "latin-1")), ("utf-8-sig", ())]
+)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_other_encodings(encoding, options, pack, line_end, detector, sizes, tmp_path):
+    lines = ["id;a;b;c", *(f"é{i};{i};2;3" for i in range(30)), ""]
+    found = scored(pack(line_end.join(lines).encode(encoding)), tmp_path, "--keep", "id", *options)
+    assert [row["id"] for row in found] == [f"é{i}" for i in range(30)]
+    assert [row["log_reconstruction_probability"] for row in found] == [-(i**2) - 13 for i in range(30)]
+
+
+def test_a_wrong_encoding_is_one_line(rows, detector, capsys, tmp_path):
+    assert (
+        refuse(b"a,b,c\n1,2,\xff\n", tmp_path, capsys, "--encoding", "ascii") == "not ascii (ordinal not in range(128))"
+    )
+    line = refuse(as_csv(rows), tmp_path, capsys, "--encoding", "base64")
+    assert line == "error: --encoding base64: no such encoding"
+
+
 def test_what_is_not_utf8_is_broken_even_in_a_column_that_is_not_read(detector, sizes, capsys, tmp_path):
     content = CSV_TEXT.format(broken="\xff,1,2,3").encode("latin-1")
     assert refuse(content, tmp_path, capsys).startswith("row 2 (line 6): not UTF-8;")
