@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -42,7 +42,7 @@ class Result:
     scored: Scored
     latents: np.ndarray
     log: list[dict]
-    alarms: list[dict]
+    alarms: list[dict] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,14 @@ class Applied:
       log_probs: log reconstruction probabilities, higher = more normal, shape (K, N).
       rows_per_second: of scoring, over all models.
       latents: posterior means, shape (K, N, L).
+      alarms: the test rows least normal, with what makes them so.
     """
 
     detector: VAEDetector
     log_probs: np.ndarray
     rows_per_second: float
     latents: np.ndarray
+    alarms: list[dict]
 
 
 def apply(recipe: Recipe, state: TrainState, config: FraudConfig, inputs: Inputs) -> Applied:
@@ -66,7 +68,8 @@ def apply(recipe: Recipe, state: TrainState, config: FraudConfig, inputs: Inputs
     x = inputs.x[np.concatenate([inputs.split.validation, inputs.split.test])]
     detector = fitted(recipe, state, config, inputs)
     log_probs, rows_per_second = score_rows(detector, x)
-    return Applied(detector, log_probs, rows_per_second, posterior_means(detector.vae_, detector.params_, x))
+    alarms = explain_alarms(detector, _scored(log_probs.mean(0), inputs), inputs)
+    return Applied(detector, log_probs, rows_per_second, posterior_means(detector.vae_, detector.params_, x), alarms)
 
 
 def evaluate(recipe: Recipe, applied: Applied, config: FraudConfig, inputs: Inputs, opened: Run) -> Result:
@@ -95,8 +98,7 @@ def evaluate(recipe: Recipe, applied: Applied, config: FraudConfig, inputs: Inpu
         "models_mean": _over_models(models, np.mean),
         "models_sd": _over_models(models, np.std),
     }
-    alarms = explain_alarms(detector, averaged, inputs)
-    return Result(detector, measures, averaged, applied.latents[0, len(validation) :], log, alarms)
+    return Result(detector, measures, averaged, applied.latents[0, len(validation) :], log, applied.alarms)
 
 
 def explain_alarms(detector: VAEDetector, scored: Scored, inputs: Inputs) -> list[dict]:

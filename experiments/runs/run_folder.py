@@ -105,15 +105,15 @@ def follow(folder: str) -> Run:
 
 
 def read_config(run: Run, config_type: type) -> Any:
-    """Reads a run's config; refuses a newer format, and different fields by name."""
+    """Reads a run's config; refuses a newer format and unknown fields. Fields that are newer have their defaults."""
     if (run.folder / FORMAT_FILE).exists():
         _check_format(run)
     record = run.read_json(CONFIG)
     if not isinstance(record, dict):
         raise UsageError(f"{run.folder / CONFIG}: damaged (not a JSON object)")
     names = {field.name for field in dataclasses.fields(config_type)}
-    if different := sorted(names ^ record.keys()):
-        raise UsageError(f"{run.folder / CONFIG}: made by another version; differs in {', '.join(different)}")
+    if unknown := sorted(record.keys() - names):
+        raise UsageError(f"{run.folder / CONFIG}: made by another version; it has {', '.join(unknown)}")
     return as_config(config_type, record)
 
 
