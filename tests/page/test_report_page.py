@@ -105,9 +105,15 @@ def fraud_page(folder: Path, frauds: int, recipes: tuple[str, ...] = ("report", 
     results = {name: recipe(frauds) for name in recipes}
     data = {"source": "rows made up", "synthetic": False, "rows": 9_000, "train": 5_000, "validation": 2_000}
     data |= {"validation_frauds": 0, "test": 2_000 + frauds, "frauds": frauds, "test_frauds": frauds}
+    reason = "A_column_of_a_long_name = a value of many words: 5.7 nats; 0.34 % of training rows"
+    alarm = {"row": 1_234, "fraud": True, "score": -57.2, "reasons": [reason] * 3}
     metrics = {
         "notices": ["A notice."],
-        "data": data,
+        "data": data | {"own": True},
+        "columns": [
+            ("A_column_of_a_long_name", "category", "12 different words", "11 levels and the rare, categorical")
+        ],
+        "alarms": {name: [alarm] for name in results},
         "recipes": {name: result.measures for name, result in results.items()},
         "baselines": {"pca": results["gaussian"].measures},
         "config": asdict(FraudConfig()),

@@ -582,7 +582,7 @@ def test_numbers_are_those_that_a_run_reads(real_transactions):
         ("in.csv", b"a,id\n1,2\n", "column missing: b, c"),
         ("in.csv", b"a,b,c,a\n1,2,3,4\n", "column repeated: a"),
         ("in.csv", b"a,b,c,x,x\n1,2,3,4,5\n", "column repeated: x"),
-        ("in.csv", 'a,b,c,é\n1,2,3,4\n'.encode("utf-16"), "the first line is not a header of a CSV in UTF-8"),
+        ("in.csv", 'a,b,c,é\n1,2,3,4\n'.encode("utf-16-be"), "the first line is not a header of a CSV in UTF-8"),
         ("in.csv", b'a,b,c,"x\n1,2,3,4\n', "the first line is not a header of a CSV in UTF-8"),
         ("in.csv", b"PAR1" * 10, "none of the model's columns a, b, c"),
         ("in.csv.gz", gzip.compress(b"a,b,c\n" + b"1,2,3\n" * 1000)[:-9], "damaged or truncated gzip"),
