@@ -22,6 +22,7 @@ if version("jaxlib").startswith("0.10."):
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1")
 
 import jax  # noqa: E402
+from real_data import real_data  # noqa: E402
 
 # Four devices on any machine; must be set before the first use of JAX.
 jax.config.update("jax_num_cpu_devices", 4)
@@ -48,10 +49,4 @@ def compiled_well() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def real_transactions() -> Path:
     """The real transactions; tests that need them are skipped where they are not to be had."""
-    folder = os.environ.get("VAE_JAX_DATA")
-    if not folder:
-        pytest.skip("real data: VAE_JAX_DATA is not set")
-    path = Path(folder) / "creditcard" / "creditcard.csv"
-    if not path.exists():
-        pytest.skip(f"real data: {path} does not exist")
-    return path
+    return real_data("creditcard/creditcard.csv")

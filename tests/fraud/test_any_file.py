@@ -1,12 +1,12 @@
 """Files as they come, made from real rows: each is read without an option beyond --label."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from real_data import real_data
 
 from experiments.command_line import UsageError
 from experiments.fraud.config import FraudConfig
@@ -18,10 +18,7 @@ ROWS = 1_200
 @pytest.fixture(scope="module")
 def claims() -> pd.DataFrame:
     """Insurance claims as text, the frauds among them first."""
-    folder = os.environ.get("VAE_JAX_DATA")
-    if not folder or not (path := Path(folder) / "claims" / "fraud_oracle.csv").exists():
-        pytest.skip("real data: VAE_JAX_DATA has no claims/fraud_oracle.csv")
-    frame = pd.read_csv(path, dtype=str, encoding="utf-8-sig")
+    frame = pd.read_csv(real_data("claims/fraud_oracle.csv"), dtype=str, encoding="utf-8-sig")
     return frame.sort_values("FraudFound_P", ascending=False, kind="stable").head(ROWS).reset_index(drop=True)
 
 

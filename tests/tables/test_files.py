@@ -3,7 +3,6 @@ import datetime
 import decimal
 import gzip
 import io
-import os
 import sys
 import time
 import zipfile
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
+from real_data import real_data
 
 from vae_jax.data.errors import DataError
 from vae_jax.tables.files import read_frame
@@ -328,9 +328,7 @@ def test_large_files_are_read_quickly(tmp_path, rng, quote):
     ],
 )
 def test_real_files(tmp_path, name, rows, columns, cell):
-    path = Path(os.environ.get("VAE_JAX_DATA", "")) / name
-    if "VAE_JAX_DATA" not in os.environ or not path.exists():
-        pytest.skip(f"real data: {name} is not in VAE_JAX_DATA")
+    path = real_data(name)
     frame, notices = read_frame(path)
     assert (frame.shape, notices) == ((rows, columns), [])
     column, row, value = cell

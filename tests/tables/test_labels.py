@@ -1,9 +1,7 @@
-import os
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
+from real_data import real_data
 
 from vae_jax.data.errors import DataError
 from vae_jax.tables.files import read_frame
@@ -112,9 +110,7 @@ def test_an_anomaly_that_does_not_occur():
     ],
 )
 def test_real_labels(name, column, anomaly, count):
-    path = Path(os.environ.get("VAE_JAX_DATA", "")) / name
-    if "VAE_JAX_DATA" not in os.environ or not path.exists():
-        pytest.skip(f"real data: {name} is not in VAE_JAX_DATA")
+    path = real_data(name)
     frame = read_frame(path)[0]
     labels = to_labels(path, column, frame[column].to_numpy(object), anomaly)
     assert labels.sum() == ((frame[column] == "1").sum() if count is None else count)

@@ -1,11 +1,10 @@
 import io
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from real_data import real_data
 
 from vae_jax.data.errors import CellError, DataError
 from vae_jax.networks.columns import UNKNOWN
@@ -487,13 +486,6 @@ def test_units_are_told():
     np.testing.assert_allclose(schema["paid"].parts[0].mean, (1234.5 + 7.25 + 17) / 3)
 
 
-def real_table(*path: str) -> pd.DataFrame:
-    folder = os.environ.get("VAE_JAX_DATA")
-    if not folder or not Path(folder, *path).exists():
-        pytest.skip("real data: VAE_JAX_DATA is not set or has no such file")
-    return read_frame(Path(folder, *path))[0]
-
-
 def check_real(table: pd.DataFrame, kinds: dict[str, str]) -> Schema:
     schema = Schema.fit(table)
     assert {name: schema[name].kind for name in kinds} == kinds
@@ -518,7 +510,7 @@ def test_real_claims():
         "VehiclePrice": "category",
         "Year": "category",
     }
-    schema = check_real(real_table("claims", "fraud_oracle.csv"), kinds)
+    schema = check_real(read_frame(real_data("claims/fraud_oracle.csv"))[0], kinds)
     assert schema.layout.numbers == 0
 
 
@@ -534,6 +526,6 @@ def test_real_census():
         "native-country": "category",
         "Salary": "yes-no",
     }
-    schema = check_real(real_table("adult", "adult.csv"), kinds)
+    schema = check_real(read_frame(real_data("adult/adult.csv"))[0], kinds)
     assert schema["occupation"].gaps > 0.05
     assert schema["age"].gaps == 0

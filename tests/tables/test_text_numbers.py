@@ -1,11 +1,10 @@
-import os
 import time
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from real_data import real_data
 
 from vae_jax.data.errors import DataError
 from vae_jax.tables.files import read_frame
@@ -186,16 +185,9 @@ def test_long_columns_take_well_under_a_second(rng, write):
         np.testing.assert_array_equal(numbers, values)  # to the last bit
 
 
-def real_frame(name: str) -> pd.DataFrame:
-    path = Path(os.environ.get("VAE_JAX_DATA", "")) / name
-    if "VAE_JAX_DATA" not in os.environ or not path.exists():
-        pytest.skip(f"real data: {name} is not in VAE_JAX_DATA")
-    return read_frame(path)[0]
-
-
 @pytest.mark.parametrize("decimal", [".", ","])
 def test_real_transactions(decimal):
-    frame = real_frame("creditcard/creditcard.csv").head(5_000)
+    frame = read_frame(real_data("creditcard/creditcard.csv"))[0].head(5_000)
     columns = {name: frame[name].str.replace(".", decimal).to_numpy(object) for name in frame}
     number_format = recognise(columns)
     assert number_format == NumberFormat(decimal, "")
@@ -206,6 +198,6 @@ def test_real_transactions(decimal):
 
 
 def test_real_census():
-    frame = real_frame("adult/adult.csv")
+    frame = read_frame(real_data("adult/adult.csv"))[0]
     assert recognise({name: frame[name].to_numpy(object) for name in frame}) == NumberFormat()
     assert is_missing(frame["workclass"].to_numpy(object)).sum() == (frame["workclass"] == "?").sum() > 0
