@@ -90,11 +90,11 @@ class Scaler:
         return {name: int(count) for name, count in zip(self.feature_names, missing, strict=True) if count}
 
     def remark(self, name: str, cell: Any) -> str:
-        """Says what is known of a feature; "" for a gap."""
+        """Gives a feature's mean ± standard deviation in training; "" for a gap."""
         if cell is None or cell != cell:
             return ""
         i = self.feature_names.index(name)
-        return f"mean {self.mean[i]:.6g} and standard deviation {self.sd[i]:.6g} in training"
+        return f"{self.mean[i]:.3g} ± {self.sd[i]:.3g} in training"
 
     def to_json(self) -> dict:
         """Returns the scaler as lists and strings."""
