@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float
 
 
+MOST_REMARKS = 100_000  # remembered at once
+
+
 @dataclass(frozen=True)
 class Schema:
     """All columns of a table, and how they are read.
@@ -242,7 +245,16 @@ class Schema:
 
     def remark(self, name: str, cell: Any) -> str:
         """Says what is known of a cell: its level's share of the training rows, or what is typical; "" for a gap."""
-        return remark(self[name], cell, self.number_format, self.limit)
+        key = (name, str(cell))  # the same few cells come again and again
+        if key not in self._remarks:
+            if len(self._remarks) >= MOST_REMARKS:
+                self._remarks.clear()
+            self._remarks[key] = remark(self[name], cell, self.number_format, self.limit)
+        return self._remarks[key]
+
+    @cached_property
+    def _remarks(self) -> dict[tuple[str, str], str]:
+        return {}
 
     def to_json(self) -> dict[str, Any]:
         """Returns the schema as lists, numbers and strings."""
