@@ -19,7 +19,18 @@ from experiments.command_line import UsageError, parse, run
 from experiments.runs import stopping
 from experiments.runs.progress import WorkProgress, console
 from experiments.score.reader import Source, Table, open_source, open_table
-from experiments.score.tables import PIPE, Block, BrokenRow, Columns, Format, format_of, join
+from experiments.score.tables import (
+    INPUT_SUFFIXES,
+    PIPE,
+    SUFFIXES,
+    Block,
+    BrokenRow,
+    Columns,
+    Format,
+    InputFormat,
+    format_of,
+    join,
+)
 from experiments.score.writer import Write, open_writer
 from experiments.startup import prepare_jax, use_cores
 from vae_jax.detector import VAEDetector
@@ -57,12 +68,12 @@ class ScoreConfig:
     model: str | None = None
     """Folder of the saved model. Required."""
     input: str = PIPE
-    """Table to score: .csv (commas, semicolons or tabs), .jsonl or .ndjson, plain or gzip, or .parquet; - for a pipe. \
-It must have the model's features, in any order; other columns are ignored."""
+    """Table to score: .csv (commas, semicolons or tabs), .jsonl or .ndjson, plain or gzip, .parquet, or \
+.xlsx; - for a pipe. It must have the model's features, in any order; other columns are ignored."""
     output: str = PIPE
     """Where to write the scores: .csv, .csv.gz, .jsonl, .jsonl.gz or .parquet; - for a pipe. The file appears only \
 once it is complete."""
-    input_format: Format | None = None
+    input_format: InputFormat | None = None
     """Format of the input; by default what its name says, csv for a pipe."""
     encoding: str | None = None
     """Encoding of a text that is neither UTF-8 nor Excel's UTF-16, such as latin-1."""
@@ -111,16 +122,24 @@ def main(arguments: Sequence[str]) -> None:
     output.print(summary(counts, rejects, time.monotonic() - started), soft_wrap=True)
 
 
-def check(config: ScoreConfig) -> tuple[Format, Format]:
+def check(config: ScoreConfig) -> tuple[InputFormat, Format]:
     """Returns the formats of input and output; raises UsageError, naming the option, for an invalid one."""
     if config.model is None:
         raise UsageError(f"--model: expected the folder of a saved model (see {COMMAND} --help)")
     formats = (
-        format_of("--input", config.input, config.input_format, "say --input-format csv, jsonl or parquet"),
-        format_of("--output", config.output, config.format, "say --format csv, jsonl or parquet"),
+        format_of(
+            "--input",
+            config.input,
+            config.input_format,
+            "say --input-format csv, jsonl, parquet or xlsx",
+            INPUT_SUFFIXES,
+        ),
+        format_of("--output", config.output, config.format, "say --format csv, jsonl or parquet", SUFFIXES),
     )
     if config.input == PIPE and sys.stdin.isatty():
         raise UsageError("--input -: expected rows from a pipe, but this is a terminal; name a file")
+    if config.input == PIPE and formats[0] == "xlsx":
+        raise UsageError("--input -: an Excel file can't be read from a pipe; name the file")
     if config.encoding is not None and not is_encoding(config.encoding):
         raise UsageError(f"--encoding {config.encoding}: no such encoding")
     if config.rejects == PIPE:
@@ -128,7 +147,7 @@ def check(config: ScoreConfig) -> tuple[Format, Format]:
     written = {"--output": config.output}
     if config.rejects is not None:
         written["--rejects"] = config.rejects
-        format_of("--rejects", config.rejects, None, "name it so")
+        format_of("--rejects", config.rejects, None, "name it so", SUFFIXES)
     for option, path in written.items():
         if path != PIPE:
             check_written(option, Path(path))
@@ -192,7 +211,8 @@ class Rejects:
         self._source = source
         self._write: Write | None = None
         if path is not None:
-            self._write = stack.enter_context(open_writer(path, format_of("--rejects", path, None, ""), REJECTS))
+            rejects_format = format_of("--rejects", path, None, "", SUFFIXES)
+            self._write = stack.enter_context(open_writer(path, rejects_format, REJECTS))
 
     def __call__(self, broken: list[BrokenRow]) -> None:
         """Takes broken rows."""

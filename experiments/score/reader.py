@@ -1,4 +1,4 @@
-"""Tables in: CSV and JSON lines, plain or gzip, and Parquet, as a stream of blocks of rows."""
+"""Tables in: CSV and JSON lines, plain or gzip, Parquet, and Excel, as a stream of blocks of rows."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ from experiments.score.tables import (
     Block,
     BrokenRow,
     Columns,
-    Format,
+    InputFormat,
     OnBroken,
     describe_number,
     is_sound,
     make_block,
 )
 from experiments.score.text import empty_rows, open_text, read_features, read_pieces, read_rows
+from vae_jax.data.errors import DataError
+from vae_jax.tables.files import read_frame
 
 PARQUET_ROWS = 16_384  # read at once
 # Whole numbers with gaps stay whole.
@@ -88,7 +90,7 @@ def open_source(path: str) -> Iterator[Source]:
 
 
 def open_table(
-    source: Source, file_format: Format, columns: Columns, on_broken: OnBroken, encoding: str | None = None
+    source: Source, file_format: InputFormat, columns: Columns, on_broken: OnBroken, encoding: str | None = None
 ) -> Table:
     """Reads a table's header.
 
@@ -103,6 +105,8 @@ def open_table(
     """
     if file_format == "parquet":
         return _open_parquet(source, columns, on_broken)
+    if file_format == "xlsx":
+        return _open_excel(source, columns, on_broken)
     types = {name: columns.copied_type(name) for name in columns.kept}
     text, first = open_text(source.name, source.file, encoding)
     if file_format == "csv":
@@ -119,17 +123,44 @@ def _open_parquet(source: Source, columns: Columns, on_broken: OnBroken) -> Tabl
         file = pq.ParquetFile(_seekable(source.file), buffer_size=PARQUET_BUFFER, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
         raise UsageError(f"{source.name}: not a Parquet file, or a damaged one ({_first_line(error)})") from None
-    schema = file.schema_arrow
-    check_columns(source.name, schema.names, columns)
-    for name in columns.features:
-        if not columns.schema and not _is_number(schema.field(name).type):
-            raise UsageError(f"{source.name}: column {name} is of type {schema.field(name).type}, expected numbers")
-    for name in columns.all if columns.schema else columns.copied:
-        if _has_no_text(schema.field(name).type):
-            raise UsageError(f"{source.name}: column {name} is of type {schema.field(name).type}, which is not copied")
-    typed = {name: schema.field(name).type for name in columns.kept}
-    types = {name: columns.copied_type(name) if name in columns.features else typed[name] for name in columns.kept}
-    return Table(types, _parquet_blocks(source.name, file, columns, on_broken), file.metadata.num_rows)
+    _check_types(source.name, file.schema_arrow, columns)
+    batches = file.iter_batches(PARQUET_ROWS, columns=list(columns.all))
+    return _typed_table(source.name, file.schema_arrow, batches, file.metadata.num_rows, columns, on_broken)
+
+
+def _open_excel(source: Source, columns: Columns, on_broken: OnBroken) -> Table:
+    """Reads the whole workbook, which has a million rows at most; not from a pipe."""
+    try:
+        frame, _ = read_frame(source.name)
+    except DataError as error:
+        raise UsageError(str(error)) from None
+    check_columns(source.name, frame.columns.tolist(), columns)
+    frame = frame[list(columns.all)]
+    texts = frame.select_dtypes(object).map(str, na_action="ignore").astype(object)
+    frame = frame.assign(**{str(name): texts[name] for name in texts})  # Arrow has no mixed columns
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    _check_types(source.name, table.schema, columns)
+    batches = iter(table.to_batches(PARQUET_ROWS))
+    return _typed_table(source.name, table.schema, batches, len(frame), columns, on_broken)
+
+
+def _check_types(name: str, schema: pa.Schema, columns: Columns) -> None:
+    """Refuses a table without a column, or with a type that can't be read."""
+    check_columns(name, schema.names, columns)
+    for column in columns.features:
+        if not columns.schema and not _is_number(schema.field(column).type):
+            raise UsageError(f"{name}: column {column} is of type {schema.field(column).type}, expected numbers")
+    for column in columns.all if columns.schema else columns.copied:
+        if _has_no_text(schema.field(column).type):
+            raise UsageError(f"{name}: column {column} is of type {schema.field(column).type}, which is not copied")
+
+
+def _typed_table(
+    name: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch], count: int, columns: Columns, on_broken: OnBroken
+) -> Table:
+    typed = {column: schema.field(column).type for column in columns.kept}
+    types = {column: columns.copied_type(column) if column in columns.features else typed[column] for column in typed}
+    return Table(types, _blocks(name, batches, columns, on_broken), count)
 
 
 def _seekable(file: IO[bytes]) -> IO[bytes]:
@@ -150,9 +181,8 @@ def _has_no_text(kind: pa.DataType) -> bool:
     return pa.types.is_nested(kind) or any(is_kind(kind) for is_kind in binary)
 
 
-def _parquet_blocks(name: str, file: pq.ParquetFile, columns: Columns, on_broken: OnBroken) -> Iterator[Block]:
+def _blocks(name: str, batches: Iterator[pa.RecordBatch], columns: Columns, on_broken: OnBroken) -> Iterator[Block]:
     row = 0
-    batches = file.iter_batches(PARQUET_ROWS, columns=list(columns.all))
     while True:
         try:
             batch = next(batches, None)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,8 @@ from vae_jax.tables.schema import Schema
 from vae_jax.tables.text_numbers import NumberFormat
 
 Format = Literal["csv", "parquet", "jsonl"]
+InputFormat = Literal["csv", "parquet", "jsonl", "xlsx"]
+F = TypeVar("F", bound=str)
 
 NO_CELL = "none of the model's columns has a cell"  # whatever a model says of nothing is no score
 PIPE = "-"  # stands for standard input and output
@@ -30,19 +32,20 @@ SUFFIXES: dict[str, Format] = {
     ".ndjson.gz": "jsonl",
     ".parquet": "parquet",
 }
+INPUT_SUFFIXES: dict[str, InputFormat] = {**SUFFIXES, ".xlsx": "xlsx"}
 
 
-def format_of(option: str, path: str, chosen: Format | None, remedy: str) -> Format:
+def format_of(option: str, path: str, chosen: F | None, remedy: str, suffixes: Mapping[str, F]) -> F:
     """Returns the format `chosen`, or else the one that the file name implies; csv for a pipe.
 
     Raises UsageError, with `option` and `remedy` in it, if the name implies none.
     """
     if chosen or path == PIPE:
-        return chosen or "csv"
-    for suffix, named in SUFFIXES.items():
+        return chosen or suffixes[".csv"]
+    for suffix, named in suffixes.items():
         if Path(path).name.lower().endswith(suffix):
             return named
-    raise UsageError(f"{option} {path}: its name ends in none of {', '.join(SUFFIXES)}; {remedy}")
+    raise UsageError(f"{option} {path}: its name ends in none of {', '.join(suffixes)}; {remedy}")
 
 
 class BrokenRow(NamedTuple):
