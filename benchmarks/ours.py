@@ -14,7 +14,12 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 from PIL import Image
+from sklearn.compose import make_column_selector, make_column_transformer
+from sklearn.ensemble import IsolationForest
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 from benchmarks.peers.serve import serve, task
 from experiments.celeba import gallery
@@ -70,7 +75,9 @@ def repeated(once: Callable[[], object]) -> Callable[[int], None]:
 
 def train_fraud(todo: dict) -> Side:
     """Epochs of a recipe's training; `runs` of them one after another."""
-    config = FraudConfig(data=todo["data"], batch_size=todo["batch"], num_models=todo["models"])
+    config = FraudConfig(
+        data=todo["data"], label=todo.get("label"), batch_size=todo["batch"], num_models=todo["models"]
+    )
     inputs = transactions.prepare(config)
     training, state = recipes.training(todo["recipe"], config, inputs)
     parameters = count_parameters(state.params) // config.num_models
@@ -92,6 +99,28 @@ def score_fraud(todo: dict) -> Side:
     detector, rows = recipes.fitted(todo["recipe"], state, config, inputs), np.load(todo["rows"])
     score = detector.scorer("log_reconstruction_prob")
     return repeated(lambda: score(rows)), len(rows), count_parameters(state.params)
+
+
+def score_claims(todo: dict) -> Side:
+    """Passes over a table of words, as read from its file."""
+    config = FraudConfig(data=todo["data"], label=todo["label"], num_samples=todo["samples"])
+    inputs = transactions.prepare(config)
+    _, state = recipes.training("gaussian", config, inputs)
+    detector, rows = recipes.fitted("gaussian", state, config, inputs), inputs.table.features
+    return repeated(lambda: detector.score_samples(rows)), len(rows), count_parameters(state.params)
+
+
+def isolation_forest(todo: dict) -> Side:
+    """Fits of scikit-learn's one-hot encoder and Isolation Forest to a table of words, or passes over it."""
+    inputs = transactions.prepare(FraudConfig(data=todo["data"], label=todo["label"]))
+    table = pd.read_csv(todo["data"])[list(inputs.features.modelled)]
+    train = table.iloc[inputs.split.train]
+    words = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    columns = make_column_transformer((words, make_column_selector(dtype_exclude="number")), remainder="passthrough")
+    forest = make_pipeline(columns, IsolationForest(random_state=0)).fit(train)
+    if todo["step"] == "train":
+        return repeated(lambda: forest.fit(train)), len(train), None
+    return repeated(lambda: forest.score_samples(table)), len(table), None
 
 
 def train_celeba(todo: dict) -> Side:
@@ -167,6 +196,8 @@ SIDES: dict[str, Callable[[dict], Side]] = {
     for function in (
         train_fraud,
         score_fraud,
+        score_claims,
+        isolation_forest,
         train_celeba,
         generate,
         prepare_pictures,

@@ -18,11 +18,13 @@ from benchmarks import limits
 from benchmarks.limits import Cost, Rates
 from benchmarks.results import Result
 from benchmarks.sides import Command, Race, Side, median, race
+from benchmarks.stand_in import write_words
 from experiments.fraud.config import FraudConfig
 from experiments.fraud.inputs import Inputs, prepare
 from experiments.fraud.models import settings_of
 from vae_jax.detector import recipes
 from vae_jax.images.drawn_faces import draw_face
+from vae_jax.networks.columns import expand
 
 ROOT = Path(__file__).parent.parent
 PEERS = Path(__file__).parent / "peers"
@@ -104,6 +106,15 @@ class Bench:
         """Path of the rows to score."""
         return self.save("scored.npy", np.resize(self.fraud_inputs.x, (SCORED_ROWS, self.fraud_inputs.x.shape[1])))
 
+    @cached_property
+    def claims(self) -> dict[str, str]:
+        """The experiment's options for a table of words: the real insurance claims if available, else drawn rows."""
+        path, label = Path(os.environ.get("VAE_JAX_DATA", ""), "claims", "fraud_oracle.csv"), "FraudFound_P"
+        if not path.exists():
+            path = self.folder / "words.csv"
+            write_words(path, label)
+        return {"data": str(path.absolute()), "label": label}
+
     def pixels(self, count: int) -> str:
         """Path of random pictures; their content does not affect the figures."""
         path = self.folder / f"pixels_{count}.npy"
@@ -161,7 +172,7 @@ def fraud_model(bench: Bench, recipe: str) -> dict:
     return {
         "largest_sd": recipes.largest_sd(train).tolist() if recipe == "gaussian" else None,
         "mean_bound": state.vae.encoder.mean_bound,
-        "weight": state.objective.weight,
+        "weight": state.objective.weight if recipe == "report" else None,
         "input_noise": state.objective.input_noise,
         "kl_warmup_steps": state.objective.kl_warmup_steps,
         "batch": FRAUD_BATCH,
@@ -206,6 +217,39 @@ def fraud_score(recipe: str, bench: Bench) -> Result:
     ]
     cost = limits.fraud_scoring(bench.fraud_inputs.x.shape[1], recipe == "gaussian", SAMPLES)
     return result(bench, f"fraud_score_{recipe}", f"rows/s, {SAMPLES} samples", sides, cost)
+
+
+def claims(what: str, bench: Bench) -> Result:
+    """Training or scoring on a table of words: ours, an Isolation Forest, and a VAE on the one-hot table."""
+    inputs = prepare(FraudConfig(**bench.claims))  # pyright: ignore[reportArgumentType]
+    assert inputs.schema
+    layout = inputs.schema.layout
+    rows = inputs.x[inputs.split.train] if what == "train" else inputs.x
+    seen = bench.save(f"claims_{what}.npy", np.asarray(expand(layout, rows)))  # pyright: ignore[reportArgumentType]
+    model = {
+        "what": what,
+        "rows": seen,
+        "layout": {"numbers": layout.measured, "answers": layout.answers, "levels": layout.levels},
+        "mean_bound": recipes.MEAN_BOUND,
+        "weight": None,
+        "input_noise": 0.0,
+        "kl_warmup_steps": 0,
+        "batch": FRAUD_BATCH,
+        "samples": SAMPLES,
+    }
+    ours = (
+        our_fraud_training(bench, "gaussian", **bench.claims)
+        if what == "train"
+        else bench.ours("score_claims", samples=SAMPLES, **bench.claims)
+    )
+    sides = [
+        ours,
+        bench.ours("isolation_forest", "one-hot and Isolation Forest", step=what, **bench.claims),
+        *(bench.peer("torch_columns.py", **model, how=how) for how in compiled_ways(bench)),
+    ]
+    found = bench.race(sides)
+    unit = "rows/s" if what == "train" else f"rows/s, {SAMPLES} samples"
+    return Result(f"claims_{what}", unit, found.rates, left_out=found.left_out, failed=found.failed)
 
 
 def our_face_training(bench: Bench, batch: int, pictures: int, name: str = "vae_jax", **changes) -> Command:
@@ -323,6 +367,8 @@ ROWS: dict[str, Row] = {
     "fraud_train_models": Row(BOTH, fraud_train_models),
     "fraud_score_report": Row(BOTH, partial(fraud_score, "report")),
     "fraud_score_gaussian": Row(BOTH, partial(fraud_score, "gaussian")),
+    "claims_train": Row(BOTH, partial(claims, "train")),
+    "claims_score": Row(BOTH, partial(claims, "score")),
     "celeba_train_cpu": Row(("cpu",), partial(celeba_train, "celeba_train_cpu", 64, 256, "float32")),
     **{
         f"celeba_train_gpu_{dtype}": Row(

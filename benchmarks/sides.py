@@ -143,10 +143,10 @@ def race(commands: Sequence[Command], rounds: int, seconds: float = SECONDS) -> 
 
 
 def check_parameters(parameters: Mapping[str, int | None]) -> None:
-    """Refuses sides whose models differ in size."""
+    """Refuses sides whose models differ in size; None is a side without a network."""
     first, *others = parameters.items()
     for name, count in others:
-        if count != first[1]:
+        if count is not None and count != first[1]:
             raise SideError(f"{name}: its model has {count} parameters, that of {first[0]} has {first[1]}")
 
 

@@ -57,7 +57,7 @@ def test_peer_that_fails_is_named_with_its_reason_and_ours_must_run():
 
 
 def test_models_of_other_sizes_are_refused():
-    check_parameters({"ours": 5, "theirs": 5})
+    check_parameters({"ours": 5, "theirs": 5, "forest": None})
     with pytest.raises(SideError, match="theirs: its model has 6 parameters, that of ours has 5"):
         check_parameters({"ours": 5, "theirs": 6})
 

@@ -56,6 +56,7 @@ class DenseVAE(nn.Module):
         self.clip_log_var = SoftClip(-10.0, 10.0)
         self.clip_mean = nn.Identity() if mean_bound is None else SoftClip(-mean_bound, mean_bound)
         self.x_log_var = None
+        self.register_buffer("residual_log_var", torch.zeros(features))
         if largest_sd is not None:
             clip = SoftClip(-6.0, 2 * torch.tensor(largest_sd).log())
             self.x_log_var = nn.Sequential(nn.Linear(hidden[0], features), clip)
@@ -66,7 +67,10 @@ class DenseVAE(nn.Module):
 
     def decode(self, z):
         z = self.decoder(z)
-        return self.x_mean(z), None if self.x_log_var is None else self.x_log_var(z)
+        return self.x_mean(z), self.residual_log_var if self.x_log_var is None else self.x_log_var(z)
+
+    def log_prob(self, x, decoded):
+        return log_prob(x, *decoded).sum(-1)
 
 
 def log_prob(x, mean, log_var):
@@ -75,15 +79,15 @@ def log_prob(x, mean, log_var):
 
 
 def make_loss(model, weight):
-    """The mean loss of a batch: weight * RMSE + KL, or the negative evidence lower bound."""
+    """The mean loss of a batch: weight * RMSE + KL, or without a weight the negative evidence lower bound."""
 
     def loss_of(x, seen, noise, kl_weight):
         mean, log_var = model.encode(seen)
-        x_mean, x_log_var = model.decode(mean + torch.exp(0.5 * log_var) * noise)
+        decoded = model.decode(mean + torch.exp(0.5 * log_var) * noise)
         kl = 0.5 * (mean.square() + torch.expm1(log_var) - log_var).sum(1)
-        if x_log_var is None:
-            return (weight * (x - x_mean).square().mean(1).sqrt() + kl).mean()
-        return (kl_weight * kl - log_prob(x, x_mean, x_log_var).sum(1)).mean()
+        if weight is not None:
+            return (weight * (x - decoded[0]).square().mean(1).sqrt() + kl).mean()
+        return (kl_weight * kl - model.log_prob(x, decoded)).mean()
 
     return loss_of
 
@@ -131,14 +135,11 @@ def make_scoring(todo, model, rows):
     """Returns a function that scores all rows a number of times, in chunks, with the same noise for all as in ours."""
     samples = todo["samples"]
     noise = torch.randn(samples, 2, device=DEVICE)
-    residual_log_var = torch.zeros(rows.shape[1], device=DEVICE)
 
     def score(x):
         mean, log_var = model.encode(x)
         z = mean[:, None] + torch.exp(0.5 * log_var)[:, None] * noise
-        x_mean, x_log_var = model.decode(z)
-        per_feature = log_prob(x[:, None], x_mean, residual_log_var if x_log_var is None else x_log_var)
-        return per_feature.sum(-1).logsumexp(1) - math.log(samples)
+        return model.log_prob(x[:, None], model.decode(z)).logsumexp(1) - math.log(samples)
 
     score = compiled(score, todo["how"])
 
@@ -155,11 +156,8 @@ def make_scoring(todo, model, rows):
     return work, len(rows)
 
 
-def main():
-    torch.manual_seed(0)
-    todo = task(torch.cuda.is_available)
-    rows = torch.from_numpy(np.load(todo["rows"])).to(DEVICE)
-    model = DenseVAE(rows.shape[1], todo["largest_sd"], todo["mean_bound"]).to(DEVICE)
+def measure(todo, model, rows):
+    """Serves a model's training or scoring."""
     make = make_training if todo["what"] == "train" else make_scoring
     todo["chunk"] = CHUNKS[DEVICE][0]
     work, amount = make(todo, model, rows)
@@ -172,6 +170,13 @@ def main():
     how = todo["how"] if todo["what"] == "train" else f"{todo['how']}, chunks of {todo['chunk']}"
     parameters = sum(p.numel() for p in model.parameters())
     serve(side_name(how), work, amount, f"compilation, {done} until then", parameters)
+
+
+def main():
+    torch.manual_seed(0)
+    todo = task(torch.cuda.is_available)
+    rows = torch.from_numpy(np.load(todo["rows"])).to(DEVICE)
+    measure(todo, DenseVAE(rows.shape[1], todo["largest_sd"], todo["mean_bound"]).to(DEVICE), rows)
 
 
 if __name__ == "__main__":
