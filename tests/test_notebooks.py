@@ -20,8 +20,8 @@ def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def test_there_are_three() -> None:
-    assert [path.stem for path in NOTEBOOKS] == ["faces", "fraud", "research"]
+def test_there_are_four() -> None:
+    assert [path.stem for path in NOTEBOOKS] == ["claims", "faces", "fraud", "research"]
 
 
 @each
