@@ -21,9 +21,20 @@ from run_helpers import final_arrays  # noqa: E402
 TOLERANCE = 1e-5  # relative and absolute; between processors, differences of 6e-8 were seen
 
 
-@pytest.fixture(params=sorted(FIXTURES.glob("*.zip")), ids=lambda path: path.stem)
+@pytest.fixture(params=sorted(FIXTURES.glob("format_*.zip")), ids=lambda path: path.stem)
 def saved(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """The saved folders of one format, unpacked."""
+    return unpacked(request, tmp_path)
+
+
+@pytest.fixture(params=sorted(FIXTURES.glob("columns_*.zip")), ids=lambda path: path.stem)
+def saved_columns(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A saved detector for columns of other kinds, unpacked."""
+    return unpacked(request, tmp_path)
+
+
+def unpacked(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The content of the fixture's zip file."""
     with zipfile.ZipFile(request.param) as archive:
         archive.extractall(tmp_path)
     return tmp_path
@@ -50,6 +61,16 @@ def test_detectors_score_and_train_on_as_when_they_were_saved(saved: Path):
             assert scored.keys() == expected[recipe].keys()
             for name, array in scored.items():
                 assert_same(array, expected[recipe][name])
+
+
+def test_detector_for_columns_scores_and_explains_as_when_it_was_saved(saved_columns: Path):
+    expected = dict(np.load(saved_columns / "scores.npz"))
+    make.finish(make.python(saved_columns, "-c", make.TABLE + make.SCORE_TABLE))
+    with np.load(saved_columns / "scores.npz") as scored:
+        assert scored.keys() == expected.keys()
+        for name in ("scores", "explained", "offset"):
+            assert_same(scored[name], expected[name])
+        assert scored["reasons"].tolist() == expected["reasons"].tolist()
 
 
 def test_run_of_transactions_continues_as_if_never_stopped(saved: Path):

@@ -13,14 +13,14 @@ from vae_jax.distributions import kl_standard_normal, log_prob, log_prob_per_dim
 from vae_jax.likelihoods import bernoulli_log_prob, categorical_log_prob, discretised_logistic_log_prob
 from vae_jax.networks import (
     VAE,
+    ColumnConstants,
+    ColumnLayout,
     ColumnObservation,
-    Constants,
     ConvDecoder,
     ConvEncoder,
     DenseDecoder,
     DenseEncoder,
     Gaussian,
-    Layout,
     Observation,
     bound_sd,
     column_likelihood,
@@ -30,7 +30,7 @@ from vae_jax.networks import (
     decode,
     dense_vae,
     encode,
-    fit_constants,
+    fit_column_constants,
 )
 from vae_jax.objectives import Objective, Terms, gaussian, mse, rmse
 from vae_jax.scoring import Scores, measure_residual_sd, reconstruction_probability, score_models, score_row
@@ -55,14 +55,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "VAE",
+    "ColumnConstants",
+    "ColumnLayout",
     "ColumnObservation",
-    "Constants",
     "ConvDecoder",
     "ConvEncoder",
     "DenseDecoder",
     "DenseEncoder",
     "Gaussian",
-    "Layout",
     "Objective",
     "Observation",
     "Scores",
@@ -87,7 +87,7 @@ __all__ = [
     "encode",
     "epoch_order",
     "evaluate",
-    "fit_constants",
+    "fit_column_constants",
     "gaussian",
     "generation",
     "kl_standard_normal",

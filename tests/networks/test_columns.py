@@ -17,14 +17,14 @@ from vae_jax.networks.columns import (
     NO_LEVEL,
     SMOOTHING,
     UNKNOWN,
+    ColumnConstants,
+    ColumnLayout,
     ColumnObservation,
-    Constants,
-    Layout,
     column_likelihood,
     column_vae,
     dense,
     expand,
-    fit_constants,
+    fit_column_constants,
 )
 from vae_jax.networks.outputs import OBSERVATION_LOG_VAR
 from vae_jax.networks.vae import decode, encode
@@ -37,15 +37,15 @@ pytestmark = pytest.mark.usefixtures("compiled_well")
 RTOL = 1e-5
 ATOL = 2e-5
 
-LAYOUT = Layout(numbers=2, counts=2, answers=2, levels=(4, 4, 8))
+LAYOUT = ColumnLayout(numbers=2, counts=2, answers=2, levels=(4, 4, 8))
 SHARES = ((0.5, 0.3, 0.2, 0.0), (0.6, 0.4, 0.0, 0.0), (0.3, 0.2, 0.2, 0.1, 0.1, 0.1, 0.0, 0.0))
 LAYOUTS = [
     LAYOUT,
-    Layout(numbers=2),
-    Layout(counts=1),
-    Layout(answers=1),
-    Layout(levels=(4,)),
-    Layout(answers=1, levels=(4, 4)),
+    ColumnLayout(numbers=2),
+    ColumnLayout(counts=1),
+    ColumnLayout(answers=1),
+    ColumnLayout(levels=(4,)),
+    ColumnLayout(answers=1, levels=(4, 4)),
 ]
 COUNT_MEAN, COUNT_SD, COUNT_LOG = (3.0, 1.2), (2.0, 0.8), (0.0, 1.0)
 COUNTS = np.array([[0, 0], [1, 1], [7, 200], [40, 3]])
@@ -53,7 +53,7 @@ UNKNOWN_SHARE = (0.01, 0.002)
 
 
 def constants_of(layout):
-    equal = Constants.of(layout)
+    equal = ColumnConstants.of(layout)
     if layout != LAYOUT:
         return equal
     return equal._replace(
@@ -241,7 +241,7 @@ def test_gaps_have_no_part_in_value_and_gradient(rng, layout):
 @functools.cache
 def new_model(layout):
     vae = column_vae(layout, (6,), latent_dim=2)
-    return vae, fit_constants(random_params(vae, layout.parts), constants_of(layout))
+    return vae, fit_column_constants(random_params(vae, layout.parts), constants_of(layout))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -283,7 +283,7 @@ def test_any_batch_axes_lead(rng, layout, shape):
 def test_log_variances_stay_within_the_constants(rng):
     vae, params = new_model(LAYOUT)
     highest = jnp.array([0.0, 1.0, 2.0, 3.0])
-    params = fit_constants(params, constants_of(LAYOUT)._replace(highest_log_var=highest))
+    params = fit_column_constants(params, constants_of(LAYOUT)._replace(highest_log_var=highest))
     log_var = decode(vae, params, jnp.asarray(1e3 * rng.normal(size=(50, 2)), jnp.float32)).log_var
     # Rounding of the bound.
     assert (log_var <= highest[None] + 1e-5).all()
@@ -291,7 +291,7 @@ def test_log_variances_stay_within_the_constants(rng):
 
 
 def test_the_encoders_input_by_hand():
-    layout = Layout(numbers=1, counts=1, answers=3, levels=(4, 4))
+    layout = ColumnLayout(numbers=1, counts=1, answers=3, levels=(4, 4))
     x = jnp.array([[0.5, -2.0, 1, 0, UNKNOWN, 0, 3], [*[jnp.nan] * 7], [0.0, jnp.nan, jnp.nan, 1, 0, jnp.nan, 1]])
     expected = [
         [0.5, -2, 1, -1, 0, *[0, 0, 0, 0, 0], *[1, 0, 0, 0], *[0, 0, 0, 1]],
@@ -343,7 +343,7 @@ def test_a_new_model_begins_at_the_frequencies(layout):
     # Without kernels, so that biases are left.
     params = jax.tree.map(lambda leaf: 0 * leaf if leaf.ndim == 2 else leaf, params)
     observation = decode(vae, params, jnp.zeros((1, 2)))
-    kept = Constants.divided(layout, params["bounds"]["decoder"]["constants"])
+    kept = ColumnConstants.divided(layout, params["bounds"]["decoder"]["constants"])
     np.testing.assert_array_equal(kept.frequencies, constants.frequencies)
     logits = np.asarray(observation.logits[0], np.float64)
     probabilities = [*special.expit(logits[: layout.answers])]
@@ -356,14 +356,14 @@ def test_a_new_model_begins_at_the_frequencies(layout):
 
 def test_constants_are_not_trained(rng):
     state = trained(rng, epochs=1)
-    constants = Constants.divided(RARE, state.params["bounds"]["decoder"]["constants"])
+    constants = ColumnConstants.divided(RARE, state.params["bounds"]["decoder"]["constants"])
     for found, expected in zip(constants, RARE_CONSTANTS, strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
-RARE = Layout(numbers=1, answers=1, levels=(4,))
+RARE = ColumnLayout(numbers=1, answers=1, levels=(4,))
 RARE_SHARE = 1 / 500
-RARE_CONSTANTS = Constants.of(RARE)._replace(
+RARE_CONSTANTS = ColumnConstants.of(RARE)._replace(
     frequencies=jnp.array([RARE_SHARE, 0.6 - RARE_SHARE, 0.4, RARE_SHARE, 0.0]),
     smoothing=jnp.array([SMOOTHING * RARE_SHARE, 0.006, 0.004, RARE_SHARE, 0.0]),
     unknown=jnp.array([RARE_SHARE]),
@@ -377,7 +377,7 @@ def trained(rng, epochs):
     vae = column_vae(RARE, (8,), latent_dim=1)
     objective = Objective(column_likelihood, input_noise=0.3)
     state = create_train_state(jax.random.key(0), vae, objective, optax.nadam(1e-2), (3,))
-    state = state.replace(params=fit_constants(state.params, RARE_CONSTANTS))
+    state = state.replace(params=fit_column_constants(state.params, RARE_CONSTANTS))
     state = state.replace(opt_state=state.optimizer.init(state.params))
     epoch = jax.jit(train_epoch, static_argnums=2)
     for _ in range(epochs):
@@ -402,10 +402,10 @@ def test_what_training_never_saw_keeps_a_probability(rng):
 
 def test_levels_are_in_ascending_order():
     with pytest.raises(ValueError, match=r"levels=\(8, 4\): expected in ascending order"):
-        Layout(levels=(8, 4))
+        ColumnLayout(levels=(8, 4))
 
 
 def test_categories_of_equally_many_levels_are_together():
-    layout = Layout(numbers=1, answers=2, levels=(4, 4, 8, 16, 16))
+    layout = ColumnLayout(numbers=1, answers=2, levels=(4, 4, 8, 16, 16))
     assert list(layout.categories()) == [(3, 2, 4, 2), (5, 1, 8, 10), (6, 2, 16, 18)]
-    assert list(Layout(numbers=1).categories()) == []
+    assert list(ColumnLayout(numbers=1).categories()) == []

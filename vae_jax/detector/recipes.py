@@ -27,14 +27,14 @@ from vae_jax.chunks import in_chunks
 from vae_jax.detector.settings import Settings
 from vae_jax.networks import (
     VAE,
-    Constants,
-    Layout,
+    ColumnConstants,
+    ColumnLayout,
     bound_sd,
     column_likelihood,
     column_vae,
     dense_vae,
     encode,
-    fit_constants,
+    fit_column_constants,
 )
 from vae_jax.objectives import Objective, gaussian, rmse
 from vae_jax.scoring import Scores, measure_residual_sd, score_models
@@ -62,8 +62,8 @@ class Columns(NamedTuple):
       constants: of its likelihoods.
     """
 
-    layout: Layout
-    constants: Constants
+    layout: ColumnLayout
+    constants: ColumnConstants
 
 
 class Training(NamedTuple):
@@ -92,7 +92,7 @@ def columns_of(schema: Schema, train: Float[np.ndarray, "N P"]) -> Columns:
     return Columns(schema.layout, schema.constants(2 * np.log(np.maximum(np.array(extremes), 1.0))))
 
 
-def make_vae(settings: Settings, feature_dim: int, layout: Layout | None = None) -> VAE:
+def make_vae(settings: Settings, feature_dim: int, layout: ColumnLayout | None = None) -> VAE:
     """Builds a recipe's network for D features, or for the parts of a layout."""
     if layout is not None:
         return column_vae(layout, tuple(settings.hidden_dims), settings.latent_dim, MEAN_BOUND)
@@ -101,7 +101,7 @@ def make_vae(settings: Settings, feature_dim: int, layout: Layout | None = None)
     return dense_vae(feature_dim, tuple(settings.hidden_dims), settings.latent_dim, True, True, MEAN_BOUND)
 
 
-def make_objective(settings: Settings, kl_warmup_steps: int, layout: Layout | None = None) -> Objective:
+def make_objective(settings: Settings, kl_warmup_steps: int, layout: ColumnLayout | None = None) -> Objective:
     """Builds a recipe's loss; only that of `gaussian` has a KL warm-up."""
     if settings.recipe == "report":
         return Objective(rmse, settings.report_weight)
@@ -133,14 +133,19 @@ def initial_state(settings: Settings, train: Float[np.ndarray, "N D"], columns: 
 
 @partial(jax.jit, static_argnames=("vae", "objective", "optimizer", "event_shape"))
 def _initialise(
-    keys: Array, measured: Array | Constants, vae: VAE, objective: Objective, optimizer, event_shape: tuple[int, ...]
+    keys: Array,
+    measured: Array | ColumnConstants,
+    vae: VAE,
+    objective: Objective,
+    optimizer,
+    event_shape: tuple[int, ...],
 ) -> TrainState:
     def one(key: Array) -> TrainState:
         state = create_train_state(key, vae, objective, optimizer, event_shape)
         if "bounds" not in state.params:
             return state
-        if isinstance(measured, Constants):
-            return state.replace(params=fit_constants(state.params, measured))
+        if isinstance(measured, ColumnConstants):
+            return state.replace(params=fit_column_constants(state.params, measured))
         return state.replace(params=bound_sd(state.params, measured))
 
     return jax.vmap(one)(keys)

@@ -1,14 +1,14 @@
 """Encoders, decoders and VAEs as Flax Linen modules: pure functions of their parameters that draw no random numbers."""
 
 from vae_jax.networks.columns import (
+    ColumnConstants,
     ColumnDecoder,
     ColumnEncoder,
+    ColumnLayout,
     ColumnObservation,
-    Constants,
-    Layout,
     column_likelihood,
     column_vae,
-    fit_constants,
+    fit_column_constants,
     log_prob_of_parts,
 )
 from vae_jax.networks.convolutional import ConvDecoder, ConvEncoder, conv_vae, leaky_relu

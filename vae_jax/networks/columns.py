@@ -2,7 +2,7 @@
 
 A row is P numbers, one for each *part* of the table: a standardised number, a count, a yes or no (0, 1), or the number
 of a category's level. NaN is a gap: the encoder is told by a mask, and the likelihood leaves it out (Nazabal et al.
-2018, HI-VAE, https://arxiv.org/abs/1807.03653). `Layout` says which part is what; `tables.schema` makes such rows.
+2018, HI-VAE, https://arxiv.org/abs/1807.03653). `ColumnLayout` says which part is what; `tables.schema` makes the rows.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ UNKNOWN = 2  # a yes or no that is neither
 
 
 @dataclass(frozen=True)
-class Layout:
+class ColumnLayout:
     """What the parts of a row are, in this order. Tables of one layout share compiled programs.
 
     Attributes:
@@ -55,8 +55,8 @@ class Layout:
         unseen values; those without one only fill up.
 
     Examples:
-      >>> from vae_jax.networks.columns import Layout
-      >>> layout = Layout(numbers=3, counts=1, answers=2, levels=(5, 5, 20))
+      >>> from vae_jax.networks.columns import ColumnLayout
+      >>> layout = ColumnLayout(numbers=3, counts=1, answers=2, levels=(5, 5, 20))
       >>> layout.parts, layout.inputs, layout.logits
       (9, 42, 32)
     """
@@ -99,7 +99,7 @@ class Layout:
             part, logit = part + count, logit + count * levels
 
 
-class Constants(NamedTuple):
+class ColumnConstants(NamedTuple):
     """What a table's likelihoods need besides the network's output; measured on training rows.
 
     Attributes:
@@ -113,8 +113,8 @@ class Constants(NamedTuple):
 
     Examples:
       >>> import vae_jax
-      >>> layout = vae_jax.Layout(answers=1, levels=(4,))
-      >>> print(vae_jax.Constants.of(layout).frequencies)
+      >>> layout = vae_jax.ColumnLayout(answers=1, levels=(4,))
+      >>> print(vae_jax.ColumnConstants.of(layout).frequencies)
       [0.5  0.25 0.25 0.25 0.25]
     """
 
@@ -127,8 +127,8 @@ class Constants(NamedTuple):
     unknown: Float[Array, " A"]
 
     @classmethod
-    def of(cls, layout: Layout) -> Constants:
-        """Constants to begin with: equal frequencies, and counts as they are."""
+    def of(cls, layout: ColumnLayout) -> ColumnConstants:
+        """ColumnConstants to begin with: equal frequencies, and counts as they are."""
         shares = [1 / levels for levels in layout.levels for _ in range(levels)]
         return cls(
             jnp.full(layout.measured, OBSERVATION_LOG_VAR[1]),
@@ -145,7 +145,7 @@ class Constants(NamedTuple):
         return jnp.concatenate(self)
 
     @classmethod
-    def divided(cls, layout: Layout, joined: Float[Array, " J"]) -> Constants:
+    def divided(cls, layout: ColumnLayout, joined: Float[Array, " J"]) -> ColumnConstants:
         """Reverses `joined`."""
         sizes = [layout.measured, *[layout.counts] * 3, *[layout.logits] * 2, layout.answers]
         return cls(*jnp.split(joined, np.cumsum(sizes)[:-1].tolist()))
@@ -158,15 +158,15 @@ class ColumnObservation(struct.PyTreeNode):
       mean: of numbers and counts, standardised, shape (*batch, numbers + counts).
       log_var: natural log of their variances, same shape.
       logits: of answers and levels, shape (*batch, answers + sum of levels).
-      constants: see `Constants`.
-      layout: see `Layout` (static).
+      constants: see `ColumnConstants`.
+      layout: see `ColumnLayout` (static).
 
     Examples:
       >>> import jax.numpy as jnp
       >>> import numpy as np
       >>> import vae_jax
-      >>> layout = vae_jax.Layout(answers=1)
-      >>> nothing, constants = jnp.zeros((1, 0)), vae_jax.Constants.of(layout)
+      >>> layout = vae_jax.ColumnLayout(answers=1)
+      >>> nothing, constants = jnp.zeros((1, 0)), vae_jax.ColumnConstants.of(layout)
       >>> observation = vae_jax.ColumnObservation(nothing, nothing, jnp.zeros((1, 1)), constants, layout)
       >>> print(np.asarray(observation.log_prob(jnp.array([[1.0]]))).round(2))  # a yes of probability 1/2
       [[-0.69]]
@@ -175,15 +175,15 @@ class ColumnObservation(struct.PyTreeNode):
     mean: Float[Array, "*batch M"]
     log_var: Float[Array, "*batch M"]
     logits: Float[Array, "*batch O"]
-    constants: Constants
-    layout: Layout = struct.field(pytree_node=False)
+    constants: ColumnConstants
+    layout: ColumnLayout = struct.field(pytree_node=False)
 
     def log_prob(self, x: Float[Array, "*batch P"], smoothed: bool = False) -> Float[Array, "*batch P"]:
         """Log probability of each part, nats; 0 for a gap.
 
         Args:
           x: rows, float, NaN for a gap.
-          smoothed: whether the targets of answers and categories are smoothed, see `Constants`.
+          smoothed: whether the targets of answers and categories are smoothed, see `ColumnConstants`.
 
         Returns:
           Log densities of numbers, and log probabilities of the others.
@@ -197,8 +197,8 @@ class ColumnObservation(struct.PyTreeNode):
 
 
 def log_prob_of_parts(
-    layout: Layout,
-    constants: Constants,
+    layout: ColumnLayout,
+    constants: ColumnConstants,
     x: Float[Array, "P *batch"],
     mean: Float[Array, "M *batch"],
     log_var: Float[Array, "M *batch"],
@@ -268,7 +268,7 @@ def column_likelihood(x: Float[Array, "B P"], observation: ColumnObservation) ->
       >>> import jax
       >>> import jax.numpy as jnp
       >>> import vae_jax
-      >>> vae = vae_jax.column_vae(vae_jax.Layout(numbers=2, levels=(4,)), hidden_dims=(8,))
+      >>> vae = vae_jax.column_vae(vae_jax.ColumnLayout(numbers=2, levels=(4,)), hidden_dims=(8,))
       >>> x = jnp.array([[0.5, jnp.nan, 3.0], [jnp.nan, jnp.nan, jnp.nan]])
       >>> params = vae.init(jax.random.key(0), x, jnp.zeros((2, 2)))
       >>> loss = vae_jax.column_likelihood(x, vae_jax.decode(vae, params, jnp.zeros((2, 2))))
@@ -286,7 +286,7 @@ class ColumnEncoder(nn.Module):
       hidden_dims, latent_dim, mean_bound: as for `DenseEncoder`.
     """
 
-    layout: Layout
+    layout: ColumnLayout
     hidden_dims: Sequence[int]
     latent_dim: int
     mean_bound: float | None = None
@@ -309,7 +309,7 @@ def _last(array: Array, ndim: int) -> Array:
     return array.reshape(*[1] * (ndim - 1), -1)
 
 
-def expand(layout: Layout, x: Float[Array, "*batch P"]) -> Float[Array, "*batch E"]:
+def expand(layout: ColumnLayout, x: Float[Array, "*batch P"]) -> Float[Array, "*batch E"]:
     """Turns rows into a dense encoder's input: values (0 for a gap), masks (1 for a gap), and categories one-hot."""
     valued = x[..., : layout.measured + layout.answers]
     answers = _last(jnp.arange(valued.shape[-1]), x.ndim) >= layout.measured
@@ -322,7 +322,7 @@ def expand(layout: Layout, x: Float[Array, "*batch P"]) -> Float[Array, "*batch 
     return jnp.concatenate(found, -1)
 
 
-def dense(layout: Layout, x: Float[np.ndarray, "N P"]) -> Float[np.ndarray, "N E"]:
+def dense(layout: ColumnLayout, x: Float[np.ndarray, "N P"]) -> Float[np.ndarray, "N E"]:
     """Rows as other detectors take them: categories one-hot, and the mean (0 if standardised) in a gap.
 
     Args:
@@ -346,7 +346,7 @@ class ColumnDecoder(nn.Module):
       hidden_dims: widths of the hidden layers, from latent to output.
     """
 
-    layout: Layout
+    layout: ColumnLayout
     hidden_dims: Sequence[int]
 
     @nn.compact
@@ -357,8 +357,8 @@ class ColumnDecoder(nn.Module):
         for width in self.hidden_dims:
             z = nn.relu(Dense(width)(z))
         # Variables, not attributes, so that tables of one layout share a compiled program.
-        joined = self.variable("bounds", "constants", lambda: Constants.of(self.layout).joined()).value
-        constants = Constants.divided(self.layout, jax.lax.stop_gradient(joined))
+        joined = self.variable("bounds", "constants", lambda: ColumnConstants.of(self.layout).joined()).value
+        constants = ColumnConstants.divided(self.layout, jax.lax.stop_gradient(joined))
 
         def head(name: str, width: int) -> Array:
             return Dense(width, name=name)(z) if width else jnp.zeros((0, z.shape[1]))
@@ -371,7 +371,7 @@ class ColumnDecoder(nn.Module):
 
 
 def column_vae(
-    layout: Layout,
+    layout: ColumnLayout,
     hidden_dims: Sequence[int] = (20, 10, 8),
     latent_dim: int = 2,
     mean_bound: float | None = None,
@@ -385,7 +385,7 @@ def column_vae(
       mean_bound: largest absolute posterior mean, see [`DenseEncoder`][].
 
     Returns:
-      The module; `vae.init(key, x, noise)` gives its parameters, and `fit_constants` their constants.
+      The module; `vae.init(key, x, noise)` gives its parameters, and `fit_column_constants` their constants.
 
     References:
       Nazabal et al. 2018, https://arxiv.org/abs/1807.03653, section 3.
@@ -394,7 +394,7 @@ def column_vae(
       >>> import jax
       >>> import jax.numpy as jnp
       >>> import vae_jax
-      >>> vae = vae_jax.column_vae(vae_jax.Layout(numbers=1, answers=1, levels=(3,)), hidden_dims=(8,))
+      >>> vae = vae_jax.column_vae(vae_jax.ColumnLayout(numbers=1, answers=1, levels=(3,)), hidden_dims=(8,))
       >>> x = jnp.array([[0.2, 1.0, 2.0], [jnp.nan, 0.0, 0.0]])  # a number, yes or no, one of three levels
       >>> params = vae.init(jax.random.key(0), x, jnp.zeros((2, 2)))
       >>> posterior, observation = vae.apply(params, x, jnp.zeros((2, 2)))
@@ -408,7 +408,7 @@ def column_vae(
     )
 
 
-def fit_constants(params: Any, constants: Constants) -> Any:
+def fit_column_constants(params: Any, constants: ColumnConstants) -> Any:
     """Sets a column VAE's constants, and begins with the training rows' frequencies instead of equal ones.
 
     Args:
@@ -422,11 +422,11 @@ def fit_constants(params: Any, constants: Constants) -> Any:
       >>> import jax
       >>> import jax.numpy as jnp
       >>> import vae_jax
-      >>> layout = vae_jax.Layout(answers=1)
+      >>> layout = vae_jax.ColumnLayout(answers=1)
       >>> vae = vae_jax.column_vae(layout, hidden_dims=(8,))
       >>> params = vae.init(jax.random.key(0), jnp.zeros((1, 1)), jnp.zeros((1, 2)))
-      >>> constants = vae_jax.Constants.of(layout)._replace(frequencies=jnp.array([0.2]))
-      >>> params = vae_jax.fit_constants(params, constants)
+      >>> constants = vae_jax.ColumnConstants.of(layout)._replace(frequencies=jnp.array([0.2]))
+      >>> params = vae_jax.fit_column_constants(params, constants)
       >>> print(jax.nn.sigmoid(params["params"]["decoder"]["logits"]["bias"]))
       [0.2]
     """

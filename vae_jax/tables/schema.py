@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vae_jax.data.errors import CellError, DataError
-from vae_jax.networks.columns import SMOOTHING, Constants, Layout
+from vae_jax.networks.columns import SMOOTHING, ColumnConstants, ColumnLayout
 from vae_jax.tables import kinds
 from vae_jax.tables.cells import as_frame, cells_of
 from vae_jax.tables.columns import Column, Missing, column_of, made_of, remark, values_of
@@ -131,14 +131,14 @@ class Schema:
         return sorted(parts, key=lambda of: (LIKELIHOODS.index(of[1].likelihood), len(of[1].levels)))
 
     @cached_property
-    def layout(self) -> Layout:
+    def layout(self) -> ColumnLayout:
         """What the parts of a row are."""
         parts = [part for _, part in self._order]
         numbers, counts, answers = (sum(part.likelihood == of for part in parts) for of in LIKELIHOODS[:3])
         levels = (_padded(len(part.shares)) for part in parts[numbers + counts + answers :])
-        return Layout(numbers, counts, answers, tuple(levels))
+        return ColumnLayout(numbers, counts, answers, tuple(levels))
 
-    def constants(self, highest_log_var: Float[np.ndarray, " M"]) -> Constants:
+    def constants(self, highest_log_var: Float[np.ndarray, " M"]) -> ColumnConstants:
         """What the likelihoods need besides the network's output; `highest_log_var` bounds numbers and counts."""
 
         def array(values: Sequence[float] | np.ndarray) -> Array:
@@ -155,7 +155,7 @@ class Schema:
             if not part.pooled:  # nothing else teaches the probability of an unseen value
                 weights[len(part.levels)] = part.shares[-1]
         of_yes = np.array([part.shares[1] for part in answers])
-        return Constants(
+        return ColumnConstants(
             highest_log_var=array(list(highest_log_var)),
             count_mean=array([part.mean for part in counts]),
             count_sd=array([part.sd for part in counts]),
