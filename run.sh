@@ -147,7 +147,7 @@ case "$command" in
   test)
     cd "$root"
     # A file's tests stay in one process, because they share what they have trained.
-    exec "$python" -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile "$@"
+    exec "$python" -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder "$@"
     ;;
   check)
     cd "$root"

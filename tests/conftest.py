@@ -21,6 +21,9 @@ os.environ |= {
 if version("jaxlib").startswith("0.10."):
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1")
 
+# Files of few long tests begin first, so that no worker has one left when the others are done.
+LONG = ("test_saved_folders", "test_notebooks", "test_processes", "test_celeba_run", "test_fraud_run", "test_examples")
+
 import jax  # noqa: E402
 from real_data import real_data  # noqa: E402
 
@@ -28,6 +31,11 @@ from real_data import real_data  # noqa: E402
 jax.config.update("jax_num_cpu_devices", 4)
 # An array that is silently broadcast over a missing axis is how a wrong reduction goes unnoticed.
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Orders the files."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 @pytest.fixture
