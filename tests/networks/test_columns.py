@@ -31,7 +31,6 @@ from vae_jax.networks.vae import decode, encode
 from vae_jax.objectives import Objective
 from vae_jax.training import create_train_state, train_epoch
 
-
 # float32 carries 7 digits; an exponential and a few sums lose one of them.
 RTOL = 1e-5
 ATOL = 2e-5
