@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LARGEST_CELL = 1e30  # a larger number is taken for damage; its square would overflow float32
+LONGEST_NAME = 10_000  # characters; a longer name of a column is no name
 
 
 def read_text(path: Path) -> str:
@@ -65,7 +66,7 @@ def read_header(path: Path, text: str) -> tuple[list[str], str]:
         names = [name.strip() for name in next(csv.reader([header], delimiter=separator), [])]
     except csv.Error:
         names = []
-    if not any(names) or all(map(_is_number, names)):
+    if not any(names) or all(map(_is_number, names)) or max(map(len, names)) > LONGEST_NAME:
         raise DataError(f"{path}: no header with the names of the columns in the first line")
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"{path}: column repeated {', '.join(map(repr, repeated[:5]))}")

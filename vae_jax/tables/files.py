@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vae_jax.data.errors import DataError
+from vae_jax.tables.csv_file import LONGEST_NAME
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -270,7 +271,7 @@ def _check_header(path: Path, cells: Sequence[Any]) -> list[str]:
     """Returns the names, each in one line; refuses a header without names."""
     names = [re.sub(r"\s*\n\s*", " ", str(cell).strip()) for cell in cells]
     named = [name for name in names if name]
-    if not named or all(map(_NUMBER.fullmatch, named)):
+    if not named or all(map(_NUMBER.fullmatch, named)) or max(map(len, named)) > LONGEST_NAME:
         raise DataError(f"{path}: no header with the names of the columns in the first line")
     return names
 
