@@ -15,6 +15,7 @@ usage: bash run.sh COMMAND [options]
   faces         make pictures with a trained face model: sample, reconstruct, interpolate, traverse, edit
   sweep         compare weights of the reconstruction term in fraud's report recipe
   celeba-sweep  compare weights of the reconstruction term in celeba
+  adbench       compare detectors on the 43 tables of ADBench with published figures
   bench         compare speed with PyTorch, Keras and the machine's limits
   test          run the tests; arguments go to pytest
   check         lint; check formatting, types and import order
@@ -28,7 +29,7 @@ Keras that bench compares with get their own environment, .venv-bench.
 
   VAE_JAX_PYTHON=PATH        use this Python as it is, and install nothing
   VAE_JAX_BENCH_PYTHON=PATH  use this Python, as it is, for PyTorch and Keras in bench
-  VAE_JAX_DATA=DIR           folder with creditcard/creditcard.csv and celeba/
+  VAE_JAX_DATA=DIR           folder with creditcard/creditcard.csv, celeba/ and adbench/
 TEXT
 }
 
@@ -114,7 +115,7 @@ install() {
 command="${1:-help}"
 shift || true
 case "$command" in
-  celeba | faces | fraud | score | sweep | celeba-sweep | bench | test | check | docs) ;;
+  celeba | faces | fraud | score | sweep | celeba-sweep | adbench | bench | test | check | docs) ;;
   help | -h | --help)
     usage
     exit
@@ -143,6 +144,7 @@ fi
 
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 case "$command" in
+  adbench) exec "$python" -m benchmarks.adbench "$@" ;;
   bench) exec "$python" -m benchmarks.bench "$@" ;;
   test)
     cd "$root"
