@@ -26,6 +26,7 @@ from sklearn.covariance import EmpiricalCovariance
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
+from tyro.conf import Suppress
 
 from experiments.command_line import RunError, UsageError, parse, run
 from experiments.runs import stopping
@@ -64,7 +65,9 @@ class AdbenchConfig(ModelSettings):
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """Seeds of the drawn rows and of the models."""
     steps: int = 8_000
-    """Training steps of a VAE, whatever the size of the table; takes the place of epochs."""
+    """Training steps of a VAE, whatever the size of the table."""
+    seed: Suppress[int] = 0  # instead of it, each of `seeds`
+    epochs: Suppress[int] = 0  # instead of it, `steps`
     output: str = "runs/adbench.jsonl"
     """File of the results, one line for each."""
 
