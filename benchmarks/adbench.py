@@ -24,10 +24,10 @@ import pandas as pd
 from rich.table import Table as TextTable
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.metrics import average_precision_score, roc_auc_score
-from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 from tyro.conf import Suppress
 
+from experiments.baselines import fifth_neighbour
 from experiments.command_line import RunError, UsageError, parse, run
 from experiments.runs import stopping
 from experiments.runs.progress import console
@@ -39,7 +39,6 @@ COMMAND = "bash run.sh adbench"
 FEWEST_ROWS, MOST_ROWS = 1_000, 50_000
 # Added to the diagonal of the Mahalanobis distance's covariance of standardised columns, some of which are constant.
 COVARIANCE_FLOOR = 1e-3
-NEIGHBOURS = 5
 MEASURES = {"roc_auc": "ROC AUC", "average_precision": "average precision"}
 TITLES = {"vae": "VAEDetector", "mahalanobis": "Mahalanobis distance", "neighbours": "fifth neighbour"}
 Detector = Literal["vae", "mahalanobis", "neighbours"]
@@ -216,8 +215,8 @@ def mahalanobis(train: np.ndarray, seed: int, settings: Mapping[str, Any]) -> Su
 
 def neighbours(train: np.ndarray, seed: int, settings: Mapping[str, Any]) -> Suspicion:
     """Distance to the fifth nearest training row."""
-    model = NearestNeighbors(n_neighbors=NEIGHBOURS, n_jobs=-1).fit(train)
-    return lambda x: model.kneighbors(x)[0][:, -1]
+    score = fifth_neighbour(train, seed)
+    return lambda x: -score(x)
 
 
 DETECTORS = {function.__name__: function for function in (vae, mahalanobis, neighbours)}

@@ -22,12 +22,12 @@ import pandas as pd
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.metrics import average_precision_score, roc_auc_score
-from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
+from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from tyro.conf import Positional, Suppress
 
-from experiments.baselines import BASELINES, TITLES, Scorer, pca_of_one_hot
+from experiments.baselines import BASELINES, TITLES, Scorer, fifth_neighbour, pca_of_one_hot
 from experiments.command_line import UsageError, parse, run
 from experiments.startup import prepare_jax
 from vae_jax import VAEDetector
@@ -153,12 +153,6 @@ def one_hot(rows: Rows) -> Rows:
     return rows.each(lambda frame: encoder.transform(typed(frame)))
 
 
-def nearest(train: np.ndarray, seed: int) -> Scorer:
-    """Negative distance from the fifth nearest training row."""
-    model = NearestNeighbors(n_neighbors=5).fit(train)
-    return lambda x: -model.kneighbors(x)[0][:, -1]
-
-
 def divide(normal: pd.DataFrame, anomalies: Mapping[str, pd.DataFrame], on: str, seed: int, most: int = 10**9) -> Rows:
     """Splits both at random, and keeps at most `most` training rows and rows of each class."""
     rng, divided = np.random.default_rng(seed), []
@@ -192,7 +186,7 @@ def kdd99(config: ColumnsConfig, seed: int) -> dict[str, Measured]:
 
 
 def kdd99_later(config: ColumnsConfig, seed: int) -> dict[str, Measured]:
-    """As `kdd99`, with the attacks of the later file, many of which are of kinds that the 10 % file has not.
+    """As `kdd99`, with the attacks of the later file, some of kinds that the 10 % file has not.
 
     At most 20,000 training rows, and of a class.
     """
@@ -250,7 +244,7 @@ OTHERS: dict[str, Callable[[np.ndarray, int], Scorer]] = {
     **{TITLES[name]: fit for name, fit in BASELINES.items()},
     "PCA, 90 % of the variance": pca_of_one_hot,
     "Local outlier factor": lambda train, seed: LocalOutlierFactor(novelty=True).fit(train).score_samples,
-    "Distance to 5th neighbour": nearest,
+    "Distance to 5th neighbour": fifth_neighbour,
 }
 TASKS = {task.__name__: task for task in (claims, adult, kdd99, kdd99_later, gaps, drowning)}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import os
 import sys
 import time
@@ -33,9 +32,11 @@ from experiments.score.tables import (
 )
 from experiments.score.writer import Write, open_writer
 from experiments.startup import prepare_jax, use_cores
+from vae_jax.data.errors import DataError
 from vae_jax.detector import VAEDetector
 from vae_jax.detector.estimator import new_gaps_notice
 from vae_jax.detector.model_folder import ModelError
+from vae_jax.tables.files import check_encoding
 
 COMMAND = "bash run.sh score"
 CHUNK = 16_384  # rows scored at once
@@ -140,8 +141,10 @@ def check(config: ScoreConfig) -> tuple[InputFormat, Format]:
         raise UsageError("--input -: expected rows from a pipe, but this is a terminal; name a file")
     if config.input == PIPE and formats[0] == "xlsx":
         raise UsageError("--input -: an Excel file can't be read from a pipe; name the file")
-    if config.encoding is not None and not is_encoding(config.encoding):
-        raise UsageError(f"--encoding {config.encoding}: no such encoding")
+    try:
+        check_encoding(config.encoding)
+    except DataError as error:
+        raise UsageError(str(error)) from None
     if config.rejects == PIPE:
         raise UsageError("--rejects -: expected a file")
     written = {"--output": config.output}
@@ -154,14 +157,6 @@ def check(config: ScoreConfig) -> tuple[InputFormat, Format]:
     check_different({"--input": config.input, **written})
     check_kept(config)
     return formats
-
-
-def is_encoding(name: str) -> bool:
-    """Whether Python knows a text encoding of this name."""
-    try:
-        return codecs.lookup(name)._is_text_encoding
-    except LookupError:
-        return False
 
 
 def check_written(option: str, path: Path) -> None:

@@ -123,6 +123,7 @@ def _open_parquet(source: Source, columns: Columns, on_broken: OnBroken) -> Tabl
         file = pq.ParquetFile(_seekable(source.file), buffer_size=PARQUET_BUFFER, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
         raise UsageError(f"{source.name}: not a Parquet file, or a damaged one ({_first_line(error)})") from None
+    check_columns(source.name, file.schema_arrow.names, columns)
     _check_types(source.name, file.schema_arrow, columns)
     batches = file.iter_batches(PARQUET_ROWS, columns=list(columns.all))
     return _typed_table(source.name, file.schema_arrow, batches, file.metadata.num_rows, columns, on_broken)
@@ -145,8 +146,7 @@ def _open_excel(source: Source, columns: Columns, on_broken: OnBroken) -> Table:
 
 
 def _check_types(name: str, schema: pa.Schema, columns: Columns) -> None:
-    """Refuses a table without a column, or with a type that can't be read."""
-    check_columns(name, schema.names, columns)
+    """Refuses a type that can't be read."""
     for column in columns.features:
         if not columns.schema and not _is_number(schema.field(column).type):
             raise UsageError(f"{name}: column {column} is of type {schema.field(column).type}, expected numbers")

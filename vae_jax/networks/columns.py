@@ -128,7 +128,7 @@ class ColumnConstants(NamedTuple):
 
     @classmethod
     def of(cls, layout: ColumnLayout) -> ColumnConstants:
-        """ColumnConstants to begin with: equal frequencies, and counts as they are."""
+        """Constants to begin with: equal frequencies, and counts as they are."""
         shares = [1 / levels for levels in layout.levels for _ in range(levels)]
         return cls(
             jnp.full(layout.measured, OBSERVATION_LOG_VAR[1]),

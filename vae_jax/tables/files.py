@@ -75,7 +75,7 @@ def read_frame(
       ({'amount': ['1,50', '20,00'], 'shop': ['Bern', None]}, [])
     """
     path = Path(path)
-    _check_encoding(encoding)
+    check_encoding(encoding)
     content = _unpack(path, _read_bytes(path))
     notices: list[str] = []
     if content[:4] == b"PAR1" or content[:6] == b"ARROW1":
@@ -119,7 +119,8 @@ def _unpack(path: Path, content: bytes) -> bytes:
     return content
 
 
-def _check_encoding(encoding: str | None) -> None:
+def check_encoding(encoding: str | None) -> None:
+    """Raises DataError for an encoding that Python doesn't know."""
     if encoding is not None:
         try:
             b"a".decode(encoding)
