@@ -33,7 +33,7 @@ from experiments.runs import stopping
 from experiments.runs.progress import console
 from experiments.startup import prepare_jax
 from vae_jax import VAEDetector
-from vae_jax.detector.settings import ModelSettings
+from vae_jax.detector.settings import ModelSettings, Recipe
 
 COMMAND = "bash run.sh adbench"
 FEWEST_ROWS, MOST_ROWS = 1_000, 50_000
@@ -63,8 +63,10 @@ class AdbenchConfig(ModelSettings):
     """What to measure: VAEDetector, the Mahalanobis distance, the distance to the fifth neighbour."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """Seeds of the drawn rows and of the models."""
-    steps: int = 8_000
-    """Training steps of a VAE, whatever the size of the table."""
+    recipe: Recipe | None = None
+    """Recipe of VAEDetector: report, gaussian or exemplar; by default exemplar."""
+    steps: int | None = None
+    """Training steps of a VAE, whatever the size of the table; by default the recipe's epochs."""
     seed: Suppress[int] = 0  # instead of it, each of `seeds`
     epochs: Suppress[int] = 0  # instead of it, `steps`
     output: str = "runs/adbench.jsonl"
@@ -114,7 +116,7 @@ def check(config: AdbenchConfig) -> Path:
     folder = Path(config.data or Path(os.environ.get("VAE_JAX_DATA", "data"), "adbench"))
     if not (folder / "classical").is_dir():
         raise UsageError(f"--data {folder}: there is no folder {folder / 'classical'}")
-    if config.steps < 1:
+    if config.steps is not None and config.steps < 1:
         raise UsageError(f"--steps {config.steps}: expected 1 or more")
     if not config.seeds or not config.detectors:
         raise UsageError("--seeds, --detectors: expected at least one")
@@ -123,7 +125,7 @@ def check(config: AdbenchConfig) -> Path:
 
 def settings(config: AdbenchConfig) -> dict[str, Any]:
     """The options that change a VAE's result."""
-    names = {field.name for field in fields(ModelSettings)} - {"epochs", "seed"} | {"steps"}
+    names = {field.name for field in fields(ModelSettings)} - {"epochs", "seed"} | {"steps", "recipe"}
     return json.loads(json.dumps({name: value for name, value in asdict(config).items() if name in names}))
 
 
@@ -201,7 +203,7 @@ def vae(train: np.ndarray, seed: int, settings: Mapping[str, Any]) -> Suspicion:
     """Negative log reconstruction probability under a VAEDetector."""
     options = {name: value for name, value in settings.items() if name != "steps"}
     steps_per_epoch = max(1, len(train) // settings["batch_size"])
-    epochs = max(1, round(settings["steps"] / steps_per_epoch))
+    epochs = max(1, round(settings["steps"] / steps_per_epoch)) if settings["steps"] else None
     detector = VAEDetector(**options, epochs=epochs, seed=seed).fit(train)
     return lambda x: -detector.score_samples(x)
 

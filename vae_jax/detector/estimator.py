@@ -1,10 +1,10 @@
-"""`VAEDetector`: anomalies in tables by reconstruction probability, with scikit-learn's interface."""
+"""`VAEDetector`: anomalies in tables by variational autoencoders, with scikit-learn's interface."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,24 +12,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from vae_jax import thresholds
-from vae_jax.detector import model_folder, recipes
+from vae_jax.detector import exemplar, model_folder, recipes
 from vae_jax.detector.forks import refuse_forked_process
-from vae_jax.detector.settings import Missing, Recipe, SettingError, Settings
+from vae_jax.detector.settings import Missing, Recipe, SettingError, Settings, check
 from vae_jax.networks import VAE
 from vae_jax.tables.cells import as_frame, is_numbers
 from vae_jax.tables.kinds import Kind
 from vae_jax.tables.scaling import Scaler
 from vae_jax.tables.schema import Schema
-from vae_jax.training import TrainState, active_latents
+from vae_jax.training import TrainState
+from vae_jax.training.step import ACTIVE_LATENT_VARIANCE
 
 if TYPE_CHECKING:
     import pandas as pd
     from jaxtyping import Float, Int
     from sklearn.utils import Tags
 
+    from vae_jax.detector.exemplar import Exemplars
     from vae_jax.detector.recipes import Training
 
 FEWEST_ROWS = 2  # one to train on and one to set the boundary
@@ -39,11 +42,15 @@ OF_FITTED_MODELS = ("recipe", "hidden_dims", "latent_dim", "num_models", "limit"
 
 @dataclass(eq=False, repr=False)  # for __init__ only; scikit-learn has its own repr, and estimators compare by identity
 class VAEDetector(OutlierMixin, BaseEstimator):
-    """Finds anomalies in a table by their reconstruction probability under small variational autoencoders.
+    """Finds anomalies in a table by their probability under small variational autoencoders.
 
-    Fit it on rows that are all, or nearly all, normal. Scores are log reconstruction probabilities in nats,
-    **higher = more normal**; a row with a score below `offset_` is an anomaly. A score depends only on the fitted model
-    and the row: not on the other rows, their order or the devices.
+    Fit it on rows that are all, or nearly all, normal, or say what share of them is not (`contamination`). Scores are
+    in nats, **higher = more normal**; a row with a score below `offset_` is an anomaly. A score depends only on the
+    fitted model and the row: not on the other rows, their order or the devices.
+
+    A table of finite numbers alone is modelled by the recipe `exemplar`, its score the log density of
+    [`log_density`][vae_jax.exemplars.log_density]; such a detector holds up to 8,192 of its training rows. Any other
+    table, and `recipe="gaussian"` or `"report"`, has log reconstruction probabilities as scores.
 
     The table may hold numbers, counts, words, yes and no, dates and gaps (NaN, None, pandas' NA, blanks and words like
     NA): an array, or a frame of pandas, Polars or the like. Each column gets a kind and a likelihood of its own, and a
@@ -51,6 +58,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     training rows, see `schema_`; `columns` sets them. Numbers are standardised, so units do not matter.
 
     Args:
+      random_state: another name for `seed`, which it overrides; None leaves that.
       callback: called by `fit` after each epoch with its record: `epoch`, means over steps and models of `loss`,
         `reconstruction` and `kl`, and the same on held-out rows as `validation_loss` and so on. The other arguments are
         described in [`Settings`][vae_jax.detector.settings.Settings]; `fit` checks them.
@@ -62,9 +70,14 @@ class VAEDetector(OutlierMixin, BaseEstimator):
       scaler_: the `Scaler`; None if there is a schema.
       schema_: the `Schema`, with the columns' kinds; None for a table of finite numbers alone.
       state_: the K trained models, stacked along a first axis: NumPy arrays under `step`, `params` and `opt_state`.
-      kl_warmup_steps_: optimiser steps over which the KL weight rises.
+      exemplars_: the kernels' centres, weights and bandwidths, `vae_jax.detector.exemplar.Exemplars`; None in the
+        other recipes.
+      decision_scores_, labels_, threshold_: after a fit with `contamination`, as PyOD has them: minus the scores of the
+        training rows, each found without itself, higher = more anomalous; 1 for anomalies among them, else 0; minus
+        `offset_`.
+      kl_warmup_steps_: optimiser steps over which the KL weight rises in the `gaussian` recipe.
       residual_sd_: standard deviation of each model's features, shape (K, D), in units of standardised features; None
-        in the `gaussian` recipe, whose decoder gives its own.
+        except in the `report` recipe: other decoders give their own.
       n_steps_: optimiser steps that the models were trained for.
       active_latents_: how many latents the models use on held-out rows, the fewest of any model; 0 is posterior
         collapse.
@@ -74,6 +87,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
 
     References:
       An & Cho 2015, "Variational Autoencoder based Anomaly Detection using Reconstruction Probability", algorithm 4.
+      Norouzi et al. 2020, "Exemplar VAE", https://arxiv.org/abs/2004.04795, eq. 3.
       Kingma & Welling 2013, https://arxiv.org/abs/1312.6114.
 
     Examples:
@@ -81,20 +95,21 @@ class VAEDetector(OutlierMixin, BaseEstimator):
       >>> from vae_jax import VAEDetector
       >>> rng = np.random.default_rng(0)
       >>> x = rng.normal(size=(500, 1)) + 0.1 * rng.normal(size=(500, 3))  # three features that go together
-      >>> detector = VAEDetector(hidden_dims=(8,), latent_dim=1, epochs=60, learning_rate=0.01).fit(x)
+      >>> detector = VAEDetector().fit(x)
       >>> detector.predict([[1.0, 1.0, 1.0], [1.0, -1.0, 1.0]])
       array([ 1, -1])
     """
 
-    recipe: Recipe = Settings.recipe
-    hidden_dims: Sequence[int] = Settings.hidden_dims
-    latent_dim: int = Settings.latent_dim
+    recipe: Recipe | None = Settings.recipe
+    contamination: float | None = Settings.contamination
+    hidden_dims: Sequence[int] | None = Settings.hidden_dims
+    latent_dim: int | None = Settings.latent_dim
     num_models: int = Settings.num_models
-    epochs: int = Settings.epochs
+    epochs: int | None = Settings.epochs
     batch_size: int = Settings.batch_size
-    learning_rate: float = Settings.learning_rate
-    kl_warmup: float = Settings.kl_warmup
-    input_noise: float = Settings.input_noise
+    learning_rate: float | None = Settings.learning_rate
+    kl_warmup: float | None = Settings.kl_warmup
+    input_noise: float | None = Settings.input_noise
     report_weight: float = Settings.report_weight
     limit: float = Settings.limit
     num_samples: int = Settings.num_samples
@@ -105,17 +120,21 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     missing: Missing = Settings.missing
     patience: int | None = Settings.patience
     seed: int = Settings.seed
+    random_state: int | np.random.RandomState | None = None
     callback: Callable[[dict[str, float]], object] | None = None
 
-    def fit(self, X: Any, y: Any = None) -> VAEDetector:  # noqa: N803
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> VAEDetector:  # noqa: N803
         """Trains on rows that are taken to be normal, and sets the boundary on those it holds out.
 
         Args:
           X: shape (N, D), N at least 2: an array or a frame.
           y: ignored.
+          sample_weight: shape (N,), 0 or more, how much each row counts in training, in the `exemplar` recipe; None
+            counts all alike.
 
         Returns:
-          The detector, with the parameters of the epoch that had the lowest loss on held-out rows.
+          The detector: in the `exemplar` recipe after the last epoch, in the others, or with `patience`, with the
+          parameters of the epoch that had the lowest loss on held-out rows.
 
         Raises:
           ValueError: for a setting or rows that can't be used, or a loss that is not finite.
@@ -123,19 +142,46 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         """
         settings = self._settings_without_labels()
         refuse_forked_process()
-        for name in ("state_", "offset_"):
+        for name in ("state_", "offset_", "decision_scores_", "labels_"):
             vars(self).pop(name, None)  # or an interrupted fit would leave old models with new units
         rows, train, held_out = self._begin(X, settings)
-        training = recipes.compile_training(settings, rows[train], rows[held_out], columns=self._columns(rows[train]))
+        settings = self._resolved(settings, rows, train)
+        weights = self._weights(sample_weight, settings, len(rows))
+        self._fit_rows(rows, train, held_out, settings, weights)
+        if settings.contamination is not None:
+            suspicious = -self._training_scores(rows, train)
+            kept = suspicious <= np.quantile(suspicious, 1 - settings.contamination)
+            self._fit_rows(rows, train[kept[train]], held_out[kept[held_out]], settings, weights)
+            self.decision_scores_ = -self._training_scores(rows, train[kept[train]])
+            self.offset_ = -float(np.quantile(self.decision_scores_, 1 - settings.contamination))
+            self.labels_ = (self.decision_scores_ > self.threshold_).astype(np.int64)
+        return self
+
+    def _fit_rows(
+        self,
+        rows: np.ndarray,
+        train: np.ndarray,
+        held_out: np.ndarray,
+        settings: Settings,
+        weights: np.ndarray | None,
+    ) -> None:
+        """Trains on some of the encoded rows, and sets the boundary on others."""
+        if not len(train) or not len(held_out):
+            raise SettingError("contamination", settings.contamination, "a share that leaves rows to train on")
+        of_train = None if weights is None else weights[train]
+        training = recipes.compile_training(
+            settings, rows[train], rows[held_out], columns=self._columns(rows[train]), weights=of_train
+        )
         state = self._train(training, settings)
-        return self.adopt(state, rows[held_out], np.zeros(len(held_out), np.int64))
+        self._adopt(settings, state, rows[held_out], np.zeros(len(held_out), np.int64), rows[train], weights=of_train)
 
     def partial_fit(self, X: Any, y: Any = None) -> VAEDetector:  # noqa: N803
         """Continues training for one pass over the given rows, and sets the boundary again on those it holds out.
 
         The first call on an unfitted detector sets the standardisation; `epochs` is then the number of calls over which
-        the KL warm-up is planned. Later calls may change settings, except `recipe`, `hidden_dims`, `latent_dim`,
-        `num_models`, `limit`, `columns` and `missing`.
+        the KL warm-up is planned, and in the `exemplar` recipe the fall of the learning rate. That recipe adds the rows
+        to its exemplars. Later calls may change settings, except `recipe`, `hidden_dims`, `latent_dim`, `num_models`,
+        `limit`, `columns` and `missing`.
 
         Args:
           X: as for `fit`.
@@ -148,18 +194,25 @@ class VAEDetector(OutlierMixin, BaseEstimator):
           ValueError: as for `fit`.
         """
         settings = self._settings_without_labels()
+        if settings.contamination is not None:
+            raise SettingError("contamination", settings.contamination, "None in partial_fit")
         refuse_forked_process()
+        before = None
         if hasattr(self, "state_"):
-            _check_unchanged(settings, self.settings_)
-            rows, state = self._encoded(X, FEWEST_ROWS), self._train_state(settings)
+            rows, before = self._encoded(X, FEWEST_ROWS), self.exemplars_
             train, held_out = _divide(len(rows), settings)
+            settings = self._resolved(settings, rows, train)
+            _check_unchanged(settings, self.settings_)
+            state = self._train_state(settings)
         else:
             (rows, train, held_out), state = self._begin(X, settings), None
+            settings = self._resolved(settings, rows, train)
         columns = self._columns(rows[train])
-        training = recipes.compile_training(settings, rows[train], rows[held_out], state, columns)
+        gaussianiser = before.gaussianiser if before else None
+        training = recipes.compile_training(settings, rows[train], rows[held_out], state, columns, gaussianiser)
         state, info = training.epoch(training.initial)
         _check_finite(info, "this pass")
-        return self.adopt(state, rows[held_out], np.zeros(len(held_out), np.int64))
+        return self._adopt(settings, state, rows[held_out], np.zeros(len(held_out), np.int64), rows[train], before)
 
     def describe_features(self, features: Scaler | Schema) -> None:
         """Takes the features' names and how rows become numbers, for training loops of your own; call `adopt` next."""
@@ -172,6 +225,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         state: TrainState,
         held_out: Float[np.ndarray, "M D"],
         labels: Int[np.ndarray, " M"],
+        train: Float[np.ndarray, "N D"] | None = None,
     ) -> VAEDetector:
         """Takes trained models and sets the boundary: the end of `fit`, for training loops of your own.
 
@@ -181,19 +235,35 @@ class VAEDetector(OutlierMixin, BaseEstimator):
           state: K models, stacked along a first axis.
           held_out: standardised rows, float32, or rows of a schema's parts.
           labels: 1 for anomalies among them, 0 for normal rows.
+          train: the standardised training rows, float32, which the `exemplar` recipe needs.
 
         Returns:
           The detector, fitted.
         """
-        self.settings_ = settings = Settings.of(self)
+        settings = Settings.of(self)
+        settings = settings.resolved(len(held_out if train is None else train), held_out.shape[1], self.schema_ is None)
+        return self._adopt(settings, state, held_out, labels, train)
+
+    def _adopt(
+        self,
+        settings: Settings,
+        state: TrainState,
+        held_out: np.ndarray,
+        labels: np.ndarray,
+        train: np.ndarray | None,
+        before: Exemplars | None = None,
+        weights: np.ndarray | None = None,
+    ) -> VAEDetector:
+        self.settings_ = settings
         normal = held_out[labels == 0]
         arrays = {"step": state.step, "params": state.params, "opt_state": state.opt_state}
         self.state_ = jax.tree.map(np.asarray, jax.device_get(arrays))
         self.n_steps_ = int(self.state_["step"][0])
         self.kl_warmup_steps_ = state.objective.kl_warmup_steps
         self.residual_sd_ = recipes.residual_sds(settings, self.vae_, self.params_, normal)
-        means = recipes.posterior_means(self.vae_, self.params_, normal)
-        self.active_latents_ = min(int(active_latents(of_model).sum()) for of_model in means)
+        self.exemplars_ = recipes.choose_exemplars(settings, self.vae_, self.params_, train, normal, before, weights)
+        means = recipes.posterior_means(self.vae_, self.params_, normal, self.exemplars_)
+        self.active_latents_ = min(int((of_model.var(0) > ACTIVE_LATENT_VARIANCE).sum()) for of_model in means)
         if self.schema_ is not None:
             shares = self.shares_encoded(normal)
             self.typical_shares_ = [round(float(share), 6) for share in shares.mean(0)]
@@ -201,6 +271,11 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         self.offset_ = thresholds.boundary(settings.boundary, scores, labels, settings.false_alarm_rate)
         self.false_alarm_share_ = float((scores[labels == 0] < self.offset_).mean())
         return self
+
+    @property
+    def threshold_(self) -> float:
+        """The boundary as PyOD has it: minus `offset_`."""
+        return -self.offset_
 
     @property
     def scaler_(self) -> Scaler | None:
@@ -229,13 +304,16 @@ class VAEDetector(OutlierMixin, BaseEstimator):
           X: shape (N, D), as for `fit`, but of any number of rows, also none.
 
         Returns:
-          The log reconstruction probability of each row, nats, float64, **higher = more normal**; with several models
-          the mean of theirs.
+          The log density (`exemplar` recipe) or log reconstruction probability of each row, nats, float64, **higher =
+          more normal**; with several models the mean of theirs.
         """
         return self.score_encoded(self._encoded(X))
 
     def expected_log_prob(self, X: Any) -> Float[np.ndarray, " N"]:  # noqa: N803
-        """Returns the mean over samples of log p(x|z), An & Cho's expectation; never above `score_samples`.
+        """Returns the mean over latent samples of log p(x|z), An & Cho's expectation; never above `score_samples`.
+
+        In the `exemplar` recipe it is the mean over exemplars, weighted by how probable each is given the row, and
+        never below `score_samples`.
 
         Args:
           X: shape (N, D), as for `fit`.
@@ -328,6 +406,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             named_features=hasattr(self, "feature_names_in_"),
             measured={name: getattr(self, name) for name in model_folder.MEASURED},
             typical_shares=self.typical_shares_ if self.schema_ else None,
+            exemplars=self.exemplars_,
         )
         model_folder.save(fitted, Path(folder), measures or {})
 
@@ -342,6 +421,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             del detector.feature_names_in_
         detector.settings_ = fitted.settings
         detector.state_, detector.residual_sd_ = fitted.state, fitted.residual_sd
+        detector.exemplars_ = fitted.exemplars
         if fitted.typical_shares is not None:
             detector.typical_shares_ = fitted.typical_shares
         return detector
@@ -349,7 +429,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     def scorer(self, *what: str) -> Callable[[Float[np.ndarray, "N D"]], tuple[np.ndarray, ...]]:
         """Gets ready to score standardised rows by each model, see `recipes.scorer`."""
         refuse_forked_process()
-        return recipes.scorer(self.settings_, self.vae_, self.params_, self.residual_sd_, what)
+        return recipes.scorer(self.settings_, self.vae_, self.params_, self.residual_sd_, what, self.exemplars_)
 
     def score_encoded(self, rows: Float[np.ndarray, "N P"]) -> Float[np.ndarray, " N"]:
         """`score_samples` of rows as `scaler_` or `schema_` makes them."""
@@ -376,8 +456,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
                 train, held_out = _divide(len(x), settings)
                 self.features_ = scaler = Scaler.fit(x[train], self._names(), settings.limit)
                 return scaler.transform(x), train, held_out
-        if settings.recipe == "report":
-            raise SettingError("recipe", "report", "gaussian, for a table that is not all finite numbers")
+        if settings.recipe in ("report", "exemplar"):
+            raise SettingError("recipe", settings.recipe, "gaussian, for a table that is not all finite numbers")
         validate_data(self, X, reset=True, skip_check_array=True)
         frame = as_frame(X)
         self.n_features_in_ = frame.shape[1]
@@ -388,6 +468,27 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             said = dict.fromkeys(map(str, frame.columns), "real")
         self.features_ = schema = Schema.fit(frame.iloc[train], said, settings.missing, settings.limit)
         return schema.transform(frame), train, held_out
+
+    def _resolved(self, settings: Settings, rows: np.ndarray, train: np.ndarray) -> Settings:
+        return settings.resolved(len(train), rows.shape[1], self.schema_ is None)
+
+    def _weights(self, sample_weight: Any, settings: Settings, rows: int) -> np.ndarray | None:
+        if sample_weight is None:
+            return None
+        if settings.recipe != "exemplar":
+            raise ValueError(f"sample_weight: the {settings.recipe} recipe takes none; use exemplar")
+        weights = _check_sample_weight(sample_weight, np.empty((rows, 1)), ensure_non_negative=True)
+        if not weights.any():
+            raise ValueError("sample_weight: all are 0")
+        return weights
+
+    def _training_scores(self, rows: np.ndarray, train: np.ndarray) -> np.ndarray:
+        """Scores of all encoded rows; those of training rows as if they were not among the exemplars."""
+        if self.exemplars_ is None:
+            return self.score_encoded(rows)
+        own = np.full(len(rows), -1)
+        own[train[self.exemplars_.numbers]] = np.arange(len(self.exemplars_.numbers))
+        return exemplar.score(self.settings_, self.vae_, self.params_, self.exemplars_, rows, own)
 
     def _columns(self, train: np.ndarray) -> recipes.Columns | None:
         return recipes.columns_of(self.schema_, train) if self.schema_ else None
@@ -424,32 +525,46 @@ class VAEDetector(OutlierMixin, BaseEstimator):
 
     def _settings_without_labels(self) -> Settings:
         settings = Settings.of(self)
+        if self.random_state is not None:
+            seed = self.random_state
+            if not isinstance(seed, int | np.integer):
+                seed = check_random_state(seed).randint(2**31)
+            settings = replace(settings, seed=int(seed))
+            check(settings)
         if settings.boundary == "best-f1":
             rules = [rule for rule in thresholds.RULES if rule != "best-f1"]
             raise SettingError("boundary", "best-f1", f"a rule that needs no labels: {', '.join(rules)}")
         return settings
 
     def _train(self, training: Training, settings: Settings) -> TrainState:
-        """Trains, and returns the models of the epoch with the lowest loss on held-out rows."""
+        """Trains, and returns the models of the epoch with the lowest loss on held-out rows, or of the last."""
         state, best = training.initial, training.initial
         lowest, since = np.inf, 0
+        chooses = settings.recipe != "exemplar" or settings.patience is not None
+        assert settings.epochs is not None
         for epoch in range(1, settings.epochs + 1):
             state, info = training.epoch(state)
             _check_finite(info, f"epoch {epoch}")
+            if not chooses and self.callback is None:
+                continue
             validation = training.validate(state)
             loss = float(np.mean(validation["loss"]))
             if self.callback is not None:
                 self.callback(_record(epoch, info, validation))
+            if not chooses:
+                continue
             if loss < lowest or epoch == 1:
                 lowest, since, best = loss, 0, jax.tree.map(jnp.copy, state)
             elif int(state.step[0]) > state.objective.kl_warmup_steps:
                 since += 1
             if settings.patience is not None and since >= settings.patience:
                 break
-        return best
+        return best if chooses else state
 
     def _train_state(self, settings: Settings) -> TrainState:
         """The models as they can be trained further."""
+        if settings.recipe == "exemplar":
+            return exemplar.train_state(settings, self.vae_, self.state_)
         layout = self.schema_.layout if self.schema_ else None
         objective = recipes.make_objective(settings, self.kl_warmup_steps_, layout)
         optimizer = recipes.make_optimizer(settings.learning_rate)

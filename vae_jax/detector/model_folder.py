@@ -23,13 +23,16 @@ import jax
 import numpy as np
 
 from vae_jax.detector import recipes
+from vae_jax.detector.exemplar import Exemplars
 from vae_jax.detector.settings import Settings
+from vae_jax.tables.gaussianise import Gaussianiser
 from vae_jax.tables.scaling import Scaler
 from vae_jax.tables.schema import Schema
 from vae_jax.version import __version__
 
-FORMAT = 2  # with schemas; a detector of numbers alone is still written in format 1
+FORMAT = 3  # with exemplars; a schema is still written in format 2, all else in format 1
 MANIFEST, DETECTOR, ARRAYS, CARD = "manifest.json", "detector.json", "arrays.safetensors", "README.md"
+EXEMPLARS = "exemplars"  # prefix of their arrays' names
 # What JSON holds as it is, of what was found in fitting.
 MEASURED = ("offset_", "n_steps_", "active_latents_", "false_alarm_share_", "kl_warmup_steps_", "n_features_in_")
 
@@ -46,6 +49,7 @@ class Fitted:
       named_features: whether the features' names are those of a frame.
       measured: the attributes in `MEASURED`, by name.
       typical_shares: with a schema, the mean share of each modelled column in a normal row's evidence, nats.
+      exemplars: in the `exemplar` recipe, the kernels' centres, weights and bandwidths.
     """
 
     settings: Settings
@@ -55,6 +59,7 @@ class Fitted:
     named_features: bool
     measured: dict[str, Any]
     typical_shares: list[float] | None = None
+    exemplars: Exemplars | None = None
 
 
 class ModelError(ValueError):
@@ -109,9 +114,9 @@ def load(folder: Path, feature_names: Sequence[str] | None = None) -> Fitted:
     if feature_names is not None and tuple(feature_names) != names:
         raise ModelError(f"{folder}: {_difference(names, tuple(feature_names))}")
     settings = _read_settings(folder, record["options"])
-    state, residual_sd = _read_arrays(settings, features, folder / ARRAYS)
+    state, residual_sd, exemplars = _read_arrays(settings, features, folder / ARRAYS)
     named, measured, typical_shares = record["named_features"], record["measured"], record.get("typical_shares")
-    return Fitted(settings, features, state, residual_sd, named, measured, typical_shares)
+    return Fitted(settings, features, state, residual_sd, named, measured, typical_shares, exemplars)
 
 
 def _read_settings(folder: Path, options: dict[str, Any]) -> Settings:
@@ -149,19 +154,26 @@ def _write_files(fitted: Fitted, folder: Path, measures: Mapping[str, Any]) -> N
     arrays = _named(fitted.state)
     if fitted.residual_sd is not None:
         arrays["residual_sd"] = fitted.residual_sd
+    if fitted.exemplars is not None:
+        parts = fitted.exemplars._asdict()
+        parts |= vars(parts.pop("gaussianiser"))
+        arrays |= {f"{EXEMPLARS}/{name}": array for name, array in parts.items() if isinstance(array, np.ndarray)}
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / ARRAYS)
     checksums = {name: _checksum(folder / name) for name in (DETECTOR, ARRAYS, CARD)}
-    manifest = {"format": FORMAT if with_schema else 1, "vae_jax": __version__, "sha256": checksums}
+    written = 3 if fitted.exemplars is not None else 2 if with_schema else 1
+    manifest = {"format": written, "vae_jax": __version__, "sha256": checksums}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
-def _named(state: dict) -> dict[str, np.ndarray]:
+def _named(state: Any) -> dict[str, np.ndarray]:
     leaves = jax.tree_util.tree_leaves_with_path(state)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
-def _read_arrays(settings: Settings, features: Scaler | Schema, path: Path) -> tuple[dict, np.ndarray | None]:
-    """Puts arrays into the tree that new models of the same settings have."""
+def _read_arrays(
+    settings: Settings, features: Scaler | Schema, path: Path
+) -> tuple[dict, np.ndarray | None, Exemplars | None]:
+    """Puts arrays into the tree that new models of the same settings have; also residual deviations and exemplars."""
     from safetensors.numpy import load_file
 
     arrays = load_file(path)
@@ -173,7 +185,16 @@ def _read_arrays(settings: Settings, features: Scaler | Schema, path: Path) -> t
         rows, columns = np.zeros((1, len(features.feature_names)), np.float32), None
     state = jax.eval_shape(lambda: recipes.initial_state(settings, rows, columns))
     like = {"step": state.step, "params": state.params, "opt_state": state.opt_state}
-    return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in _named(like)]), residual_sd
+    found = jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in _named(like)])
+    return found, residual_sd, _read_exemplars(arrays) if settings.recipe == "exemplar" else None
+
+
+def _read_exemplars(arrays: dict[str, np.ndarray]) -> Exemplars:
+    def of(kind: type, **others: Any) -> Any:
+        names = [name for name in kind.__annotations__ if name not in others]
+        return kind(**others, **{name: arrays[f"{EXEMPLARS}/{name}"] for name in names})
+
+    return of(Exemplars, gaussianiser=of(Gaussianiser))
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

@@ -1,11 +1,13 @@
-"""The two recipes for tables: K models as a single program, trained and scored on any devices.
+"""The recipes for tables: K models as a single program, trained and scored on any devices.
 
-Both train the same dense encoder with NAdam on standardised rows:
+Two train the same dense encoder with NAdam on standardised rows, and score by reconstruction probability:
 
 - `report`: weight * RMSE + KL; the decoder gives a mean, and standard deviations are measured on held-out rows.
 - `gaussian`: the negative evidence lower bound; the decoder gives a mean and a variance for each feature, as the
   reconstruction probability of An & Cho (2015) assumes. For a table whose columns are of different kinds, or with gaps,
   the decoder gives the parameters of each column's own likelihood (Nazabal et al. 2018).
+
+The third, `exemplar`, is for numbers alone, and has a module of its own, `vae_jax.detector.exemplar`.
 
 A detector's `Settings` set the rest. `VAEDetector` trains and scores with these functions, and so does the fraud
 experiment, which adds checkpoints and a log.
@@ -24,6 +26,8 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vae_jax.chunks import in_chunks
+from vae_jax.detector import exemplar
+from vae_jax.detector.exemplar import Exemplars
 from vae_jax.detector.settings import Settings
 from vae_jax.networks import (
     VAE,
@@ -38,6 +42,7 @@ from vae_jax.networks import (
 )
 from vae_jax.objectives import Objective, gaussian, rmse
 from vae_jax.scoring import Scores, measure_residual_sd, score_models
+from vae_jax.tables.gaussianise import Gaussianiser
 from vae_jax.training import TrainState, create_train_state, stream_key, train_epoch, validate
 from vae_jax.training.parallel import AXIS, compile_parallel, data_mesh, replicate, replicated, sharded
 
@@ -96,6 +101,8 @@ def make_vae(settings: Settings, feature_dim: int, layout: ColumnLayout | None =
     """Builds a recipe's network for D features, or for the parts of a layout."""
     if layout is not None:
         return column_vae(layout, tuple(settings.hidden_dims), settings.latent_dim, MEAN_BOUND)
+    if settings.recipe == "exemplar":
+        return exemplar.make_vae(settings, feature_dim)
     if settings.recipe == "report":
         return dense_vae(feature_dim, tuple(settings.hidden_dims), settings.latent_dim)
     return dense_vae(feature_dim, tuple(settings.hidden_dims), settings.latent_dim, True, True, MEAN_BOUND)
@@ -122,6 +129,8 @@ def model_keys(settings: Settings) -> Array:
 
 def initial_state(settings: Settings, train: Float[np.ndarray, "N D"], columns: Columns | None = None) -> TrainState:
     """Initialises a recipe's K models, stacked along the first axis, for standardised float32 training rows."""
+    if settings.recipe == "exemplar":
+        return exemplar.initial_state(settings, train.shape[1])
     batch_size = min(settings.batch_size, len(train))
     kl_warmup_steps = round(settings.kl_warmup * settings.epochs * (len(train) // batch_size))
     layout = columns.layout if columns else None
@@ -157,12 +166,21 @@ def compile_training(
     held_out: Float[np.ndarray, "M D"],
     state: TrainState | None = None,
     columns: Columns | None = None,
+    gaussianiser: Gaussianiser | None = None,
+    weights: Float[np.ndarray, " N"] | None = None,
 ) -> Training:
     """Compiles a recipe's training on all devices, starting from new models, or from `state` if it is given.
 
     Rows are standardised, float32; NaN is a gap where there are `columns`. Batches have `settings.batch_size` rows, or
-    all rows if there are fewer.
+    all rows if there are fewer. The `exemplar` recipe fits a `gaussianiser` if none is given, and takes rows by their
+    `weights`.
     """
+    if settings.recipe == "exemplar":
+        gaussianiser = gaussianiser or Gaussianiser.fit(train)
+        placed = exemplar.place(initial_state(settings, train) if state is None else state)
+        epoch = exemplar.compile_epoch(settings, gaussianiser.transform(train), weights)
+        held_out_rows = replicate(gaussianiser.transform(held_out), data_mesh())
+        return Training(epoch, lambda state: _validate(state, held_out_rows), placed)
     batch_size = min(settings.batch_size, len(train))
     mesh, models = model_layout(settings.num_models, batch_size)
     state = initial_state(settings, train, columns) if state is None else state
@@ -233,12 +251,15 @@ def scorer(
     params: Any,
     residual_sd: Float[np.ndarray, "K D"] | None,
     what: tuple[str, ...],
+    exemplars: Exemplars | None = None,
 ) -> Callable[[Float[np.ndarray, "N D"]], tuple[np.ndarray, ...]]:
     """Returns a function from N standardised rows (N may be 0) to scores with a first axis of K models; all float32.
 
     It scores on all devices, and computes only the fields of `Scores` named in `what`. `params` are stacked along the
-    first axis, and `residual_sd` is that of `residual_sds`.
+    first axis, `residual_sd` is that of `residual_sds`, and `exemplars` those of `choose_exemplars`.
     """
+    if exemplars is not None:
+        return exemplar.scorer(settings, vae, params, exemplars, what)
     mesh = data_mesh()
     placed = replicate((params, _score_key(settings), residual_sd), mesh)
 
@@ -282,8 +303,32 @@ def _score(
     return tuple(getattr(scores, name) for name in what)
 
 
-def posterior_means(vae: VAE, params: Any, x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "K N L"]:
+def choose_exemplars(
+    settings: Settings,
+    vae: VAE,
+    params: Any,
+    train: Float[np.ndarray, "N D"] | None,
+    held_out: Float[np.ndarray, "M D"],
+    before: Exemplars | None = None,
+    weights: Float[np.ndarray, " N"] | None = None,
+) -> Exemplars | None:
+    """Chooses the exemplars of K trained models, from standardised rows, and those `before`; None in other recipes."""
+    if settings.recipe != "exemplar":
+        return None
+    if train is None:
+        raise ValueError("the exemplar recipe needs the training rows")
+    gaussianiser = before.gaussianiser if before else Gaussianiser.fit(train)
+    rows, normal = gaussianiser.transform(train), gaussianiser.transform(held_out)
+    rows = np.concatenate([before.rows, rows]) if before else rows
+    return exemplar.choose_exemplars(settings, vae, params, gaussianiser, rows, normal, weights)
+
+
+def posterior_means(
+    vae: VAE, params: Any, x: Float[np.ndarray, "N D"], exemplars: Exemplars | None = None
+) -> Float[np.ndarray, "K N L"]:
     """Returns the means of q(z|x) of each of K models."""
+    if exemplars is not None:
+        return exemplar.posterior_means(vae, params, exemplars.gaussianiser, x)
     return np.asarray(_posterior_means(vae, params, jnp.asarray(x)))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +16,20 @@ from vae_jax import thresholds
 from vae_jax.tables.columns import Missing
 from vae_jax.tables.kinds import KINDS, Kind
 
-Recipe = Literal["report", "gaussian"]
+Recipe = Literal["report", "gaussian", "exemplar"]
+
+# What a recipe takes where a setting is None. `epochs` of the exemplar recipe depends on the rows.
+_REPORT = {
+    "hidden_dims": (20, 10, 8),
+    "latent_dim": 2,
+    "kl_warmup": 0.8,
+    "input_noise": 0.3,
+    "epochs": 1000,
+    "learning_rate": 1e-3,
+}
+_EXEMPLAR = {"hidden_dims": (64, 32), "latent_dim": 8, "kl_warmup": 0.3, "input_noise": 0.0, "learning_rate": 2e-3}
+OF_RECIPE: dict[Recipe, dict[str, Any]] = {"report": _REPORT, "gaussian": _REPORT, "exemplar": _EXEMPLAR}
+STEPS = 1_000  # that the exemplar recipe trains for, where `epochs` is None
 
 
 class SettingError(ValueError):
@@ -35,39 +48,43 @@ class SettingError(ValueError):
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """How to train a VAE on a table, and how to score rows with it. Defaults are the report's, where it names one.
+    """How to train a VAE on a table, and how to score rows with it. None stands for the recipe's own value: for `report`
+    and `gaussian` the report's, where it names one.
 
     Examples:
       >>> from vae_jax.detector.settings import ModelSettings
-      >>> ModelSettings(latent_dim=3).epochs
-      1000
+      >>> ModelSettings(latent_dim=3).batch_size
+      128
     """
 
-    hidden_dims: tuple[int, ...] = (20, 10, 8)
-    """Widths of the encoder's hidden layers; the decoder has them reversed. Without any, both are linear."""
-    latent_dim: int = 2
-    """Number of latent dimensions."""
+    hidden_dims: tuple[int, ...] | None = None
+    """Widths of the encoder's hidden layers; the decoder has them reversed. Without any, both are linear. By default \
+20 10 8 (report, gaussian), 64 32 (exemplar)."""
+    latent_dim: int | None = None
+    """Number of latent dimensions. By default 2 (report, gaussian), 8 or the number of features if there are fewer \
+(exemplar)."""
     report_weight: float = 10_000.0
     """Weight of the RMSE in the report recipe's loss; benchmarks/RESULTS.md has the sweep behind the default."""
-    kl_warmup: float = 0.8
-    """Share of the epochs over which the gaussian recipe's KL weight rises from 0 to 1."""
-    input_noise: float = 0.3
-    """Standard deviation of the noise on the encoder's input while the gaussian recipe trains, in units of \
-standardised features."""
+    kl_warmup: float | None = None
+    """Share of the epochs over which the KL weight rises from 0 to 1, in the recipes gaussian (by default 0.8) and \
+exemplar (0.3)."""
+    input_noise: float | None = None
+    """Standard deviation of the noise on the encoder's input in training, in units of standardised features, in the \
+recipes gaussian (by default 0.3) and exemplar (0)."""
     limit: float = 10.0
     """Standardised features are clipped at ± this many standard deviations. A single genuine payment can lie 80 of \
 them out, where no model has learned anything."""
-    epochs: int = 1000
-    """Passes over the training rows."""
+    epochs: int | None = None
+    """Passes over the training rows. By default 1000 (report, gaussian), as many as make 1,000 steps (exemplar)."""
     batch_size: int = 128
     """Rows in an optimiser step, over all devices together."""
-    learning_rate: float = 1e-3
-    """Learning rate of NAdam."""
+    learning_rate: float | None = None
+    """Learning rate: of NAdam, by default 0.001 (report, gaussian), or of AdamW at the start, 0.002 (exemplar)."""
     num_models: int = 1
     """Number of models of each recipe, initialised independently and trained as one program; a row's score is the \
 mean of theirs."""
     num_samples: int = 100
-    """Latent samples for the score of a row."""
+    """Latent samples for the score of a row, in the recipes report and gaussian."""
     boundary: str = "quantile"
     """Rule that sets the boundary from the scores of held-out rows: quantile, tukey, mad, mean-sigma or gpd."""
     false_alarm_rate: float = thresholds.DEFAULT_FALSE_ALARM_RATE
@@ -90,8 +107,13 @@ class Settings(ModelSettings):
       vae_jax.detector.settings.SettingError: patience=0: expected a whole number above 0, or None
     """
 
-    recipe: Recipe = "gaussian"
-    """gaussian (negative evidence lower bound with learned variances) or report (weight * RMSE + KL)."""
+    recipe: Recipe | None = None
+    """exemplar (kernels at the training rows, as wide as a VAE reconstructs them), gaussian (reconstruction \
+probability; negative evidence lower bound with learned variances) or report (the same; weight * RMSE + KL). None takes \
+exemplar for a table of finite numbers alone, and gaussian, with a likelihood for each column, for any other."""
+    contamination: float | None = None
+    """Share of anomalies expected among the training rows. The rows least likely under a first fit are left out of a \
+second, and the boundary lets this share of all rows raise an alarm. None takes the rows as normal."""
     validation_share: float = 0.1
     """Share of the rows that `fit` holds out: for the boundary, and to choose the best epoch. With fewer than some \
 hundreds of them the choice flatters the model, and it raises more false alarms than asked for."""
@@ -109,7 +131,23 @@ epochs."""
         check(cls(**given))
         plain = {name: value.tolist() if isinstance(value, np.generic) else value for name, value in given.items()}
         columns = {str(name): kind for name, kind in (given["columns"] or {}).items()} or None
-        return cls(**{**plain, "hidden_dims": tuple(int(width) for width in given["hidden_dims"]), "columns": columns})
+        widths = None if given["hidden_dims"] is None else tuple(int(width) for width in given["hidden_dims"])
+        return cls(**{**plain, "hidden_dims": widths, "columns": columns})
+
+    def resolved(self, rows: int, feature_dim: int, numbers_alone: bool = True) -> Settings:
+        """Puts the recipe's own values in place of None, for N training rows of D features.
+
+        Examples:
+          >>> from vae_jax.detector.settings import Settings
+          >>> Settings(recipe="exemplar").resolved(rows=12_800, feature_dim=3)
+          Settings(hidden_dims=(64, 32), latent_dim=3, ...epochs=10, ...)
+        """
+        recipe: Recipe = self.recipe or ("exemplar" if numbers_alone else "gaussian")
+        defaults: dict[str, Any] = {"recipe": recipe, **OF_RECIPE[recipe]}
+        if recipe == "exemplar":
+            defaults["latent_dim"] = min(defaults["latent_dim"], feature_dim)
+            defaults["epochs"] = math.ceil(STEPS / max(1, rows // self.batch_size))
+        return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
 
 
 def check(settings: ModelSettings) -> None:
@@ -138,21 +176,25 @@ def _is_positive(value: Any) -> bool:
     return 0 < value < math.inf
 
 
+def _unless_none(is_fine: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or is_fine(value)
+
+
 _RULES: list[tuple[str, Callable[[Any], bool], str]] = [
-    ("recipe", lambda value: value in ("report", "gaussian"), "report or gaussian"),
-    ("hidden_dims", lambda value: all(map(_is_count, value)), "widths above 0"),
-    ("kl_warmup", lambda value: 0 <= value <= 1, "between 0 and 1"),
-    ("input_noise", lambda value: 0 <= value < math.inf, "0 or more"),
+    ("recipe", lambda value: value in (None, *OF_RECIPE), "report, gaussian or exemplar"),
+    ("hidden_dims", _unless_none(lambda value: all(map(_is_count, value))), "widths above 0"),
+    ("kl_warmup", _unless_none(lambda value: 0 <= value <= 1), "between 0 and 1"),
+    ("input_noise", _unless_none(lambda value: 0 <= value < math.inf), "0 or more"),
     ("boundary", lambda value: value in thresholds.RULES, f"one of {', '.join(thresholds.RULES)}"),
     ("false_alarm_rate", lambda value: 0 < value < 1, "between 0 and 1"),
     ("validation_share", lambda value: 0 < value < 1, "between 0 and 1"),
+    ("contamination", _unless_none(lambda value: 0 < value <= 0.5), "more than 0 and at most 0.5, or None"),
     ("missing", lambda value: value in ("ignore", "informative"), "ignore or informative"),
     ("columns", lambda value: set((value or {}).values()) <= set(KINDS), f"kinds among {', '.join(KINDS)}"),
     ("seed", lambda value: _is_whole(value) and 0 <= value < 2**32, "between 0 and 2^32 - 1"),
-    ("patience", lambda value: value is None or _is_count(value), "a whole number above 0, or None"),
-    *(
-        (name, _is_count, "a whole number above 0")
-        for name in ("latent_dim", "num_models", "epochs", "batch_size", "num_samples")
-    ),
-    *((name, _is_positive, "more than 0") for name in ("learning_rate", "report_weight", "limit")),
+    ("patience", _unless_none(_is_count), "a whole number above 0, or None"),
+    *((name, _unless_none(_is_count), "a whole number above 0") for name in ("latent_dim", "epochs")),
+    *((name, _is_count, "a whole number above 0") for name in ("num_models", "batch_size", "num_samples")),
+    ("learning_rate", _unless_none(_is_positive), "more than 0"),
+    *((name, _is_positive, "more than 0") for name in ("report_weight", "limit")),
 ]

@@ -66,6 +66,7 @@ class DenseDecoder(nn.Module):
       feature_dim: number of features D.
       learned_variance: True gives a mean and a log variance for each feature; False only a mean.
       bounded: whether each feature's standard deviation has its own upper bound, see `bound_sd`.
+      lowest_log_var: lower bound on the log variances.
 
     Examples:
       >>> import jax
@@ -83,6 +84,7 @@ class DenseDecoder(nn.Module):
     feature_dim: int
     learned_variance: bool = False
     bounded: bool = False
+    lowest_log_var: float = OBSERVATION_LOG_VAR[0]
 
     @nn.compact
     def __call__(self, z: Float[Array, "*batch L"]) -> Observation:
@@ -95,7 +97,7 @@ class DenseDecoder(nn.Module):
         if not self.learned_variance:
             return Observation(mean, None)
         log_var = Dense(self.feature_dim, name="log_var")(z)
-        low, high = OBSERVATION_LOG_VAR
+        low, high = self.lowest_log_var, OBSERVATION_LOG_VAR[1]
         if self.bounded:
             # A variable, not an attribute, so that models with different bounds share one compiled program.
             bound = self.variable("bounds", "highest_log_var", jnp.full, (self.feature_dim,), high)
@@ -110,6 +112,7 @@ def dense_vae(
     learned_variance: bool = False,
     bounded: bool = False,
     mean_bound: float | None = None,
+    lowest_log_var: float = OBSERVATION_LOG_VAR[0],
 ) -> VAE:
     """Builds the report's VAE for tables: a dense encoder and its mirror image as decoder.
 
@@ -120,6 +123,7 @@ def dense_vae(
       learned_variance: whether the decoder gives a log variance as well as the mean.
       bounded: whether each feature's standard deviation has its own upper bound, see `bound_sd`.
       mean_bound: largest absolute posterior mean, see [`DenseEncoder`][].
+      lowest_log_var: lower bound on the decoder's log variances.
 
     Returns:
       The module; `vae.init(key, x, noise)` gives its parameters.
@@ -136,7 +140,7 @@ def dense_vae(
     hidden_dims = tuple(hidden_dims)
     return VAE(
         encoder=DenseEncoder(hidden_dims, latent_dim, mean_bound),
-        decoder=DenseDecoder(hidden_dims[::-1], feature_dim, learned_variance, bounded),
+        decoder=DenseDecoder(hidden_dims[::-1], feature_dim, learned_variance, bounded, lowest_log_var),
     )
 
 

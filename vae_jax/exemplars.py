@@ -1,0 +1,206 @@
+"""Density of rows under kernels at training rows, each as wide as a VAE reconstructs that row.
+
+For E exemplars x_n with weights w_n, and the decoder's standard deviations sd(z_n) at one draw z_n ~ q(z|x_n) each:
+
+    p(x) = sum_n w_n N(x; x_n, (b sd(z_n))^2)
+
+with a bandwidth b. It is the density of an exemplar VAE (Norouzi et al. 2020, https://arxiv.org/abs/2004.04795, eq. 3)
+whose decoder returns the exemplar itself as its mean: what the network learns is how far, and in which features,
+neighbours of a row may lie. A plain kernel density estimate has the same width everywhere.
+
+Programs have shapes that depend on the number of features alone: rows and exemplars are passed in blocks of one size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+
+from vae_jax.distributions import LOG_2PI, reparameterise
+from vae_jax.networks import VAE, decode, encode
+from vae_jax.training.parallel import data_mesh, replicate, replicated, sharded
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Int
+
+EXEMPLARS_AT_ONCE = 2048
+ROWS_AT_ONCE = 512  # on each device; on a CPU the block of rows x exemplars should fit the cache
+ROWS_AT_ONCE_ACCELERATOR = 8192
+
+
+class Kernels(NamedTuple):
+    """The kernels of one model.
+
+    Attributes:
+      centres: the exemplars, shape (E, D), float32.
+      log_var: log variances, shape (E, D), float32.
+      log_weights: logs of the weights, which add up to 1, shape (E,), float32.
+
+    Examples:
+      Two kernels of unit variance in one dimension; between them the density is exp(-1/2) / sqrt(2 pi):
+
+      >>> import numpy as np
+      >>> from vae_jax.exemplars import Kernels, log_density
+      >>> zeros = np.zeros((2, 1), np.float32)
+      >>> kernels = Kernels(np.array([[-1.0], [1.0]], np.float32), zeros, np.log([0.5, 0.5]).astype(np.float32))
+      >>> print(log_density(kernels, np.zeros((1, 1), np.float32)).round(3))
+      [-1.419]
+    """
+
+    centres: Float[np.ndarray, "E D"]
+    log_var: Float[np.ndarray, "E D"]
+    log_weights: Float[np.ndarray, " E"]
+
+    def widened(self, factor: float) -> Kernels:
+        """Returns the kernels with standard deviations times `factor`."""
+        return self._replace(log_var=self.log_var + np.float32(2 * math.log(factor)))
+
+
+def reconstruct(
+    vae: VAE, params: Any, rows: Float[np.ndarray, "N D"], noise: Float[np.ndarray, "N L"]
+) -> tuple[Float[np.ndarray, "N L"], Float[np.ndarray, "N D"]]:
+    """Encodes and decodes rows with one model.
+
+    Args:
+      vae: a VAE with learned variances.
+      params: its parameters.
+      rows: standardised rows, float32.
+      noise: draws from N(0, I), float32.
+
+    Returns:
+      The posterior means, and the decoder's log variances at the latents that the noise gives; float32.
+    """
+    found = [
+        (mean[:count], log_var[:count])
+        for block, count in _blocks((rows, noise), EXEMPLARS_AT_ONCE)
+        for mean, log_var in [jax.device_get(_reconstruct(vae, params, *block))]
+    ]
+    means, log_vars = zip(*found, strict=True)
+    return np.concatenate(means), np.concatenate(log_vars)
+
+
+def log_density(
+    kernels: Kernels, rows: Float[np.ndarray, "N D"], own: Int[np.ndarray, " N"] | None = None
+) -> Float[np.ndarray, " N"]:
+    """Log density of rows, on all devices.
+
+    Args:
+      kernels: of one model.
+      rows: float32; NaN is a gap, which is left out.
+      own: for each row the number of the exemplar that it is, which is then left out and the other weights scaled to
+        add up to 1; -1 for none. Without this a training row would be explained by itself.
+
+    Returns:
+      In nats, float64, higher = more normal.
+    """
+    own = np.full(len(rows), -1) if own is None else own
+    found = np.concatenate([np.zeros(0), *(total for _, total in _log_totals(kernels, rows, own))])
+    lost = np.where(own < 0, -np.inf, kernels.log_weights.astype(np.float64)[own])
+    return found - np.log1p(-np.exp(np.minimum(lost, -1e-9)))
+
+
+def shares(kernels: Kernels, rows: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
+    """Each feature's share of a row's log density.
+
+    Args:
+      kernels: of one model.
+      rows: float32; NaN is a gap, whose share is 0.
+
+    Returns:
+      Means over exemplars, weighted by how probable each is given the row, of the log density of each feature under the
+      exemplar's kernel, nats, float32. They add up to the weighted mean of the log densities under single kernels.
+    """
+    found = [np.zeros((0, rows.shape[1]), np.float32)]
+    for block, total in _log_totals(kernels, rows, np.full(len(rows), -1)):
+        x, own, count, gaps = block
+        padded = np.zeros(len(x), np.float32)
+        padded[:count] = total
+        parts = [_shares(x, *of, padded, gaps=gaps) for of, _ in _exemplar_blocks(kernels)]
+        found.append(np.asarray(sum(parts[1:], parts[0]))[:count])
+    return np.concatenate(found)
+
+
+def _log_totals(kernels: Kernels, rows: np.ndarray, own: np.ndarray) -> Iterator[tuple[tuple, np.ndarray]]:
+    """Yields blocks of rows, with each row's log of the sum over all kernels."""
+    exemplars = list(_exemplar_blocks(kernels))
+    gaps = bool(np.isnan(rows).any())
+    for (x, of_row), count in _blocks((rows, own.astype(np.int32)), _rows_at_once()):
+        placed = _place_rows(x)
+        sums = [_log_sum(placed, *of, _place_rows(of_row - first), gaps=gaps) for of, first in exemplars]
+        total = np.logaddexp.reduce([np.asarray(part, np.float64) for part in sums])
+        yield (placed, of_row, count, gaps), total[:count]
+
+
+def _exemplar_blocks(kernels: Kernels) -> Iterator[tuple[tuple[Array, Array, Array], int]]:
+    """Yields blocks of exemplars, on all devices, with the number of the first; kernels that pad have no weight."""
+    mesh = data_mesh(jax.local_devices())
+    first = 0
+    for block, count in _blocks(tuple(kernels), EXEMPLARS_AT_ONCE):
+        centres, log_var, log_weights = block
+        log_weights[count:] = -np.inf
+        yield replicate((centres, log_var, log_weights), mesh), first
+        first += count
+
+
+def _blocks(arrays: tuple[np.ndarray, ...], size: int) -> Iterator[tuple[list[np.ndarray], int]]:
+    """Yields `size` rows of each array at a time, padded with zeros, and how many of them are real."""
+    for start in range(0, len(arrays[0]), size):
+        taken = [array[start : start + size] for array in arrays]
+        count = len(taken[0])
+        yield [np.concatenate([rows, np.zeros((size - count, *rows.shape[1:]), rows.dtype)]) for rows in taken], count
+
+
+def _rows_at_once() -> int:
+    each = ROWS_AT_ONCE if jax.default_backend() == "cpu" else ROWS_AT_ONCE_ACCELERATOR
+    return each * jax.local_device_count()
+
+
+def _place_rows(array: np.ndarray) -> Array:
+    mesh = data_mesh(jax.local_devices())
+    return jax.device_put(array, NamedSharding(mesh, sharded if mesh.size > 1 else replicated))
+
+
+@partial(jax.jit, static_argnames="vae")
+def _reconstruct(vae: VAE, params: Any, rows: Array, noise: Array) -> tuple[Array, Array]:
+    posterior = encode(vae, params, rows)
+    log_var = decode(vae, params, reparameterise(noise, *posterior)).log_var
+    assert log_var is not None
+    return posterior.mean, log_var
+
+
+def _log_kernels(x: Array, centres: Array, log_var: Array, gaps: bool) -> Array:
+    """Log densities of rows under each kernel, shape (N, E), as a single product of matrices."""
+    precision = jnp.exp(-log_var)
+    rest = -0.5 * (LOG_2PI + log_var + jnp.square(centres) * precision)
+    of_x, of_kernel = [jnp.square(x), x], [-0.5 * precision, centres * precision]
+    if gaps:
+        known = ~jnp.isnan(x)
+        of_x, of_kernel = [*(jnp.where(known, of, 0.0) for of in of_x), known.astype(x.dtype)], [*of_kernel, rest]
+    # The squares nearly cancel, so not in the short floats that accelerators take by default.
+    product = jnp.matmul(jnp.concatenate(of_x, 1), jnp.concatenate(of_kernel, 1).T, precision=jax.lax.Precision.HIGHEST)
+    return product if gaps else product + rest.sum(1)
+
+
+@partial(jax.jit, static_argnames="gaps")
+def _log_sum(x: Array, centres: Array, log_var: Array, log_weights: Array, own: Array, gaps: bool) -> Array:
+    logs = _log_kernels(x, centres, log_var, gaps) + log_weights
+    logs = jnp.where(jnp.arange(len(centres)) == own[:, None], -jnp.inf, logs)
+    highest = jnp.maximum(logs.max(1), -1e30)  # finite also where no kernel is left
+    return highest + jnp.log(jnp.exp(logs - highest[:, None]).sum(1))
+
+
+@partial(jax.jit, static_argnames="gaps")
+def _shares(x: Array, centres: Array, log_var: Array, log_weights: Array, log_total: Array, gaps: bool) -> Array:
+    probability = jnp.exp(_log_kernels(x, centres, log_var, gaps) + log_weights - log_total[:, None])
+    precision = jnp.exp(-log_var)
+    mean = partial(jnp.matmul, probability, precision=jax.lax.Precision.HIGHEST)
+    squares = jnp.square(x) * mean(precision) - 2 * x * mean(centres * precision) + mean(centres**2 * precision)
+    of_feature = -0.5 * (LOG_2PI * probability.sum(1)[:, None] + mean(log_var) + squares)
+    return jnp.where(jnp.isnan(x), 0.0, of_feature)

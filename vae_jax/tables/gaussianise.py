@@ -1,0 +1,81 @@
+"""Heavy-tailed features made Gaussian, by the ranks of the training rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.preprocessing import QuantileTransformer
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
+# Excess kurtosis from which a feature counts as heavy-tailed: 0 is a Gaussian, 3 the double exponential distribution.
+HEAVY = 1.0
+QUANTILES = 500
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussianiser:
+    """A map of each heavy-tailed feature to standard normal quantiles; other features stay as they are.
+
+    A detector's noise and kernels are Gaussian. In a feature such as an amount of money, a few far values make the
+    standard deviation, and all others lie close together.
+
+    Attributes:
+      heavy: which of the D features are mapped, shape (D,).
+      quantiles: of the H mapped features in training, shape (Q, H), float64.
+      mean: of their normal quantiles in training, shape (H,), float64.
+      sd: standard deviation of the same.
+
+    References:
+      Conover & Iman 1981, "Rank Transformations as a Bridge Between Parametric and Nonparametric Statistics".
+
+    Examples:
+      >>> import numpy as np
+      >>> from vae_jax.tables.gaussianise import Gaussianiser
+      >>> rng = np.random.default_rng(0)
+      >>> rows = np.stack([rng.normal(size=1000), np.exp(3 * rng.normal(size=1000))], axis=1)
+      >>> gaussianiser = Gaussianiser.fit(rows)
+      >>> print(gaussianiser.heavy)
+      [False  True]
+      >>> print(gaussianiser.transform(np.array([[0.5, 1.0], [0.5, 1e9]])).round(1))
+      [[0.5 0. ]
+       [0.5 5. ]]
+    """
+
+    heavy: Bool[np.ndarray, " D"]
+    quantiles: Float[np.ndarray, "Q H"]
+    mean: Float[np.ndarray, " H"]
+    sd: Float[np.ndarray, " H"]
+
+    @classmethod
+    def fit(cls, rows: Float[np.ndarray, "N D"]) -> Gaussianiser:
+        """Finds the heavy-tailed features of standardised training rows, and their quantiles."""
+        rows = rows.astype(np.float64)
+        centred = rows - rows.mean(0)
+        variance = np.square(centred).mean(0)
+        heavy = (centred**4).mean(0) > (3 + HEAVY) * variance**2
+        if not heavy.any():
+            return cls(heavy, np.zeros((0, 0)), np.zeros(0), np.zeros(0))
+        levels = np.linspace(0, 1, min(QUANTILES, len(rows)))
+        plain = cls(heavy, np.quantile(rows[:, heavy], levels, axis=0), np.zeros(heavy.sum()), np.ones(heavy.sum()))
+        normal = plain._transformer.transform(rows[:, heavy])
+        return cls(heavy, plain.quantiles, normal.mean(0), np.maximum(normal.std(0), 1e-6))
+
+    def transform(self, rows: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
+        """Maps standardised rows, float; NaN stays NaN. Returns float32."""
+        found = rows.astype(np.float32)
+        if self.heavy.any() and len(rows):
+            normal = self._transformer.transform(rows[:, self.heavy].astype(np.float64))
+            found[:, self.heavy] = (normal - self.mean) / self.sd
+        return found
+
+    @cached_property
+    def _transformer(self) -> QuantileTransformer:
+        transformer = QuantileTransformer(n_quantiles=len(self.quantiles), output_distribution="normal")
+        transformer.quantiles_, transformer.n_features_in_ = self.quantiles, self.quantiles.shape[1]
+        transformer.n_quantiles_, transformer.references_ = len(self.quantiles), np.linspace(0, 1, len(self.quantiles))
+        return transformer
