@@ -55,10 +55,11 @@ printed; this and the next four options say it."""
     split: Literal["random", "time"] = "random"
     """How to split the rows: random (genuine rows 70/10/20 into training, validation and test; frauds 20/80 into \
 validation and test) or time (first 70 %, next 10 %, last 20 %, without the frauds in training)."""
-    recipes: tuple[Recipe, ...] = ("report", "gaussian")
+    recipes: tuple[Recipe, ...] = ("report", "gaussian", "exemplar")
     """Models to train: report (the original report's loss, weight * RMSE + KL, with standard deviations measured on \
-validation rows; for numbers without gaps alone) and gaussian (negative ELBO with learned variances, or with a \
-likelihood for each kind of column)."""
+validation rows; for numbers without gaps alone), gaussian (negative ELBO with learned variances, or with a \
+likelihood for each kind of column) and exemplar (kernels at training rows, as wide as a VAE reconstructs them; for \
+numbers without gaps alone)."""
 
     def reading(self) -> Reading:
         """How to read the user's own file."""
@@ -90,11 +91,11 @@ def check(config: FraudConfig) -> None:
     except SettingError as error:
         raise refusal(error.name, error.value, error.expected) from None
     devices = jax.device_count()
-    models_divide = jax.process_count() == 1 and config.num_models % devices == 0  # then each batch is on one device
+    models_divide = jax.process_count() == 1 and (config.num_models or 1) % devices == 0  # then each batch is on one device
     require(
         config,
         [
-            ("recipes", len(set(config.recipes)) == len(config.recipes) > 0, "one or two different recipes"),
+            ("recipes", len(set(config.recipes)) == len(config.recipes) > 0, "different recipes"),
             ("save_every", config.save_every > 0, "more than 0"),
             ("batch_size", models_divide or config.batch_size % devices == 0, f"a multiple of the {devices} devices"),
         ],

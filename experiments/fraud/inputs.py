@@ -87,8 +87,9 @@ def prepare(config: FraudConfig) -> Inputs:
         raise UsageError(f"{config.data}: {place}: {error.wrong}; {_advice(error.column)}") from error
     except DataError as error:
         raise UsageError(str(error)) from error
-    if isinstance(features, Schema) and config.recipes == ("report",):
-        raise UsageError("--recipes report: for finite numbers alone; this table has others or gaps, so use gaussian")
+    if isinstance(features, Schema) and "gaussian" not in config.recipes:
+        named = " ".join(config.recipes)
+        raise UsageError(f"--recipes {named}: for finite numbers alone; this table has others or gaps, so use gaussian")
     if len(split.train) < config.batch_size:
         raise UsageError(f"--batch-size {config.batch_size}: more than the {len(split.train)} training rows")
     if config.boundary == "best-f1" and not table.labels[split.validation].any():
@@ -112,7 +113,7 @@ def _advice(column: str) -> str:
     return f"mend the cell, or say --category {name} or --drop {name}"
 
 
-FRAUD = Experiment("fraud", FraudConfig, check, prepare, Inputs.describe, divided=lambda config: config.num_models)
+FRAUD = Experiment("fraud", FraudConfig, check, prepare, Inputs.describe, divided=lambda config: config.num_models or 1)
 
 
 def describe_data(inputs: Inputs) -> list[str]:
@@ -153,7 +154,8 @@ def left_out_recipes(config: FraudConfig, inputs: Inputs) -> list[str]:
     """A notice if a recipe can't be trained on the table."""
     if len(inputs.recipes(config)) == len(config.recipes):
         return []
-    return ["The report recipe is for finite numbers alone, so only gaussian is trained."]
+    left_out = " and ".join(recipe for recipe in config.recipes if recipe != "gaussian")
+    return [f"For finite numbers alone, and left out: {left_out}."]
 
 
 def kinds_table(inputs: Inputs) -> Table | None:

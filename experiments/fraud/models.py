@@ -18,9 +18,10 @@ from vae_jax.training import TrainState
 from vae_jax.training.parallel import data_mesh, replicate
 
 
-def settings_of(recipe: Recipe, config: FraudConfig) -> Settings:
+def settings_of(recipe: Recipe, config: FraudConfig, inputs: Inputs) -> Settings:
     """The settings of a recipe's detector, from the options of the same names."""
-    return Settings(recipe=recipe, **{field.name: getattr(config, field.name) for field in fields(ModelSettings)})
+    options = {field.name: getattr(config, field.name) for field in fields(ModelSettings)}
+    return Settings(recipe=recipe, **options).resolved(len(inputs.split.train), inputs.x.shape[1])
 
 
 def train_recipe(recipe: Recipe, config: FraudConfig, inputs: Inputs, run: Run, output: Console) -> TrainState:
@@ -31,16 +32,18 @@ def train_recipe(recipe: Recipe, config: FraudConfig, inputs: Inputs, run: Run, 
 def training(recipe: Recipe, config: FraudConfig, inputs: Inputs) -> tuple[loop.Training, TrainState]:
     """Compiles a recipe's training and builds its initial state."""
     train, held_out = inputs.x[inputs.split.train], inputs.x[inputs.genuine_validation]
-    compiled = recipes.compile_training(settings_of(recipe, config), train, held_out, columns=inputs.columns)
+    settings = settings_of(recipe, config, inputs)
+    compiled = recipes.compile_training(settings, train, held_out, columns=inputs.columns)
     steps = len(train) // config.batch_size
+    assert settings.epochs is not None and settings.num_models is not None
     training = loop.Training(
         name=recipe,
         advance=lambda state, step, count: compiled.epoch(state),
         validate=compiled.validate,
-        epochs=config.epochs,
+        epochs=settings.epochs,
         steps_per_epoch=steps,
         steps_per_call=steps,
-        examples_per_step=config.batch_size * config.num_models,
+        examples_per_step=config.batch_size * settings.num_models,
         save_every=config.save_every,
     )
     return training, compiled.initial
@@ -48,9 +51,9 @@ def training(recipe: Recipe, config: FraudConfig, inputs: Inputs) -> tuple[loop.
 
 def fitted(recipe: Recipe, state: TrainState, config: FraudConfig, inputs: Inputs) -> VAEDetector:
     """The detector of a trained recipe, with its boundary set on the validation rows."""
-    found, rows = VAEDetector(**vars(settings_of(recipe, config))), inputs.split.validation
+    found, rows = VAEDetector(**vars(settings_of(recipe, config, inputs))), inputs.split.validation
     found.describe_features(inputs.features)
-    return found.adopt(state, inputs.x[rows], inputs.table.labels[rows])
+    return found.adopt(state, inputs.x[rows], inputs.table.labels[rows], inputs.x[inputs.split.train])
 
 
 def score_rows(detector: VAEDetector, x: np.ndarray) -> tuple[np.ndarray, float]:
@@ -59,5 +62,5 @@ def score_rows(detector: VAEDetector, x: np.ndarray) -> tuple[np.ndarray, float]
     score(x[: recipes.SCORED_AT_ONCE])  # compiles first, so that only scoring is timed
     started = time.perf_counter()
     (log_probs,) = score(x)
-    rate = len(x) * detector.num_models / (time.perf_counter() - started)
+    rate = len(x) * len(log_probs) / (time.perf_counter() - started)
     return log_probs.astype(np.float64), rate

@@ -69,7 +69,8 @@ def apply(recipe: Recipe, state: TrainState, config: FraudConfig, inputs: Inputs
     detector = fitted(recipe, state, config, inputs)
     log_probs, rows_per_second = score_rows(detector, x)
     alarms = explain_alarms(detector, _scored(log_probs.mean(0), inputs), inputs)
-    return Applied(detector, log_probs, rows_per_second, posterior_means(detector.vae_, detector.params_, x), alarms)
+    latents = posterior_means(detector.vae_, detector.params_, x, detector.exemplars_)
+    return Applied(detector, log_probs, rows_per_second, latents, alarms)
 
 
 def evaluate(recipe: Recipe, applied: Applied, config: FraudConfig, inputs: Inputs, opened: Run) -> Result:
@@ -91,7 +92,7 @@ def evaluate(recipe: Recipe, applied: Applied, config: FraudConfig, inputs: Inpu
         "active_latents": min(active),
         "collapsed": min(active) == 0,
         "best_epoch": detector.n_steps_ // (len(inputs.split.train) // config.batch_size),
-        "parameters": count_parameters(detector.params_) // config.num_models,
+        "parameters": count_parameters(detector.params_) // len(models),
         "train_rows_per_second": float(np.median([line["rows_per_second"] for line in log])),
         "score_rows_per_second": applied.rows_per_second,
         "models": models,

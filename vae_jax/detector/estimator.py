@@ -104,7 +104,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     contamination: float | None = Settings.contamination
     hidden_dims: Sequence[int] | None = Settings.hidden_dims
     latent_dim: int | None = Settings.latent_dim
-    num_models: int = Settings.num_models
+    num_models: int | None = Settings.num_models
     epochs: int | None = Settings.epochs
     batch_size: int = Settings.batch_size
     learning_rate: float | None = Settings.learning_rate

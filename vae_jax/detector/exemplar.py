@@ -19,7 +19,7 @@ import optax
 from jax.sharding import NamedSharding
 
 from vae_jax.detector.settings import Settings
-from vae_jax.exemplars import Kernels, log_density, reconstruct, shares
+from vae_jax.exemplars import Kernels, compile_quickly, log_density, reconstruct, shares
 from vae_jax.networks import VAE, dense_vae
 from vae_jax.objectives import Objective, gaussian
 from vae_jax.tables.gaussianise import Gaussianiser
@@ -129,29 +129,35 @@ def compile_epoch(
     `weights` are the rows' chances of being drawn. The result depends only on the arguments and the state.
     """
     schedule, count = Schedule.of(settings, len(train)), steps_per_epoch(settings, len(train))
-    shape = (STEPS_AT_ONCE, settings.num_models, settings.batch_size)
+    of_step = (settings.num_models, settings.batch_size)
     up_to = None if weights is None else np.cumsum(weights) / np.sum(weights)
 
-    def draw(rng: np.random.Generator) -> Int[np.ndarray, "S K B"]:
+    def draw(rng: np.random.Generator, steps: int) -> Int[np.ndarray, "S K B"]:
         if up_to is None:
-            return rng.integers(len(train), size=shape)
-        return np.minimum(np.searchsorted(up_to, rng.random(shape), side="right"), len(train) - 1)
+            return rng.integers(len(train), size=(steps, *of_step))
+        return np.minimum(np.searchsorted(up_to, rng.random((steps, *of_step)), side="right"), len(train) - 1)
 
     def epoch(state: TrainState) -> tuple[TrainState, dict[str, np.ndarray]]:
         rng = np.random.default_rng([settings.seed, int(np.asarray(state.step.addressable_data(0))[0])])
         sums: list[dict[str, Array]] = []
         for start in range(0, count, STEPS_AT_ONCE):
-            batch = train[draw(rng)]
+            steps = min(STEPS_AT_ONCE, count - start)
+            batch = train[draw(rng, steps)]
             seen = batch
             if settings.input_noise > 0:
                 seen = batch + settings.input_noise * rng.standard_normal(batch.shape, np.float32)
-            noise = rng.standard_normal((*shape, state.vae.latent_dim), np.float32)
-            steps = min(STEPS_AT_ONCE, count - start)
-            state, info = _take_steps(state, batch, seen, noise, np.int32(steps), schedule)
+            noise = rng.standard_normal((steps, *of_step, state.vae.latent_dim), np.float32)
+            filled = (_filled(array) for array in (batch, seen, noise))
+            state, info = _take_steps()(state, *filled, np.int32(steps), schedule)
             sums.append(info)
         return state, {name: np.sum([np.asarray(info[name]) for info in sums], 0) / count for name in sums[0]}
 
     return epoch
+
+
+def _filled(steps: np.ndarray) -> np.ndarray:
+    """Steps up to the number that a program takes at once; those added are not taken."""
+    return np.concatenate([steps, np.zeros((STEPS_AT_ONCE - len(steps), *steps.shape[1:]), steps.dtype)])
 
 
 def place(state: TrainState) -> TrainState:
@@ -163,19 +169,23 @@ def place(state: TrainState) -> TrainState:
     return replicate(state, mesh)
 
 
-@partial(jax.jit, donate_argnums=0)
-def _take_steps(
-    state: TrainState, batches: Array, seen: Array, noise: Array, count: Array, schedule: Schedule
-) -> tuple[TrainState, dict[str, Array]]:
-    """Takes the first `count` of S steps; returns the sums of the losses."""
+@cache
+def _take_steps() -> Callable:
+    """Compiles: takes the first `count` of S steps; returns the state after them, and the sums of the losses."""
 
-    def body(i: Array, carried: tuple[TrainState, dict[str, Array]]):
-        state, sums = carried
-        state, info = jax.vmap(_take_step, in_axes=(0, 0, 0, 0, None))(state, batches[i], seen[i], noise[i], schedule)
-        return state, jax.tree.map(jnp.add, sums, info)
+    def take(
+        state: TrainState, batches: Array, seen: Array, noise: Array, count: Array, schedule: Schedule
+    ) -> tuple[TrainState, dict[str, Array]]:
+        def body(i: Array, carried: tuple[TrainState, dict[str, Array]]):
+            state, sums = carried
+            state, info = step_of_all(state, batches[i], seen[i], noise[i], schedule)
+            return state, jax.tree.map(jnp.add, sums, info)
 
-    zeros = jnp.zeros(batches.shape[1])
-    return jax.lax.fori_loop(0, count, body, (state, dict.fromkeys(("loss", "reconstruction", "kl"), zeros)))
+        zeros = jnp.zeros(batches.shape[1])
+        return jax.lax.fori_loop(0, count, body, (state, dict.fromkeys(("loss", "reconstruction", "kl"), zeros)))
+
+    step_of_all = jax.vmap(_take_step, in_axes=(0, 0, 0, 0, None))
+    return compile_quickly(take, donate_argnums=0)
 
 
 def _take_step(

@@ -26,8 +26,16 @@ _REPORT = {
     "input_noise": 0.3,
     "epochs": 1000,
     "learning_rate": 1e-3,
+    "num_models": 1,
 }
-_EXEMPLAR = {"hidden_dims": (64, 32), "latent_dim": 8, "kl_warmup": 0.3, "input_noise": 0.0, "learning_rate": 2e-3}
+_EXEMPLAR = {
+    "hidden_dims": (64, 32),
+    "latent_dim": 8,
+    "kl_warmup": 0.3,
+    "input_noise": 0.0,
+    "learning_rate": 2e-3,
+    "num_models": 3,
+}
 OF_RECIPE: dict[Recipe, dict[str, Any]] = {"report": _REPORT, "gaussian": _REPORT, "exemplar": _EXEMPLAR}
 STEPS = 1_000  # that the exemplar recipe trains for, where `epochs` is None
 
@@ -80,9 +88,9 @@ them out, where no model has learned anything."""
     """Rows in an optimiser step, over all devices together."""
     learning_rate: float | None = None
     """Learning rate: of NAdam, by default 0.001 (report, gaussian), or of AdamW at the start, 0.002 (exemplar)."""
-    num_models: int = 1
+    num_models: int | None = None
     """Number of models of each recipe, initialised independently and trained as one program; a row's score is the \
-mean of theirs."""
+mean of theirs. By default 1 (report, gaussian), 3 (exemplar)."""
     num_samples: int = 100
     """Latent samples for the score of a row, in the recipes report and gaussian."""
     boundary: str = "quantile"
@@ -193,8 +201,8 @@ _RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     ("columns", lambda value: set((value or {}).values()) <= set(KINDS), f"kinds among {', '.join(KINDS)}"),
     ("seed", lambda value: _is_whole(value) and 0 <= value < 2**32, "between 0 and 2^32 - 1"),
     ("patience", _unless_none(_is_count), "a whole number above 0, or None"),
-    *((name, _unless_none(_is_count), "a whole number above 0") for name in ("latent_dim", "epochs")),
-    *((name, _is_count, "a whole number above 0") for name in ("num_models", "batch_size", "num_samples")),
+    *((name, _unless_none(_is_count), "a whole number above 0") for name in ("latent_dim", "epochs", "num_models")),
+    *((name, _is_count, "a whole number above 0") for name in ("batch_size", "num_samples")),
     ("learning_rate", _unless_none(_is_positive), "more than 0"),
     *((name, _is_positive, "more than 0") for name in ("report_weight", "limit")),
 ]

@@ -69,7 +69,9 @@ class Gaussianiser:
         """Maps standardised rows, float; NaN stays NaN. Returns float32."""
         found = rows.astype(np.float32)
         if self.heavy.any() and len(rows):
-            normal = self._transformer.transform(rows[:, self.heavy].astype(np.float64))
+            of_heavy = rows[:, self.heavy].astype(np.float64)
+            beyond = of_heavy - np.clip(of_heavy, self.quantiles[0], self.quantiles[-1])
+            normal = self._transformer.transform(of_heavy) + beyond
             found[:, self.heavy] = (normal - self.mean) / self.sd
         return found
 
