@@ -11,35 +11,36 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from rich.table import Table as TextTable
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 from tyro.conf import Suppress
 
+from benchmarks.adbench_page import FEWEST_ROWS, MEASURES, Comparison
 from experiments.baselines import fifth_neighbour
 from experiments.command_line import RunError, UsageError, parse, run
 from experiments.runs import stopping
+from experiments.runs.experiment import describe_machine
 from experiments.runs.progress import console
 from experiments.startup import prepare_jax
 from vae_jax import VAEDetector
 from vae_jax.detector.settings import ModelSettings, Recipe
 
 COMMAND = "bash run.sh adbench"
-FEWEST_ROWS, MOST_ROWS = 1_000, 50_000
+MOST_ROWS = 50_000
 # Added to the diagonal of the Mahalanobis distance's covariance of standardised columns, some of which are constant.
 COVARIANCE_FLOOR = 1e-3
-MEASURES = {"roc_auc": "ROC AUC", "average_precision": "average precision"}
 TITLES = {"vae": "VAEDetector", "mahalanobis": "Mahalanobis distance", "neighbours": "fifth neighbour"}
 Detector = Literal["vae", "mahalanobis", "neighbours"]
 Suspicion = Callable[[np.ndarray], np.ndarray]
@@ -49,8 +50,9 @@ Suspicion = Callable[[np.ndarray], np.ndarray]
 class AdbenchConfig(ModelSettings):
     """Measure VAEDetector and two simple detectors on the tables of ADBench, beside published figures.
 
-    Results go to a file as they come; a second call goes on where the first was stopped. Tables with odd numbers in
-    their file names are for development, those with even ones are held out: look at them once, at the end.
+    Results go to a file as they come, and at the end to a page of the same name; a second call goes on where the first
+    was stopped. Tables with odd numbers in their file names are for development, those with even ones are held out:
+    look at them once, at the end.
     """
 
     data: str | None = None
@@ -108,7 +110,10 @@ def main(arguments: Sequence[str]) -> None:
                         keep(results, result)
                         output.print(describe(result), soft_wrap=True)
                     found.append(result)
-    output.print(means_table(found, read_published(folder)))
+    compared = Comparison(found, read_published(folder), TITLES)
+    output.print(compared.text_table())
+    compared.page(results, asdict(config), command_line(config), describe_machine())
+    output.print(f"page: {results.with_suffix('.html')}")
 
 
 def check(config: AdbenchConfig) -> Path:
@@ -225,9 +230,15 @@ DETECTORS = {function.__name__: function for function in (vae, mahalanobis, neig
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
-    """The results so far; raises UsageError for a file that holds something else."""
+    """The results so far; raises UsageError for a file that holds something else. A line cut short is dropped."""
     try:
-        results = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        text = path.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        results = [json.loads(line) for line in whole.splitlines()]
+        if text != whole and text.startswith("{"):
+            path.write_text(whole, encoding="utf-8")
+        if text and not text.startswith("{"):
+            raise ValueError("it does not begin with a result")
         return [result | {"roc_auc": float(result["roc_auc"])} for result in results]
     except FileNotFoundError:
         return []
@@ -266,34 +277,14 @@ def read_published(folder: Path) -> pd.DataFrame:
     return pd.concat(found, axis=1).reset_index()
 
 
-def means_table(results: Iterable[Mapping[str, Any]], published: pd.DataFrame) -> TextTable:
-    """Means over tables for each detector, best first; the published ones over the same tables."""
-    ours = pd.DataFrame(results)
-    of_table = ours.groupby("table")[["number", "rows"]].first()
-    ours[list(MEASURES)] *= 100
-    names = {name: f"{title}, here" for name, title in TITLES.items()}
-    ours = ours.groupby(["table", "detector"])[list(MEASURES)].mean().reset_index().replace({"detector": names})
-    both = pd.concat([ours, published]).join(of_table, on="table", how="inner")
-    large = both["rows"] >= FEWEST_ROWS
-    development = both["number"].map(part_of) == "development"
-    groups = {"all": large | ~large, "1,000 rows and more": large, "development": development, "held-out": ~development}
-    means = {
-        (title, measure): both[group].groupby("detector")[measure].mean()
-        for title, group in groups.items()
-        for measure in MEASURES
-    }
-    counts = {title: both[group]["table"].nunique() for title, group in groups.items()}
-    shown = [title for title in groups if counts[title]]
-    table = TextTable(title="Means over tables: ROC AUC / average precision, percent", title_justify="left")
-    table.add_column("detector")
-    for title in shown:
-        table.add_column(f"{title} ({counts[title]})", justify="right")
-    frame = pd.DataFrame(means).sort_values((shown[min(1, len(shown) - 1)], "roc_auc"), ascending=False)
-    for detector, row in frame.iterrows():
-        table.add_row(
-            str(detector), *(f"{row[title, 'roc_auc']:.1f} / {row[title, 'average_precision']:.1f}" for title in shown)
-        )
-    return table
+def command_line(config: AdbenchConfig) -> str:
+    """The command that repeats a run."""
+    words = [COMMAND]
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if value != field.default:
+            words += [f"--{field.name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else (value,))]
+    return shlex.join(words[:1]).strip("'") + "".join(f" {shlex.quote(word)}" for word in words[1:])
 
 
 if __name__ == "__main__":

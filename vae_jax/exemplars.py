@@ -101,7 +101,9 @@ def log_density(
       In nats, float64, higher = more normal.
     """
     own = np.full(len(rows), -1) if own is None else own
-    found = np.concatenate([np.zeros(0), *(total for _, total in _log_totals(kernels, rows, own))])
+    found = np.empty(len(rows))
+    for numbers, _, total in _log_totals(kernels, rows, own):
+        found[numbers] = total
     lost = np.where(own < 0, -np.inf, kernels.log_weights.astype(np.float64)[own])
     return found - np.log1p(-np.exp(np.minimum(lost, -1e-9)))
 
@@ -117,36 +119,39 @@ def shares(kernels: Kernels, rows: Float[np.ndarray, "N D"]) -> Float[np.ndarray
       Means over exemplars, weighted by how probable each is given the row, of the log density of each feature under the
       exemplar's kernel, nats, float32. They add up to the weighted mean of the log densities under single kernels.
     """
-    found = [np.zeros((0, rows.shape[1]), np.float32)]
-    for block, total in _log_totals(kernels, rows, np.full(len(rows), -1)):
-        x, own, count, gaps = block
+    found = np.empty(rows.shape, np.float32)
+    for numbers, x, total in _log_totals(kernels, rows, np.full(len(rows), -1)):
         padded = np.zeros(len(x), np.float32)
-        padded[:count] = total
+        padded[: len(numbers)] = total
+        gaps = bool(np.isnan(rows[numbers]).any())
         parts = [_program(_shares, "gaps")(x, *of, padded, gaps=gaps) for of, _ in _exemplar_blocks(kernels)]
-        found.append(np.asarray(sum(parts[1:], parts[0]))[:count])
-    return np.concatenate(found)
+        found[numbers] = np.asarray(sum(parts[1:], parts[0]))[: len(numbers)]
+    return found
 
 
-def _log_totals(kernels: Kernels, rows: np.ndarray, own: np.ndarray) -> Iterator[tuple[tuple, np.ndarray]]:
-    """Yields blocks of rows, with each row's log of the sum over all kernels."""
+def _log_totals(kernels: Kernels, rows: np.ndarray, own: np.ndarray) -> Iterator[tuple[np.ndarray, Array, np.ndarray]]:
+    """Yields numbers of rows, these rows on the devices, padded, and each one's log of the sum over all kernels."""
     exemplars = list(_exemplar_blocks(kernels))
-    gaps = bool(np.isnan(rows).any())
-    for (x, of_row), count in _blocks((rows, own.astype(np.int32)), _rows_at_once()):
-        placed = _place_rows(x)
-        log_sum = _program(_log_sum, "gaps")
-        sums = [log_sum(placed, *of, _place_rows(of_row - first), gaps=gaps) for of, first in exemplars]
-        total = np.logaddexp.reduce([np.asarray(part, np.float64) for part in sums])
-        yield (placed, of_row, count, gaps), total[:count]
+    log_sum = _program(_log_sum, "gaps")
+    incomplete = np.isnan(rows).any(1)
+    for gaps in (False, True):  # apart, so that the others' scores are the same bits as without these rows
+        numbers = np.flatnonzero(incomplete == gaps)
+        blocks = _blocks((numbers, rows[numbers], own[numbers].astype(np.int32)), _rows_at_once())
+        for (of_block, x, own_of_block), count in blocks:
+            placed = _place_rows(x)
+            sums = [log_sum(placed, *of, _place_rows(own_of_block - first), gaps=gaps) for of, first in exemplars]
+            total = np.logaddexp.reduce([np.asarray(part, np.float64) for part in sums])
+            yield of_block[:count], placed, total[:count]
 
 
-def _exemplar_blocks(kernels: Kernels) -> Iterator[tuple[tuple[Array, Array, Array], int]]:
+def _exemplar_blocks(kernels: Kernels) -> Iterator[tuple[Kernels, int]]:
     """Yields blocks of exemplars, on all devices, with the number of the first; kernels that pad have no weight."""
     mesh = data_mesh(jax.local_devices())
     first = 0
     for block, count in _blocks(tuple(kernels), EXEMPLARS_AT_ONCE):
-        centres, log_var, log_weights = block
-        log_weights[count:] = -np.inf
-        yield replicate((centres, log_var, log_weights), mesh), first
+        of_block = Kernels(*block)
+        of_block.log_weights[count:] = -np.inf
+        yield replicate(of_block, mesh), first
         first += count
 
 
@@ -203,18 +208,18 @@ def _log_kernels(x: Array, centres: Array, log_var: Array, gaps: bool) -> Array:
         of_x, of_kernel = [*(jnp.where(known, of, 0.0) for of in of_x), known.astype(x.dtype)], [*of_kernel, rest]
     # The squares nearly cancel, so not in the short floats that accelerators take by default.
     product = jnp.matmul(jnp.concatenate(of_x, 1), jnp.concatenate(of_kernel, 1).T, precision=jax.lax.Precision.HIGHEST)
-    return product if gaps else product + rest.sum(1)
+    return product if gaps else product + rest.sum(1)[None]
 
 
 def _log_sum(x: Array, centres: Array, log_var: Array, log_weights: Array, own: Array, gaps: bool) -> Array:
-    logs = _log_kernels(x, centres, log_var, gaps) + log_weights
-    logs = jnp.where(jnp.arange(len(centres)) == own[:, None], -jnp.inf, logs)
+    logs = _log_kernels(x, centres, log_var, gaps) + log_weights[None]
+    logs = jnp.where(jnp.arange(len(centres))[None] == own[:, None], -jnp.inf, logs)
     highest = jnp.maximum(logs.max(1), -1e30)  # finite also where no kernel is left
     return highest + jnp.log(jnp.exp(logs - highest[:, None]).sum(1))
 
 
 def _shares(x: Array, centres: Array, log_var: Array, log_weights: Array, log_total: Array, gaps: bool) -> Array:
-    probability = jnp.exp(_log_kernels(x, centres, log_var, gaps) + log_weights - log_total[:, None])
+    probability = jnp.exp(_log_kernels(x, centres, log_var, gaps) + log_weights[None] - log_total[:, None])
     precision = jnp.exp(-log_var)
     mean = partial(jnp.matmul, probability, precision=jax.lax.Precision.HIGHEST)
     squares = jnp.square(x) * mean(precision) - 2 * x * mean(centres * precision) + mean(centres**2 * precision)

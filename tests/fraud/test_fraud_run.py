@@ -322,7 +322,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
 
 
 def test_resume_refuses_other_options_by_name(finished: Path, capsys: pytest.CaptureFixture) -> None:
-    assert "--latent-dim 3: the run was started with 2" in refused(
+    assert "--latent-dim 3: the run was started with the default" in refused(
         fraud.main, ["--resume", finished, "--latent-dim", "3"], capsys
     )
 

@@ -114,6 +114,7 @@ def fraud_page(folder: Path, frauds: int, recipes: tuple[str, ...] = ("report", 
             ("A_column_of_a_long_name", "category", "12 different words", "11 levels and the rare, categorical")
         ],
         "alarms": {name: [alarm] for name in results},
+        "settings": {name: {"latent_dim": 2, "epochs": 3, "num_models": 1} for name in results},
         "recipes": {name: result.measures for name, result in results.items()},
         "baselines": {"pca": results["gaussian"].measures},
         "config": asdict(FraudConfig()),

@@ -18,7 +18,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from vae_jax import thresholds
 from vae_jax.detector import exemplar, model_folder, recipes
 from vae_jax.detector.forks import refuse_forked_process
-from vae_jax.detector.settings import Missing, Recipe, SettingError, Settings, check
+from vae_jax.detector.settings import Missing, Recipe, Resolved, SettingError, Settings, check
 from vae_jax.networks import VAE
 from vae_jax.tables.cells import as_frame, is_numbers
 from vae_jax.tables.kinds import Kind
@@ -73,8 +73,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
       exemplars_: the kernels' centres, weights and bandwidths, `vae_jax.detector.exemplar.Exemplars`; None in the
         other recipes.
       decision_scores_, labels_, threshold_: after a fit with `contamination`, as PyOD has them: minus the scores of the
-        training rows, each found without itself, higher = more anomalous; 1 for anomalies among them, else 0; minus
-        `offset_`.
+        training rows, higher = more anomalous; 1 for anomalies among them, else 0; minus `offset_`.
       kl_warmup_steps_: optimiser steps over which the KL weight rises in the `gaussian` recipe.
       residual_sd_: standard deviation of each model's features, shape (K, D), in units of standardised features; None
         except in the `report` recipe: other decoders give their own.
@@ -101,7 +100,6 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     """
 
     recipe: Recipe | None = Settings.recipe
-    contamination: float | None = Settings.contamination
     hidden_dims: Sequence[int] | None = Settings.hidden_dims
     latent_dim: int | None = Settings.latent_dim
     num_models: int | None = Settings.num_models
@@ -120,6 +118,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     missing: Missing = Settings.missing
     patience: int | None = Settings.patience
     seed: int = Settings.seed
+    contamination: float | None = Settings.contamination
     random_state: int | np.random.RandomState | None = None
     callback: Callable[[dict[str, float]], object] | None = None
 
@@ -149,10 +148,10 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         weights = self._weights(sample_weight, settings, len(rows))
         self._fit_rows(rows, train, held_out, settings, weights)
         if settings.contamination is not None:
-            suspicious = -self._training_scores(rows, train)
-            kept = suspicious <= np.quantile(suspicious, 1 - settings.contamination)
+            scores = self._training_scores(rows, train)
+            kept = scores >= np.quantile(scores, settings.contamination)
             self._fit_rows(rows, train[kept[train]], held_out[kept[held_out]], settings, weights)
-            self.decision_scores_ = -self._training_scores(rows, train[kept[train]])
+            self.decision_scores_ = -self.score_encoded(rows)
             self.offset_ = -float(np.quantile(self.decision_scores_, 1 - settings.contamination))
             self.labels_ = (self.decision_scores_ > self.threshold_).astype(np.int64)
         return self
@@ -162,7 +161,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         rows: np.ndarray,
         train: np.ndarray,
         held_out: np.ndarray,
-        settings: Settings,
+        settings: Resolved,
         weights: np.ndarray | None,
     ) -> None:
         """Trains on some of the encoded rows, and sets the boundary on others."""
@@ -246,7 +245,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
 
     def _adopt(
         self,
-        settings: Settings,
+        settings: Resolved,
         state: TrainState,
         held_out: np.ndarray,
         labels: np.ndarray,
@@ -469,10 +468,10 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         self.features_ = schema = Schema.fit(frame.iloc[train], said, settings.missing, settings.limit)
         return schema.transform(frame), train, held_out
 
-    def _resolved(self, settings: Settings, rows: np.ndarray, train: np.ndarray) -> Settings:
+    def _resolved(self, settings: Settings, rows: np.ndarray, train: np.ndarray) -> Resolved:
         return settings.resolved(len(train), rows.shape[1], self.schema_ is None)
 
-    def _weights(self, sample_weight: Any, settings: Settings, rows: int) -> np.ndarray | None:
+    def _weights(self, sample_weight: Any, settings: Resolved, rows: int) -> np.ndarray | None:
         if sample_weight is None:
             return None
         if settings.recipe != "exemplar":
@@ -536,12 +535,11 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             raise SettingError("boundary", "best-f1", f"a rule that needs no labels: {', '.join(rules)}")
         return settings
 
-    def _train(self, training: Training, settings: Settings) -> TrainState:
+    def _train(self, training: Training, settings: Resolved) -> TrainState:
         """Trains, and returns the models of the epoch with the lowest loss on held-out rows, or of the last."""
         state, best = training.initial, training.initial
         lowest, since = np.inf, 0
         chooses = settings.recipe != "exemplar" or settings.patience is not None
-        assert settings.epochs is not None
         for epoch in range(1, settings.epochs + 1):
             state, info = training.epoch(state)
             _check_finite(info, f"epoch {epoch}")
@@ -561,7 +559,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
                 break
         return best if chooses else state
 
-    def _train_state(self, settings: Settings) -> TrainState:
+    def _train_state(self, settings: Resolved) -> TrainState:
         """The models as they can be trained further."""
         if settings.recipe == "exemplar":
             return exemplar.train_state(settings, self.vae_, self.state_)
@@ -581,7 +579,7 @@ def _divide(rows: int, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[held_out:]), np.sort(order[:held_out])
 
 
-def _check_unchanged(settings: Settings, fitted: Settings) -> None:
+def _check_unchanged(settings: Resolved, fitted: Resolved) -> None:
     """Raises SettingError if the settings need other models than the fitted ones."""
     for name in OF_FITTED_MODELS:
         value, expected = getattr(settings, name), getattr(fitted, name)

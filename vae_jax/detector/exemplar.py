@@ -8,8 +8,9 @@ trains any table with as many columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache, partial
+from collections.abc import Callable, Iterator
+from functools import cache
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -18,7 +19,7 @@ import numpy as np
 import optax
 from jax.sharding import NamedSharding
 
-from vae_jax.detector.settings import Settings
+from vae_jax.detector.settings import Resolved
 from vae_jax.exemplars import Kernels, compile_quickly, log_density, reconstruct, shares
 from vae_jax.networks import VAE, dense_vae
 from vae_jax.objectives import Objective, gaussian
@@ -66,18 +67,18 @@ class Schedule(NamedTuple):
     learning_rate: np.float32
 
     @classmethod
-    def of(cls, settings: Settings, rows: int) -> Schedule:
+    def of(cls, settings: Resolved, rows: int) -> Schedule:
         """Takes them from a detector's settings, for N training rows."""
         total = np.float32(settings.epochs * steps_per_epoch(settings, rows))
         return cls(total, np.float32(settings.kl_warmup) * total, np.float32(settings.learning_rate))
 
 
-def steps_per_epoch(settings: Settings, rows: int) -> int:
+def steps_per_epoch(settings: Resolved, rows: int) -> int:
     """Returns how many batches make up a pass over N rows; rows are drawn with replacement."""
     return max(1, rows // settings.batch_size)
 
 
-def make_vae(settings: Settings, feature_dim: int) -> VAE:
+def make_vae(settings: Resolved, feature_dim: int) -> VAE:
     """Builds the network for D features."""
     return dense_vae(
         feature_dim, settings.hidden_dims, settings.latent_dim, learned_variance=True, lowest_log_var=LOWEST_LOG_VAR
@@ -95,14 +96,14 @@ def _objective() -> Objective:
     return Objective(gaussian)
 
 
-def train_state(settings: Settings, vae: VAE, arrays: dict[str, Any]) -> TrainState:
+def train_state(settings: Resolved, vae: VAE, arrays: dict[str, Any]) -> TrainState:
     """Puts K models' step, parameters and optimiser state together."""
     keys = np.stack([np.random.SeedSequence([settings.seed, k]).generate_state(2) for k in range(settings.num_models)])
-    key = jax.random.wrap_key_data(keys, impl="threefry2x32")
+    key = jax.random.wrap_key_data(jnp.asarray(keys), impl="threefry2x32")
     return TrainState(**arrays, key=key, vae=vae, objective=_objective(), optimizer=optimizer())
 
 
-def initial_state(settings: Settings, feature_dim: int) -> TrainState:
+def initial_state(settings: Resolved, feature_dim: int) -> TrainState:
     """Initialises K models: kernels from N(0, 1 / inputs), biases 0."""
     vae = make_vae(settings, feature_dim)
     inputs = jnp.zeros((1, feature_dim)), jnp.zeros((1, vae.latent_dim))
@@ -122,8 +123,8 @@ def initial_state(settings: Settings, feature_dim: int) -> TrainState:
 
 
 def compile_epoch(
-    settings: Settings, train: Float[np.ndarray, "N D"], weights: Float[np.ndarray, " N"] | None = None
-) -> Callable[[TrainState], tuple[TrainState, dict[str, np.ndarray]]]:
+    settings: Resolved, train: Float[np.ndarray, "N D"], weights: Float[np.ndarray, " N"] | None = None
+) -> Callable[[TrainState], tuple[TrainState, dict[str, Any]]]:
     """Returns a pass over N rows, made Gaussian: state -> state and the means of the losses, shape (K,).
 
     `weights` are the rows' chances of being drawn. The result depends only on the arguments and the state.
@@ -137,7 +138,7 @@ def compile_epoch(
             return rng.integers(len(train), size=(steps, *of_step))
         return np.minimum(np.searchsorted(up_to, rng.random((steps, *of_step)), side="right"), len(train) - 1)
 
-    def epoch(state: TrainState) -> tuple[TrainState, dict[str, np.ndarray]]:
+    def epoch(state: TrainState) -> tuple[TrainState, dict[str, Any]]:
         rng = np.random.default_rng([settings.seed, int(np.asarray(state.step.addressable_data(0))[0])])
         sums: list[dict[str, Array]] = []
         for start in range(0, count, STEPS_AT_ONCE):
@@ -208,7 +209,7 @@ def _take_step(
 
 
 def choose_exemplars(
-    settings: Settings,
+    settings: Resolved,
     vae: VAE,
     params: Any,
     gaussianiser: Gaussianiser,
@@ -257,20 +258,19 @@ def _best_bandwidth(kernels: Kernels, held_out: Float[np.ndarray, "M D"]) -> flo
     return BANDWIDTHS[best]
 
 
-def kernels(settings: Settings, vae: VAE, params: Any, exemplars: Exemplars) -> list[Kernels]:
+def kernels(settings: Resolved, vae: VAE, params: Any, exemplars: Exemplars) -> list[Kernels]:
     """Returns each model's kernels."""
     rng = np.random.default_rng([settings.seed, 2])
     noise = rng.standard_normal((settings.num_models, len(exemplars.rows), vae.latent_dim), np.float32)
     found = []
-    for k, bandwidth in enumerate(exemplars.bandwidths):
-        of_model = jax.tree.map(lambda leaf: leaf[k], params)  # noqa: B023 (at once)
-        _, log_var = reconstruct(vae, of_model, exemplars.rows, noise[k])
+    for of_model, drawn, bandwidth in zip(_each(params), noise, exemplars.bandwidths, strict=True):
+        _, log_var = reconstruct(vae, of_model, exemplars.rows, drawn)
         found.append(Kernels(exemplars.rows, log_var, exemplars.log_weights).widened(float(bandwidth)))
     return found
 
 
 def scorer(
-    settings: Settings, vae: VAE, params: Any, exemplars: Exemplars, what: tuple[str, ...]
+    settings: Resolved, vae: VAE, params: Any, exemplars: Exemplars, what: tuple[str, ...]
 ) -> Callable[[Float[np.ndarray, "N D"]], tuple[np.ndarray, ...]]:
     """The same as `recipes.scorer`, with log densities as log reconstruction probabilities."""
     models = kernels(settings, vae, params, exemplars)
@@ -289,7 +289,7 @@ def scorer(
 
 
 def score(
-    settings: Settings,
+    settings: Resolved,
     vae: VAE,
     params: Any,
     exemplars: Exemplars,
@@ -308,5 +308,10 @@ def posterior_means(
     """Returns the means of q(z|x) of each of K models, for standardised rows."""
     rows = gaussianiser.transform(x)
     noise = np.zeros((len(rows), vae.latent_dim), np.float32)
-    models = len(jax.tree.leaves(params)[0])
-    return np.stack([reconstruct(vae, jax.tree.map(lambda leaf: leaf[k], params), rows, noise)[0] for k in range(models)])  # noqa: B023
+    return np.stack([reconstruct(vae, of_model, rows, noise)[0] for of_model in _each(params)])
+
+
+def _each(params: Any) -> Iterator[Any]:
+    """Yields the parameters of each model."""
+    for k in range(len(jax.tree.leaves(params)[0])):
+        yield jax.tree.map(itemgetter(k), params)

@@ -24,7 +24,7 @@ import numpy as np
 
 from vae_jax.detector import recipes
 from vae_jax.detector.exemplar import Exemplars
-from vae_jax.detector.settings import Settings
+from vae_jax.detector.settings import Resolved
 from vae_jax.tables.gaussianise import Gaussianiser
 from vae_jax.tables.scaling import Scaler
 from vae_jax.tables.schema import Schema
@@ -52,7 +52,7 @@ class Fitted:
       exemplars: in the `exemplar` recipe, the kernels' centres, weights and bandwidths.
     """
 
-    settings: Settings
+    settings: Resolved
     features: Scaler | Schema
     state: dict[str, Any]
     residual_sd: np.ndarray | None
@@ -119,11 +119,11 @@ def load(folder: Path, feature_names: Sequence[str] | None = None) -> Fitted:
     return Fitted(settings, features, state, residual_sd, named, measured, typical_shares, exemplars)
 
 
-def _read_settings(folder: Path, options: dict[str, Any]) -> Settings:
+def _read_settings(folder: Path, options: dict[str, Any]) -> Resolved:
     """Makes settings of a folder's options; one that the folder is too old to name has its default."""
-    if unknown := options.keys() - {field.name for field in fields(Settings)}:
+    if unknown := options.keys() - {field.name for field in fields(Resolved)}:
         raise ModelError(f"{folder / DETECTOR}: unknown option {', '.join(sorted(unknown))}")
-    return Settings(**{**options, "hidden_dims": tuple(options["hidden_dims"])})
+    return Resolved(**{**options, "hidden_dims": tuple(options["hidden_dims"])})
 
 
 def _may_be_replaced(folder: Path) -> bool:
@@ -171,7 +171,7 @@ def _named(state: Any) -> dict[str, np.ndarray]:
 
 
 def _read_arrays(
-    settings: Settings, features: Scaler | Schema, path: Path
+    settings: Resolved, features: Scaler | Schema, path: Path
 ) -> tuple[dict, np.ndarray | None, Exemplars | None]:
     """Puts arrays into the tree that new models of the same settings have; also residual deviations and exemplars."""
     from safetensors.numpy import load_file

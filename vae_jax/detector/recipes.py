@@ -28,7 +28,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from vae_jax.chunks import in_chunks
 from vae_jax.detector import exemplar
 from vae_jax.detector.exemplar import Exemplars
-from vae_jax.detector.settings import Settings
+from vae_jax.detector.settings import Resolved
 from vae_jax.networks import (
     VAE,
     ColumnConstants,
@@ -97,7 +97,7 @@ def columns_of(schema: Schema, train: Float[np.ndarray, "N P"]) -> Columns:
     return Columns(schema.layout, schema.constants(2 * np.log(np.maximum(np.array(extremes), 1.0))))
 
 
-def make_vae(settings: Settings, feature_dim: int, layout: ColumnLayout | None = None) -> VAE:
+def make_vae(settings: Resolved, feature_dim: int, layout: ColumnLayout | None = None) -> VAE:
     """Builds a recipe's network for D features, or for the parts of a layout."""
     if layout is not None:
         return column_vae(layout, tuple(settings.hidden_dims), settings.latent_dim, MEAN_BOUND)
@@ -108,7 +108,7 @@ def make_vae(settings: Settings, feature_dim: int, layout: ColumnLayout | None =
     return dense_vae(feature_dim, tuple(settings.hidden_dims), settings.latent_dim, True, True, MEAN_BOUND)
 
 
-def make_objective(settings: Settings, kl_warmup_steps: int, layout: ColumnLayout | None = None) -> Objective:
+def make_objective(settings: Resolved, kl_warmup_steps: int, layout: ColumnLayout | None = None) -> Objective:
     """Builds a recipe's loss; only that of `gaussian` has a KL warm-up."""
     if settings.recipe == "report":
         return Objective(rmse, settings.report_weight)
@@ -122,12 +122,12 @@ def make_optimizer(learning_rate: float) -> optax.GradientTransformation:
     return optax.flatten(optax.nadam(learning_rate))
 
 
-def model_keys(settings: Settings) -> Array:
+def model_keys(settings: Resolved) -> Array:
     """The keys of a detector's K models."""
     return jax.vmap(partial(stream_key, jax.random.key(settings.seed), "model"))(jnp.arange(settings.num_models))
 
 
-def initial_state(settings: Settings, train: Float[np.ndarray, "N D"], columns: Columns | None = None) -> TrainState:
+def initial_state(settings: Resolved, train: Float[np.ndarray, "N D"], columns: Columns | None = None) -> TrainState:
     """Initialises a recipe's K models, stacked along the first axis, for standardised float32 training rows."""
     if settings.recipe == "exemplar":
         return exemplar.initial_state(settings, train.shape[1])
@@ -161,7 +161,7 @@ def _initialise(
 
 
 def compile_training(
-    settings: Settings,
+    settings: Resolved,
     train: Float[np.ndarray, "N D"],
     held_out: Float[np.ndarray, "M D"],
     state: TrainState | None = None,
@@ -228,7 +228,7 @@ def _each_model(function: Callable, state: TrainState) -> Any:
 
 
 def residual_sds(
-    settings: Settings, vae: VAE, params: Any, held_out: Float[np.ndarray, "M D"]
+    settings: Resolved, vae: VAE, params: Any, held_out: Float[np.ndarray, "M D"]
 ) -> Float[np.ndarray, "K D"] | None:
     """Measures K models' residual standard deviations on genuine held-out rows; None if the decoder gives its own."""
     if settings.recipe != "report":
@@ -241,12 +241,12 @@ def _residual_sds(vae: VAE, params: Any, x: Array, key: Array) -> Array:
     return jax.vmap(lambda params: measure_residual_sd(vae, params, x, key))(params)
 
 
-def _score_key(settings: Settings) -> Array:
+def _score_key(settings: Resolved) -> Array:
     return stream_key(jax.random.key(settings.seed), "score")
 
 
 def scorer(
-    settings: Settings,
+    settings: Resolved,
     vae: VAE,
     params: Any,
     residual_sd: Float[np.ndarray, "K D"] | None,
@@ -304,7 +304,7 @@ def _score(
 
 
 def choose_exemplars(
-    settings: Settings,
+    settings: Resolved,
     vae: VAE,
     params: Any,
     train: Float[np.ndarray, "N D"] | None,

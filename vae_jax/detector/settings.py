@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -56,8 +56,9 @@ class SettingError(ValueError):
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """How to train a VAE on a table, and how to score rows with it. None stands for the recipe's own value: for `report`
-    and `gaussian` the report's, where it names one.
+    """How to train a VAE on a table, and how to score rows with it.
+
+    None stands for the recipe's own value: for `report` and `gaussian` the report's, where it names one.
 
     Examples:
       >>> from vae_jax.detector.settings import ModelSettings
@@ -117,8 +118,8 @@ class Settings(ModelSettings):
 
     recipe: Recipe | None = None
     """exemplar (kernels at the training rows, as wide as a VAE reconstructs them), gaussian (reconstruction \
-probability; negative evidence lower bound with learned variances) or report (the same; weight * RMSE + KL). None takes \
-exemplar for a table of finite numbers alone, and gaussian, with a likelihood for each column, for any other."""
+probability; negative evidence lower bound with learned variances) or report (the same; weight * RMSE + KL). None \
+takes exemplar for a table of finite numbers alone, and gaussian, with a likelihood for each column, for any other."""
     contamination: float | None = None
     """Share of anomalies expected among the training rows. The rows least likely under a first fit are left out of a \
 second, and the boundary lets this share of all rows raise an alarm. None takes the rows as normal."""
@@ -142,20 +143,35 @@ epochs."""
         widths = None if given["hidden_dims"] is None else tuple(int(width) for width in given["hidden_dims"])
         return cls(**{**plain, "hidden_dims": widths, "columns": columns})
 
-    def resolved(self, rows: int, feature_dim: int, numbers_alone: bool = True) -> Settings:
+    def resolved(self, rows: int, feature_dim: int, numbers_alone: bool = True) -> Resolved:
         """Puts the recipe's own values in place of None, for N training rows of D features.
 
         Examples:
           >>> from vae_jax.detector.settings import Settings
           >>> Settings(recipe="exemplar").resolved(rows=12_800, feature_dim=3)
-          Settings(hidden_dims=(64, 32), latent_dim=3, ...epochs=10, ...)
+          Resolved(hidden_dims=(64, 32), latent_dim=3, ...epochs=10, ...)
         """
         recipe: Recipe = self.recipe or ("exemplar" if numbers_alone else "gaussian")
         defaults: dict[str, Any] = {"recipe": recipe, **OF_RECIPE[recipe]}
         if recipe == "exemplar":
             defaults["latent_dim"] = min(defaults["latent_dim"], feature_dim)
             defaults["epochs"] = math.ceil(STEPS / max(1, rows // self.batch_size))
-        return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
+        unset = {name: value for name, value in defaults.items() if getattr(self, name) is None}
+        return Resolved(**{**{field.name: getattr(self, field.name) for field in fields(Settings)}, **unset})
+
+
+@dataclass(frozen=True)
+class Resolved(Settings):
+    """Settings with a recipe, and its values in place of None; see `Settings.resolved`."""
+
+    hidden_dims: tuple[int, ...] = ()
+    latent_dim: int = 0
+    kl_warmup: float = 0.0
+    input_noise: float = 0.0
+    epochs: int = 0
+    learning_rate: float = 0.0
+    num_models: int = 0
+    recipe: Recipe = "report"
 
 
 def check(settings: ModelSettings) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,22 +61,20 @@ class Gaussianiser:
             return cls(heavy, np.zeros((0, 0)), np.zeros(0), np.zeros(0))
         levels = np.linspace(0, 1, min(QUANTILES, len(rows)))
         plain = cls(heavy, np.quantile(rows[:, heavy], levels, axis=0), np.zeros(heavy.sum()), np.ones(heavy.sum()))
-        normal = plain._transformer.transform(rows[:, heavy])
+        normal = plain._normal(rows[:, heavy])
         return cls(heavy, plain.quantiles, normal.mean(0), np.maximum(normal.std(0), 1e-6))
 
     def transform(self, rows: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
-        """Maps standardised rows, float; NaN stays NaN. Returns float32."""
+        """Maps standardised rows, float, to float32; NaN stays NaN. Beyond the training rows the map is a line."""
         found = rows.astype(np.float32)
         if self.heavy.any() and len(rows):
-            of_heavy = rows[:, self.heavy].astype(np.float64)
-            beyond = of_heavy - np.clip(of_heavy, self.quantiles[0], self.quantiles[-1])
-            normal = self._transformer.transform(of_heavy) + beyond
-            found[:, self.heavy] = (normal - self.mean) / self.sd
+            found[:, self.heavy] = (self._normal(rows[:, self.heavy].astype(np.float64)) - self.mean) / self.sd
         return found
 
-    @cached_property
-    def _transformer(self) -> QuantileTransformer:
+    def _normal(self, rows: Float[np.ndarray, "N H"]) -> Float[np.ndarray, "N H"]:
+        """Normal quantiles of heavy-tailed features, and by how much a value lies beyond all of training."""
         transformer = QuantileTransformer(n_quantiles=len(self.quantiles), output_distribution="normal")
-        transformer.quantiles_, transformer.n_features_in_ = self.quantiles, self.quantiles.shape[1]
-        transformer.n_quantiles_, transformer.references_ = len(self.quantiles), np.linspace(0, 1, len(self.quantiles))
-        return transformer
+        transformer.quantiles_, transformer.n_quantiles_ = self.quantiles, len(self.quantiles)
+        transformer.references_ = np.linspace(0, 1, len(self.quantiles))
+        beyond = rows - np.clip(rows, self.quantiles[0], self.quantiles[-1])
+        return np.asarray(transformer.transform(rows)) + beyond
