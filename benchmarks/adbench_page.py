@@ -114,9 +114,9 @@ class Comparison:
         words = Words(
             "All detectors compared",
             "",
-            f"Means over {self.counts[self.counted]} tables ({self.counted}), with 95 % bootstrap intervals over tables. "
-            "Tables differ more than detectors do, so intervals overlap; what counts is the difference on the same "
-            "tables.",
+            f"Means over {self.counts[self.counted]} tables ({self.counted}), with 95 % bootstrap intervals over "
+            "tables. Tables differ more than detectors do, so intervals overlap; what counts is the difference on the "
+            "same tables.",
             [
                 f"Dot chart: mean {title} of each detector. From best to worst: {ranking}."
                 for title in MEASURES.values()

@@ -34,7 +34,7 @@ from experiments.runs.progress import console
 COMMAND = "bash run.sh bench"
 SCALING = "scaling"  # how cost grows: a study of its own, without peers
 OUR_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")
-PEER_PACKAGES = ("torch", "keras", "tensorflow", "tensorflow-cpu", "numpy")
+PEER_PACKAGES = ("torch", "keras", "tensorflow", "tensorflow-cpu", "pyod", "numpy")
 FIND_VERSIONS = """
 import json, platform, sys
 from importlib.metadata import PackageNotFoundError, version

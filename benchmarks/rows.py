@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks import limits
 from benchmarks.limits import Cost, Rates
 from benchmarks.results import Result
-from benchmarks.sides import Command, Race, Side, median, race
+from benchmarks.sides import Command, Race, Side, SideError, median, race
 from benchmarks.stand_in import write_words
 from experiments.fraud.config import FraudConfig
 from experiments.fraud.inputs import Inputs, prepare
@@ -33,6 +33,7 @@ CHUNK = 64  # pictures generated at once, on all sides
 MOST_PICTURES = 8_192  # to prepare
 DRAWN_PICTURES, DRAWN_SIZE = 512, 200
 RATE_ROUNDS = 5
+FITTED = ("vae_jax", "isolation_forest", "pyod_vae", "pyod_auto_encoder")  # of peers/fit.py
 # Sizes of the measured product and copy: one size would not suit both a GPU and a CPU.
 PRODUCT_SIZE = {"cpu": 2_048, "gpu": 8_192}
 COPY_SIZE = {"cpu": 2**26, "gpu": 2**28}
@@ -114,6 +115,21 @@ class Bench:
             path = self.folder / "words.csv"
             write_words(path, label)
         return {"data": str(path.absolute()), "label": label}
+
+    @cached_property
+    def fits(self) -> dict[str, list[dict[str, float]]]:
+        """Each detector's seconds of `peers/fit.py`, a dictionary for each round; ours without compiled programs."""
+        found: dict[str, list[dict[str, float]]] = {side: [] for side in FITTED}
+        for _ in range(self.rounds):
+            for side, rounds in found.items():
+                python = sys.executable if side in ("vae_jax", "isolation_forest") else self.peer_python
+                words = [python, str(PEERS / "fit.py"), side]
+                environment = self.environment | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+                done = subprocess.run(words, env=environment, capture_output=True, text=True)
+                if done.returncode:
+                    raise SideError(f"{side}: {done.stderr.strip().splitlines()[-1]}")
+                rounds.append(json.loads(done.stdout.splitlines()[-1]))
+        return found
 
     def pixels(self, count: int) -> str:
         """Path of random pictures; their content does not affect the figures."""
@@ -326,6 +342,12 @@ def import_time(bench: Bench) -> Result:
     return Result("import_time", "s", {"vae_jax": added[1:]}, left_out={"vae_jax": note}, lower_is_better=True)
 
 
+def fit(what: str, bench: Bench) -> Result:
+    """Seconds of `peers/fit.py`: a fit in a fresh process, nothing compiled; a second one; a larger one; or scores."""
+    values = {side: [seconds[what] for seconds in rounds] for side, rounds in bench.fits.items()}
+    return Result(f"fit_{what}", "s", values, left_out=dict.fromkeys(values, "imports"), lower_is_better=True)
+
+
 def second_start(experiment: str, bench: Bench) -> Result:
     """From the start of a process to the end of its first compiled call, with a full and an empty cache."""
 
@@ -379,6 +401,7 @@ ROWS: dict[str, Row] = {
     "celeba_generate": Row(BOTH, celeba_generate),
     "prepare_images": Row(("cpu",), prepare_images),
     "import_time": Row(("cpu",), import_time),
+    **{f"fit_{what}": Row(("cpu",), partial(fit, what)) for what in ("first", "second", "large", "score")},
     "second_start_fraud": Row(BOTH, partial(second_start, "fraud")),
     "second_start_celeba": Row(BOTH, partial(second_start, "celeba")),
 }

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from vae_jax import thresholds
@@ -128,8 +128,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         Args:
           X: shape (N, D), N at least 2: an array or a frame.
           y: ignored.
-          sample_weight: shape (N,), 0 or more, how much each row counts in training, in the `exemplar` recipe; None
-            counts all alike.
+          sample_weight: shape (N,), 0 or more, how much each row counts in training, in the `exemplar` recipe; rows of
+            weight 0 are left out. None counts all alike.
 
         Returns:
           The detector: in the `exemplar` recipe after the last epoch, in the others, or with `patience`, with the
@@ -143,9 +143,15 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         refuse_forked_process()
         for name in ("state_", "offset_", "decision_scores_", "labels_"):
             vars(self).pop(name, None)  # or an interrupted fit would leave old models with new units
+        weights = None
+        if sample_weight is not None:
+            weights = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+            X = _safe_indexing(X if hasattr(X, "columns") else np.asarray(X), np.flatnonzero(weights))
+            weights = weights[weights > 0]
         rows, train, held_out = self._begin(X, settings)
         settings = self._resolved(settings, rows, train)
-        weights = self._weights(sample_weight, settings, len(rows))
+        if weights is not None and settings.recipe != "exemplar":
+            raise ValueError(f"sample_weight: the {settings.recipe} recipe takes none; use exemplar")
         self._fit_rows(rows, train, held_out, settings, weights)
         if settings.contamination is not None:
             scores = self._training_scores(rows, train)
@@ -470,16 +476,6 @@ class VAEDetector(OutlierMixin, BaseEstimator):
 
     def _resolved(self, settings: Settings, rows: np.ndarray, train: np.ndarray) -> Resolved:
         return settings.resolved(len(train), rows.shape[1], self.schema_ is None)
-
-    def _weights(self, sample_weight: Any, settings: Resolved, rows: int) -> np.ndarray | None:
-        if sample_weight is None:
-            return None
-        if settings.recipe != "exemplar":
-            raise ValueError(f"sample_weight: the {settings.recipe} recipe takes none; use exemplar")
-        weights = _check_sample_weight(sample_weight, np.empty((rows, 1)), ensure_non_negative=True)
-        if not weights.any():
-            raise ValueError("sample_weight: all are 0")
-        return weights
 
     def _training_scores(self, rows: np.ndarray, train: np.ndarray) -> np.ndarray:
         """Scores of all encoded rows; those of training rows as if they were not among the exemplars."""

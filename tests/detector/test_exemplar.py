@@ -1,0 +1,132 @@
+"""The exemplar recipe: what it finds, what it keeps, contamination and weights."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import compilations
+from sklearn.metrics import roc_auc_score
+
+from vae_jax import VAEDetector
+from vae_jax.detector import exemplar
+from vae_jax.detector.settings import SettingError
+
+
+@pytest.fixture(scope="module")
+def x() -> np.ndarray:
+    """Rows on a curved surface, with a heavy-tailed feature."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(900, 2))
+    noise = 0.1 * rng.normal(size=(900, 4))
+    return np.stack([z[:, 0], z[:, 1], z[:, 0] * z[:, 1], np.exp(2 * z[:, 0])], axis=1) + noise
+
+
+@pytest.fixture(scope="module")
+def odd(x) -> np.ndarray:
+    """The same numbers, but those of different rows do not go together."""
+    rng = np.random.default_rng(1)
+    return np.stack([rng.permutation(column) for column in x[:300].T], axis=1)
+
+
+@pytest.fixture(scope="module")
+def fitted(x) -> VAEDetector:
+    return VAEDetector().fit(x[:600])
+
+
+def test_it_is_the_default_for_numbers_and_finds_what_does_not_go_together(fitted, x, odd):
+    assert fitted.settings_.recipe == "exemplar"
+    assert (fitted.settings_.hidden_dims, fitted.settings_.latent_dim, fitted.settings_.num_models) == ((64, 32), 4, 3)
+    labels = np.repeat([0, 1], 300)
+    assert roc_auc_score(labels, -fitted.score_samples(np.concatenate([x[600:], odd]))) > 0.8
+    assert (fitted.predict(x[600:]) == 1).mean() > 0.95
+
+
+def test_exemplars_are_the_training_rows_and_their_number_is_bounded(fitted, x, monkeypatch):
+    assert len(fitted.exemplars_.rows) == 540
+    monkeypatch.setattr(exemplar, "MOST_EXEMPLARS", 100)
+    fewer = VAEDetector(epochs=5).fit(x)
+    assert fewer.exemplars_.rows.shape == (100, 4)
+    assert np.isfinite(fewer.score_samples(x)).all()
+
+
+def test_numbers_compile_nothing_anew(fitted, x):
+    before = compilations()
+    other = VAEDetector(
+        epochs=7, learning_rate=1e-3, kl_warmup=0.9, input_noise=0.2, validation_share=0.3, limit=5.0, seed=3,
+        false_alarm_rate=0.05,
+    )  # fmt: skip
+    other.fit(x[:777]).score_samples(x[:5])
+    assert compilations() == before
+
+
+def test_equal_seeds_give_equal_models(fitted, x):
+    again = VAEDetector(random_state=0).fit(x[:600])
+    np.testing.assert_array_equal(again.score_samples(x), fitted.score_samples(x))
+    other = VAEDetector(random_state=np.random.RandomState(5)).fit(x[:600])
+    assert (other.score_samples(x) != fitted.score_samples(x)).any()
+
+
+def test_contamination_leaves_out_the_anomalies_and_sets_the_boundary(x, rng):
+    scattered = rng.uniform(-8, 8, (200, 4))
+    rows = np.concatenate([x, scattered[:100]])
+    labels = np.repeat([0, 1], [900, 100])
+    detector = VAEDetector(contamination=0.1).fit(rows)
+    assert detector.labels_.sum() == 100
+    assert detector.labels_[labels == 1].mean() > 0.8
+    np.testing.assert_array_equal(detector.labels_ == 1, detector.predict(rows) == -1)
+    np.testing.assert_array_equal(detector.decision_scores_, -detector.score_samples(rows))
+    assert detector.threshold_ == -detector.offset_
+    trusting = VAEDetector().fit(rows)
+    found = [(one.predict(scattered[100:]) == -1).mean() for one in (detector, trusting)]
+    assert found[0] > 0.9 > found[1]
+
+
+def test_rows_without_weight_are_as_if_they_were_not_there(x):
+    far = np.concatenate([x, np.full((300, 4), 20.0)])
+    weights = np.repeat([1.0, 0.0], [900, 300])
+    weighted = VAEDetector().fit(far, sample_weight=weights)
+    assert (weighted.predict(np.full((5, 4), 20.0)) == -1).all()
+    assert (VAEDetector().fit(far).predict(np.full((5, 4), 20.0)) == 1).all()
+    with pytest.raises(ValueError, match="at least one non-zero"):
+        VAEDetector().fit(x, sample_weight=np.zeros(900))
+    with pytest.raises(ValueError, match="the gaussian recipe takes none"):
+        VAEDetector(recipe="gaussian", epochs=1).fit(x, sample_weight=np.ones(900))
+
+
+def test_partial_fit_adds_exemplars(x):
+    detector = VAEDetector(epochs=20).partial_fit(x[:400])
+    before = len(detector.exemplars_.rows)
+    detector.partial_fit(x[400:])
+    assert len(detector.exemplars_.rows) == before + 450
+    with pytest.raises(SettingError, match=r"contamination=0\.1: expected None in partial_fit"):
+        VAEDetector(contamination=0.1).partial_fit(x)
+
+
+def test_gaps_in_scored_rows_are_left_out(fitted, x):
+    rows = x[600:620].copy()
+    rows[3, 1] = np.nan
+    with pytest.warns(UserWarning, match="gaps in columns that had none"):
+        found = fitted.score_samples(rows)
+    with pytest.warns(UserWarning, match="gaps in columns that had none"):
+        shares = fitted.explain(rows)
+    np.testing.assert_array_equal(np.delete(found, 3), np.delete(fitted.score_samples(x[600:620]), 3))
+    assert shares.iloc[3, 1] == 0
+
+
+def test_shares_and_scores(fitted, x):
+    shares = fitted.explain(x[:20])
+    expected = fitted.expected_log_prob(x[:20])
+    np.testing.assert_allclose(shares.sum(axis=1), -expected, atol=1e-4)
+    assert (expected >= fitted.score_samples(x[:20]) - 1e-4).all()
+
+
+def test_words_are_for_another_recipe():
+    table = pd.DataFrame({"city": ["Rome", "Oslo"] * 20, "paid": np.arange(40.0)})
+    with pytest.raises(SettingError, match="recipe='exemplar': expected gaussian"):
+        VAEDetector(recipe="exemplar").fit(table)
+
+
+def test_patience_and_callback_see_held_out_losses(x):
+    records = []
+    VAEDetector(epochs=500, patience=2, num_models=1, callback=records.append).fit(x)
+    assert len(records) < 500
+    assert records[-1]["validation_loss"] > min(record["validation_loss"] for record in records)
