@@ -2,9 +2,10 @@
 
     bash run.sh adbench --help
 
-Protocol, semi-supervised (Han et al. 2022, https://arxiv.org/abs/2206.09426; Livernoche et al. 2024,
+Protocols (Han et al. 2022, https://arxiv.org/abs/2206.09426; Livernoche et al. 2024,
 https://arxiv.org/abs/2305.18593): a table of fewer than 1,000 rows is drawn to 1,000 with replacement, one of more than
-50,000 to 50,000 without. The first half of its normal rows trains; the other half and all anomalies are the test.
+50,000 to 50,000 without. Semi-supervised: the first half of its normal rows trains; the other half and all anomalies
+are the test. Unsupervised: all rows train, anomalies among them, and all rows are the test.
 """
 
 from __future__ import annotations
@@ -57,10 +58,15 @@ class AdbenchConfig(ModelSettings):
 
     data: str | None = None
     """Folder with classical/*.npz and published_semi_supervised_*.csv; by default adbench in VAE_JAX_DATA."""
+    setting: Literal["semi-supervised", "unsupervised"] = "semi-supervised"
+    """Train on half of the normal rows, or on all rows, anomalies among them."""
     part: Literal["all", "development", "held-out"] = "all"
     """Tables to measure: those with odd numbers, with even numbers, or all."""
     only: tuple[str, ...] = ()
     """Names of tables, such as cardio; by default all of the part."""
+    contamination: float | None = None
+    """Share of anomalies that a VAE expects among its training rows; by default 0.1 in the unsupervised setting, as \
+in PyOD, and none in the other."""
     detectors: tuple[Detector, ...] = ("vae", "mahalanobis", "neighbours")
     """What to measure: VAEDetector, the Mahalanobis distance, the distance to the fifth neighbour."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
@@ -101,16 +107,16 @@ def main(arguments: Sequence[str]) -> None:
             table = None
             for seed in config.seeds:
                 for detector in config.detectors:
-                    key = {"table": name_of(path), "seed": seed, "detector": detector}
+                    key = {"table": name_of(path), "setting": config.setting, "seed": seed, "detector": detector}
                     key["settings"] = settings(config) if detector == "vae" else {}
                     result = next((one for one in kept if key.items() <= one.items()), None)
                     if result is None:
                         table = table or read_table(path)
-                        result = key | measure(draw(table, seed), table, key)
+                        result = key | measure(draw(table, seed, config.setting), table, key)
                         keep(results, result)
                         output.print(describe(result), soft_wrap=True)
                     found.append(result)
-    compared = Comparison(found, read_published(folder), TITLES)
+    compared = Comparison(found, read_published(folder, config.setting), TITLES)
     output.print(compared.text_table())
     compared.page(results, asdict(config), command_line(config), describe_machine())
     output.print(f"page: {results.with_suffix('.html')}")
@@ -130,8 +136,11 @@ def check(config: AdbenchConfig) -> Path:
 
 def settings(config: AdbenchConfig) -> dict[str, Any]:
     """The options that change a VAE's result."""
-    names = {field.name for field in fields(ModelSettings)} - {"epochs", "seed"} | {"steps", "recipe"}
-    return json.loads(json.dumps({name: value for name, value in asdict(config).items() if name in names}))
+    names = {field.name for field in fields(ModelSettings)} - {"epochs", "seed"} | {"steps", "recipe", "contamination"}
+    found = {name: value for name, value in asdict(config).items() if name in names}
+    if config.setting == "unsupervised" and config.contamination is None:
+        found["contamination"] = 0.1
+    return json.loads(json.dumps(found))
 
 
 def name_of(path: Path) -> str:
@@ -171,7 +180,7 @@ def read_table(path: Path) -> Table:
         raise RunError(f"{path}: damaged, or no table of ADBench ({error})") from None
 
 
-def draw(table: Table, seed: int) -> Rows:
+def draw(table: Table, seed: int, setting: str = "semi-supervised") -> Rows:
     """Draws, divides and standardises a table's rows."""
     count, order = len(table.x), np.random.RandomState(seed)  # the generator of the published figures
     rows = np.arange(count)
@@ -182,6 +191,8 @@ def draw(table: Table, seed: int) -> Rows:
     normal, anomalies = rows[~table.is_anomaly[rows]], rows[table.is_anomaly[rows]]
     train, held_out = np.split(normal, [len(normal) // 2])
     test = np.concatenate([held_out, anomalies])
+    if setting == "unsupervised":
+        train = test = rows
     scaler = StandardScaler().fit(table.x[train].astype(np.float64))
     train, x = (scaler.transform(table.x[of].astype(np.float64)) for of in (train, test))
     return Rows(train, x, table.is_anomaly[test])
@@ -263,11 +274,11 @@ def describe(result: Mapping[str, Any]) -> str:
     return f"{result['table']}, seed {result['seed']}, {TITLES[result['detector']]}: {measured}; {seconds}"
 
 
-def read_published(folder: Path) -> pd.DataFrame:
+def read_published(folder: Path, setting: str) -> pd.DataFrame:
     """The published figures in percent: a row for each table and detector."""
     found = []
     for measure in MEASURES:
-        path = folder / f"published_semi_supervised_{measure}.csv"
+        path = folder / f"published_{setting.replace('-', '_')}_{measure}.csv"
         try:
             frame = pd.read_csv(path)
         except (OSError, ValueError) as error:

@@ -21,8 +21,9 @@ def folder(tmp_path, rng) -> Path:
         x, y = rng.normal(size=(rows, 3)), np.zeros(rows, np.int64)
         x[::10], y[::10] = x[::10] + 9, 1
         np.savez(tmp_path / "data" / "classical" / f"{name}.npz", X=x, y=y)
-    for kind in ("roc_auc", "average_precision"):
-        (tmp_path / "data" / f"published_semi_supervised_{kind}.csv").write_text(PUBLISHED)
+    for setting in ("semi_supervised", "unsupervised"):
+        for kind in ("roc_auc", "average_precision"):
+            (tmp_path / "data" / f"published_{setting}_{kind}.csv").write_text(PUBLISHED)
     return tmp_path
 
 
@@ -54,7 +55,7 @@ def test_rows_are_drawn_and_divided(rows, drawn):
 
 def test_detectors_find_what_is_far_out(folder):
     table = read_table(folder / "data" / "classical" / "13_large.npz")
-    settings = adbench.settings(adbench.AdbenchConfig(steps=300))
+    settings = adbench.settings(adbench.AdbenchConfig())
     for detector in adbench.DETECTORS:
         found = measure(draw(table, 0), table, {"detector": detector, "seed": 0, "settings": settings})
         assert found["roc_auc"] > 0.99
@@ -76,6 +77,42 @@ def test_command_goes_on_where_it_was_stopped(folder, capsys, monkeypatch):
     assert shown["KNN"] == ["80.0 / 80.0", "70.0 / 70.0", "70.0 / 70.0", "90.0 / 90.0"]
     mean = np.mean([one["roc_auc"] for one in results(folder) if one["detector"] == "neighbours"])
     assert shown["fifth neighbour, here"][0].startswith(f"{100 * mean:.1f} /")
+
+
+def test_the_page_has_each_table_and_the_means(folder, capsys):
+    assert call(folder, "--detectors", "neighbours", "mahalanobis") == 0
+    assert f"page: {folder / 'results.html'}" in capsys.readouterr().out.replace("\n", "")
+    page = (folder / "results.html").read_text()
+    for words in ("<title>Anomaly detectors on 2 tables", "fifth neighbour, here", "held-out", "<svg", "KNN"):
+        assert words in page
+    assert f"bash run.sh adbench --data {folder / 'data'}" in page
+    assert (folder / "results.png").stat().st_size > 10_000
+
+
+def test_a_line_cut_short_by_a_kill_is_measured_again(folder):
+    options = ("--detectors", "neighbours", "--only", "small")
+    assert call(folder, *options) == 0
+    path = folder / "results.jsonl"
+    whole = results(folder)
+    path.write_text(path.read_text()[:-30])
+    assert call(folder, *options) == 0
+    timeless = [{name: value for name, value in one.items() if "seconds" not in name} for one in results(folder)]
+    assert timeless == [{name: value for name, value in one.items() if "seconds" not in name} for one in whole]
+
+
+def test_unsupervised_all_rows_train_and_are_the_test(folder, monkeypatch):
+    seen = {}
+
+    def detector(train, seed, settings):
+        seen.update(train=train, **settings)
+        return lambda x: seen.update(test=x) or x.sum(1)
+
+    monkeypatch.setitem(adbench.DETECTORS, "vae", detector)
+    assert call(folder, "--detectors", "vae", "--only", "large", "--setting", "unsupervised") == 0
+    assert seen["train"].shape == (1_200, 3)
+    np.testing.assert_array_equal(seen["train"], seen["test"])
+    assert seen["contamination"] == 0.1
+    assert {one["setting"] for one in results(folder)} == {"unsupervised"}
 
 
 def test_another_setting_is_another_result(folder, monkeypatch):

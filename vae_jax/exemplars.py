@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
+from vae_jax.compilation import compile_quickly
 from vae_jax.distributions import LOG_2PI, reparameterise
 from vae_jax.networks import VAE, decode, encode
 from vae_jax.training.parallel import data_mesh, replicate, replicated, sharded
@@ -171,19 +172,6 @@ def _rows_at_once() -> int:
 def _place_rows(array: np.ndarray) -> Array:
     mesh = data_mesh(jax.local_devices())
     return jax.device_put(array, NamedSharding(mesh, sharded if mesh.size > 1 else replicated))
-
-
-def compile_quickly(function: Callable, **options: Any) -> Callable:
-    """`jax.jit` for small programs, which on a CPU take longer to compile than to run.
-
-    XLA then spends less time on them: half to a third, for programs that are as fast to a few percent.
-    """
-    quick = {
-        "xla_backend_optimization_level": 1,
-        "xla_cpu_use_fusion_emitters": False,
-        "xla_cpu_parallel_codegen_split_count": 2,
-    }
-    return jax.jit(function, compiler_options=quick if jax.default_backend() == "cpu" else None, **options)
 
 
 @cache

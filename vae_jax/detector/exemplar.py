@@ -19,8 +19,9 @@ import numpy as np
 import optax
 from jax.sharding import NamedSharding
 
+from vae_jax.compilation import compile_quickly
 from vae_jax.detector.settings import Resolved
-from vae_jax.exemplars import Kernels, compile_quickly, log_density, reconstruct, shares
+from vae_jax.exemplars import Kernels, log_density, reconstruct, shares
 from vae_jax.networks import VAE, dense_vae
 from vae_jax.objectives import Objective, gaussian
 from vae_jax.tables.gaussianise import Gaussianiser

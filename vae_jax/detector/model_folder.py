@@ -262,8 +262,9 @@ def model_card(fitted: Fitted, measures: Mapping[str, Any]) -> str:
     """
     settings, features, found = fitted.settings, fitted.features, fitted.measured
     layers = "-".join(map(str, settings.hidden_dims)) or "linear"
+    held = len(fitted.exemplars.rows) if fitted.exemplars else 0
     lines = [
-        "# Anomaly detector: variational autoencoder, reconstruction probability",
+        f"# Anomaly detector: variational autoencoder, {'exemplars' if held else 'reconstruction probability'}",
         "",
         f"{settings.num_models} model{'s' * (settings.num_models > 1)} of the `{settings.recipe}` recipe "
         f"({layers}, {settings.latent_dim} latents) on {len(features.modelled)} features, "
@@ -290,6 +291,7 @@ def model_card(fitted: Fitted, measures: Mapping[str, Any]) -> str:
         "- It knows the rows it was trained on. Where customers, seasons or the meaning of a column change, its false "
         "alarms change too: count them, and train anew.",
         f"- Numbers are clipped at ± {features.limit:g} standard deviations of the training rows.",
+        *([f"- It holds {held:,} of its training rows: whoever gets it can read them."] if held else []),
         "- An anomaly is a row unlike the training rows. That is neither proof of fraud nor its absence.",
         "- Scores of different models can't be compared; decisions can.",
         "",
