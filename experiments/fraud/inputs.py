@@ -154,8 +154,9 @@ def left_out_recipes(config: FraudConfig, inputs: Inputs) -> list[str]:
     """A notice if a recipe can't be trained on the table."""
     if len(inputs.recipes(config)) == len(config.recipes):
         return []
-    left_out = " and ".join(recipe for recipe in config.recipes if recipe != "gaussian")
-    return [f"For finite numbers alone, and left out: {left_out}."]
+    left_out = [recipe for recipe in config.recipes if recipe != "gaussian"]
+    words = "recipe is" if len(left_out) == 1 else "recipes are"
+    return [f"The {' and '.join(left_out)} {words} for finite numbers alone, so only gaussian is trained."]
 
 
 def kinds_table(inputs: Inputs) -> Table | None:

@@ -109,6 +109,9 @@ def test_gaps_are_gaps(gap, payments, tmp_path):
     assert left_out_recipes(FraudConfig(), found) == [
         "The report recipe is for finite numbers alone, so only gaussian is trained."
     ]
+    assert left_out_recipes(FraudConfig(recipes=("report", "gaussian", "exemplar")), found) == [
+        "The report and exemplar recipes are for finite numbers alone, so only gaussian is trained."
+    ]
 
 
 def test_dates_are_parts_of_dates(payments, tmp_path):
