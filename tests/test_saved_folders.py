@@ -33,6 +33,12 @@ def saved_columns(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return unpacked(request, tmp_path)
 
 
+@pytest.fixture(params=sorted(FIXTURES.glob("exemplars_*.zip")), ids=lambda path: path.stem)
+def saved_exemplars(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A saved detector with exemplars, unpacked."""
+    return unpacked(request, tmp_path)
+
+
 def unpacked(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """The content of the fixture's zip file."""
     with zipfile.ZipFile(request.param) as archive:
@@ -54,10 +60,19 @@ def numbers(path: Path) -> np.ndarray:
 
 
 def test_detectors_score_and_train_on_as_when_they_were_saved(saved: Path):
-    expected = {recipe: dict(np.load(saved / f"{recipe}_scores.npz")) for recipe in make.RECIPES}
-    make.finish(make.python(saved, "-c", make.SCORE))
-    for recipe in make.RECIPES:
-        with np.load(saved / f"{recipe}_scores.npz") as scored:
+    assert_scores_and_trains_on(saved, *make.RECIPES)
+
+
+def test_detector_with_exemplars_scores_and_trains_on_as_when_it_was_saved(saved_exemplars: Path):
+    assert_scores_and_trains_on(saved_exemplars, "exemplar")
+
+
+def assert_scores_and_trains_on(folder: Path, *recipes: str) -> None:
+    """Scores, shares and boundary are those that were saved beside the detectors; so are scores after another pass."""
+    expected = {recipe: dict(np.load(folder / f"{recipe}_scores.npz")) for recipe in recipes}
+    make.finish(make.python(folder, "-c", make.SCORE, *recipes))
+    for recipe in recipes:
+        with np.load(folder / f"{recipe}_scores.npz") as scored:
             assert scored.keys() == expected[recipe].keys()
             for name, array in scored.items():
                 assert_same(array, expected[recipe][name])
