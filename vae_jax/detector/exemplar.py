@@ -39,6 +39,8 @@ MOST_EXEMPLARS, MOST_NUMBERS = 8_192, 2**22  # exemplars, and numbers in them
 # holes between its kernels, which anomalies may fall into.
 BANDWIDTHS = tuple(0.1 * 2 ** (i / 2) for i in range(11))
 WIDENED = 2.0
+# With anomalies among the exemplars, narrow kernels would find them normal; wide ones are carried by the bulk of rows.
+WIDENED_CONTAMINATED = 8.0
 MOST_HELD_OUT = 512  # rows to choose the bandwidth by
 
 
@@ -240,7 +242,8 @@ def choose_exemplars(
     log_weights = np.log(weights[chosen] / weights[chosen].sum()).astype(np.float32)
     plain = Exemplars(gaussianiser, rows[chosen], log_weights, np.ones(settings.num_models), chosen)
     best = [_best_bandwidth(of_model, held_out) for of_model in kernels(settings, vae, params, plain)]
-    return plain._replace(bandwidths=WIDENED * np.array(best))
+    widened = WIDENED if settings.contamination is None else WIDENED_CONTAMINATED
+    return plain._replace(bandwidths=widened * np.array(best))
 
 
 def _best_bandwidth(kernels: Kernels, held_out: Float[np.ndarray, "M D"]) -> float:
