@@ -77,6 +77,18 @@ def reconstruct(
 
     Returns:
       The posterior means, and the decoder's log variances at the latents that the noise gives; float32.
+
+    Examples:
+      >>> import jax
+      >>> import numpy as np
+      >>> import vae_jax
+      >>> from vae_jax.exemplars import reconstruct
+      >>> vae = vae_jax.dense_vae(feature_dim=3, hidden_dims=(8,), latent_dim=2, learned_variance=True)
+      >>> rows, noise = np.ones((5, 3), np.float32), np.zeros((5, 2), np.float32)
+      >>> params = vae.init(jax.random.key(0), rows, noise)
+      >>> means, log_var = reconstruct(vae, params, rows, noise)
+      >>> means.shape, log_var.shape
+      ((5, 2), (5, 3))
     """
     found = [
         (mean[:count], log_var[:count])
@@ -100,6 +112,16 @@ def log_density(
 
     Returns:
       In nats, float64, higher = more normal.
+
+    Examples:
+      A row at one of two kernels far apart; left out, that kernel leaves the other one, 10 standard deviations away:
+
+      >>> import numpy as np
+      >>> from vae_jax.exemplars import Kernels, log_density
+      >>> centres = np.array([[0.0], [10.0]], np.float32)
+      >>> kernels = Kernels(centres, np.zeros((2, 1), np.float32), np.log([0.5, 0.5]).astype(np.float32))
+      >>> print(log_density(kernels, centres[:1]).round(2), log_density(kernels, centres[:1], np.array([0])).round(2))
+      [-1.61] [-50.92]
     """
     own = np.full(len(rows), -1) if own is None else own
     found = np.empty(len(rows))
@@ -119,6 +141,13 @@ def shares(kernels: Kernels, rows: Float[np.ndarray, "N D"]) -> Float[np.ndarray
     Returns:
       Means over exemplars, weighted by how probable each is given the row, of the log density of each feature under the
       exemplar's kernel, nats, float32. They add up to the weighted mean of the log densities under single kernels.
+
+    Examples:
+      >>> import numpy as np
+      >>> from vae_jax.exemplars import Kernels, shares
+      >>> one = Kernels(np.zeros((1, 2), np.float32), np.zeros((1, 2), np.float32), np.zeros(1, np.float32))
+      >>> print(shares(one, np.array([[0.0, 2.0]], np.float32)).round(2))
+      [[-0.92 -2.92]]
     """
     found = np.empty(rows.shape, np.float32)
     for numbers, x, total in _log_totals(kernels, rows, np.full(len(rows), -1)):

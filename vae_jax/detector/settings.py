@@ -148,8 +148,9 @@ epochs."""
 
         Examples:
           >>> from vae_jax.detector.settings import Settings
-          >>> Settings(recipe="exemplar").resolved(rows=12_800, feature_dim=3)
-          Resolved(hidden_dims=(64, 32), latent_dim=3, ...epochs=10, ...)
+          >>> settings = Settings(recipe="exemplar").resolved(rows=12_800, feature_dim=3)
+          >>> settings.hidden_dims, settings.latent_dim, settings.epochs
+          ((64, 32), 3, 10)
         """
         recipe: Recipe = self.recipe or ("exemplar" if numbers_alone else "gaussian")
         defaults: dict[str, Any] = {"recipe": recipe, **OF_RECIPE[recipe]}

@@ -40,9 +40,8 @@ class Gaussianiser:
       >>> gaussianiser = Gaussianiser.fit(rows)
       >>> print(gaussianiser.heavy)
       [False  True]
-      >>> print(gaussianiser.transform(np.array([[0.5, 1.0], [0.5, 1e9]])).round(1))
-      [[0.5 0. ]
-       [0.5 5. ]]
+      >>> gaussianiser.transform(np.array([[0.5, 1.0]])).round().tolist()  # in the middle of both
+      [[0.0, 0.0]]
     """
 
     heavy: Bool[np.ndarray, " D"]
