@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
+from vae_jax.chunks import in_chunks
 from vae_jax.compilation import compile_quickly
 from vae_jax.distributions import LOG_2PI, reparameterise
 from vae_jax.networks import VAE, decode, encode
@@ -90,13 +91,7 @@ def reconstruct(
       >>> means.shape, log_var.shape
       ((5, 2), (5, 3))
     """
-    found = [
-        (mean[:count], log_var[:count])
-        for block, count in _blocks((rows, noise), EXEMPLARS_AT_ONCE)
-        for mean, log_var in [jax.device_get(_program(_reconstruct, "vae")(vae, params, *block))]
-    ]
-    means, log_vars = zip(*found, strict=True)
-    return np.concatenate(means), np.concatenate(log_vars)
+    return in_chunks(partial(_program(_reconstruct, "vae"), vae, params), rows, noise, size=EXEMPLARS_AT_ONCE)
 
 
 def log_density(
@@ -125,7 +120,7 @@ def log_density(
     """
     own = np.full(len(rows), -1) if own is None else own
     found = np.empty(len(rows))
-    for numbers, _, total in _log_totals(kernels, rows, own):
+    for numbers, _, total in _log_totals(list(_exemplar_blocks(kernels)), rows, own):
         found[numbers] = total
     lost = np.where(own < 0, -np.inf, kernels.log_weights.astype(np.float64)[own])
     return found - np.log1p(-np.exp(np.minimum(lost, -1e-9)))
@@ -149,19 +144,20 @@ def shares(kernels: Kernels, rows: Float[np.ndarray, "N D"]) -> Float[np.ndarray
       >>> print(shares(one, np.array([[0.0, 2.0]], np.float32)).round(2))
       [[-0.92 -2.92]]
     """
-    found = np.empty(rows.shape, np.float32)
-    for numbers, x, total in _log_totals(kernels, rows, np.full(len(rows), -1)):
+    found, exemplars = np.empty(rows.shape, np.float32), list(_exemplar_blocks(kernels))
+    for numbers, x, total in _log_totals(exemplars, rows, np.full(len(rows), -1)):
         padded = np.zeros(len(x), np.float32)
         padded[: len(numbers)] = total
         gaps = bool(np.isnan(rows[numbers]).any())
-        parts = [_program(_shares, "gaps")(x, *of, padded, gaps=gaps) for of, _ in _exemplar_blocks(kernels)]
+        parts = [_program(_shares, "gaps")(x, *of, padded, gaps=gaps) for of, _ in exemplars]
         found[numbers] = np.asarray(sum(parts[1:], parts[0]))[: len(numbers)]
     return found
 
 
-def _log_totals(kernels: Kernels, rows: np.ndarray, own: np.ndarray) -> Iterator[tuple[np.ndarray, Array, np.ndarray]]:
+def _log_totals(
+    exemplars: list[tuple[Kernels, int]], rows: np.ndarray, own: np.ndarray
+) -> Iterator[tuple[np.ndarray, Array, np.ndarray]]:
     """Yields numbers of rows, these rows on the devices, padded, and each one's log of the sum over all kernels."""
-    exemplars = list(_exemplar_blocks(kernels))
     log_sum = _program(_log_sum, "gaps")
     incomplete = np.isnan(rows).any(1)
     for gaps in (False, True):  # apart, so that the others' scores are the same bits as without these rows

@@ -91,9 +91,8 @@ def check(config: FraudConfig) -> None:
     except SettingError as error:
         raise refusal(error.name, error.value, error.expected) from None
     devices = jax.device_count()
-    models_divide = (
-        jax.process_count() == 1 and (config.num_models or 1) % devices == 0
-    )  # then each batch is on one device
+    # Then each batch is on one device.
+    models_divide = jax.process_count() == 1 and (config.num_models or 1) % devices == 0
     require(
         config,
         [

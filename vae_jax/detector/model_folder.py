@@ -24,7 +24,7 @@ import numpy as np
 
 from vae_jax.detector import recipes
 from vae_jax.detector.exemplar import Exemplars
-from vae_jax.detector.settings import Resolved
+from vae_jax.detector.settings import OF_RECIPE, Resolved
 from vae_jax.tables.gaussianise import Gaussianiser
 from vae_jax.tables.scaling import Scaler
 from vae_jax.tables.schema import Schema
@@ -123,7 +123,7 @@ def _read_settings(folder: Path, options: dict[str, Any]) -> Resolved:
     """Makes settings of a folder's options; one that the folder is too old to name has its default."""
     if unknown := options.keys() - {field.name for field in fields(Resolved)}:
         raise ModelError(f"{folder / DETECTOR}: unknown option {', '.join(sorted(unknown))}")
-    return Resolved(**{**options, "hidden_dims": tuple(options["hidden_dims"])})
+    return Resolved(**{**OF_RECIPE[options["recipe"]], **options, "hidden_dims": tuple(options["hidden_dims"])})
 
 
 def _may_be_replaced(folder: Path) -> bool:
@@ -141,10 +141,12 @@ def _write_files(fitted: Fitted, folder: Path, measures: Mapping[str, Any]) -> N
     from safetensors.numpy import save_file
 
     record = {
-        "options": vars(fitted.settings),
+        "options": dict(vars(fitted.settings)),
         "measured": fitted.measured,
         "named_features": fitted.named_features,
     }
+    if fitted.settings.contamination is None:  # so that versions that do not know the option read the folder
+        del record["options"]["contamination"]
     with_schema = isinstance(fitted.features, Schema)
     record["schema" if with_schema else "scaler"] = fitted.features.to_json()
     if with_schema:
