@@ -6,7 +6,7 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 from vae_jax import exemplars
-from vae_jax.exemplars import Kernels, log_density, shares
+from vae_jax.exemplars import Kernels, log_densities, log_density, shares
 
 
 @pytest.fixture
@@ -75,3 +75,11 @@ def test_no_rows_have_no_densities(kernels):
 
 def test_widened_kernels_are_wider(kernels):
     np.testing.assert_allclose(kernels.widened(2.0).log_var, kernels.log_var + np.log(4), rtol=1e-6)
+
+
+def test_bandwidths_widen_the_kernels(kernels, rng):
+    rows = rng.normal(size=(40, 3)).astype(np.float32)
+    rows[::4, 1] = np.nan
+    found = log_densities(kernels, (0.5, 2.0), rows)
+    for bandwidth, log_density_then in zip((0.5, 2.0), found, strict=True):
+        np.testing.assert_allclose(log_density_then, log_density(kernels.widened(bandwidth), rows), atol=1e-3)

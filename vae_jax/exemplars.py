@@ -14,7 +14,7 @@ Programs have shapes that depend on the number of features alone: rows and exemp
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -118,10 +118,29 @@ def log_density(
       >>> print(log_density(kernels, centres[:1]).round(2), log_density(kernels, centres[:1], np.array([0])).round(2))
       [-1.61] [-50.92]
     """
+    return log_densities(kernels, (1.0,), rows, own)[0]
+
+
+def log_densities(
+    kernels: Kernels,
+    bandwidths: Sequence[float] | np.ndarray,
+    rows: Float[np.ndarray, "N D"],
+    own: Int[np.ndarray, " N"] | None = None,
+) -> Float[np.ndarray, "B N"]:
+    """The same as `log_density` with standard deviations times each of B bandwidths, for hardly more than one costs.
+
+    Examples:
+      >>> import numpy as np
+      >>> from vae_jax.exemplars import Kernels, log_densities
+      >>> one = Kernels(np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32), np.zeros(1, np.float32))
+      >>> print(log_densities(one, (1.0, 10.0), np.array([[0.0], [10.0]], np.float32)).round(2))
+      [[ -0.92 -50.92]
+       [ -3.22  -3.72]]
+    """
     own = np.full(len(rows), -1) if own is None else own
-    found = np.empty(len(rows))
-    for numbers, _, total in _log_totals(list(_exemplar_blocks(kernels)), rows, own):
-        found[numbers] = total
+    found = np.empty((len(bandwidths), len(rows)))
+    for numbers, _, total in _log_totals(list(_exemplar_blocks(kernels)), np.asarray(bandwidths), rows, own):
+        found[:, numbers] = total
     lost = np.where(own < 0, -np.inf, kernels.log_weights.astype(np.float64)[own])
     return found - np.log1p(-np.exp(np.minimum(lost, -1e-9)))
 
@@ -145,7 +164,7 @@ def shares(kernels: Kernels, rows: Float[np.ndarray, "N D"]) -> Float[np.ndarray
       [[-0.92 -2.92]]
     """
     found, exemplars = np.empty(rows.shape, np.float32), list(_exemplar_blocks(kernels))
-    for numbers, x, total in _log_totals(exemplars, rows, np.full(len(rows), -1)):
+    for numbers, x, (total,) in _log_totals(exemplars, np.ones(1), rows, np.full(len(rows), -1)):
         padded = np.zeros(len(x), np.float32)
         padded[: len(numbers)] = total
         gaps = bool(np.isnan(rows[numbers]).any())
@@ -155,19 +174,22 @@ def shares(kernels: Kernels, rows: Float[np.ndarray, "N D"]) -> Float[np.ndarray
 
 
 def _log_totals(
-    exemplars: list[tuple[Kernels, int]], rows: np.ndarray, own: np.ndarray
+    exemplars: list[tuple[Kernels, int]], bandwidths: np.ndarray, rows: np.ndarray, own: np.ndarray
 ) -> Iterator[tuple[np.ndarray, Array, np.ndarray]]:
-    """Yields numbers of rows, these rows on the devices, padded, and each one's log of the sum over all kernels."""
-    log_sum = _program(_log_sum, "gaps")
+    """Yields numbers of n rows, these rows on the devices, padded, and logs of sums over all kernels, shape (B, n)."""
+    log_sums, bandwidths = _program(_log_sums, "gaps"), bandwidths.astype(np.float32)
     incomplete = np.isnan(rows).any(1)
     for gaps in (False, True):  # apart, so that the others' scores are the same bits as without these rows
         numbers = np.flatnonzero(incomplete == gaps)
         blocks = _blocks((numbers, rows[numbers], own[numbers].astype(np.int32)), _rows_at_once())
         for (of_block, x, own_of_block), count in blocks:
             placed = _place_rows(x)
-            sums = [log_sum(placed, *of, _place_rows(own_of_block - first), gaps=gaps) for of, first in exemplars]
+            sums = [
+                log_sums(placed, *of, bandwidths, _place_rows(own_of_block - first), gaps=gaps)
+                for of, first in exemplars
+            ]
             total = np.logaddexp.reduce([np.asarray(part, np.float64) for part in sums])
-            yield of_block[:count], placed, total[:count]
+            yield of_block[:count], placed, total[:, :count]
 
 
 def _exemplar_blocks(kernels: Kernels) -> Iterator[tuple[Kernels, int]]:
@@ -211,28 +233,44 @@ def _reconstruct(vae: VAE, params: Any, rows: Array, noise: Array) -> tuple[Arra
     return posterior.mean, log_var
 
 
-def _log_kernels(x: Array, centres: Array, log_var: Array, gaps: bool) -> Array:
-    """Log densities of rows under each kernel, shape (N, E), as a single product of matrices."""
+def _log_kernels(x: Array, centres: Array, log_var: Array, gaps: bool) -> tuple[Array, Array]:
+    """Minus half the squared distances of rows from centres, and the other parts of log densities, shape (N or 1, E).
+
+    Distances are in units of standard deviations, over the features that a row has.
+    """
     precision = jnp.exp(-log_var)
-    rest = -0.5 * (LOG_2PI + log_var + jnp.square(centres) * precision)
     of_x, of_kernel = [jnp.square(x), x], [-0.5 * precision, centres * precision]
-    if gaps:
-        known = ~jnp.isnan(x)
-        of_x, of_kernel = [*(jnp.where(known, of, 0.0) for of in of_x), known.astype(x.dtype)], [*of_kernel, rest]
+    squares, rest = -0.5 * jnp.square(centres) * precision, -0.5 * (LOG_2PI + log_var)
     # The squares nearly cancel, so not in the short floats that accelerators take by default.
-    product = jnp.matmul(jnp.concatenate(of_x, 1), jnp.concatenate(of_kernel, 1).T, precision=jax.lax.Precision.HIGHEST)
-    return product if gaps else product + rest.sum(1)[None]
+    product = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+    if not gaps:
+        halves = product(jnp.concatenate(of_x, 1), jnp.concatenate(of_kernel, 1).T) + squares.sum(1)[None]
+        return halves, rest.sum(1)[None]
+    known = ~jnp.isnan(x)
+    present = known.astype(x.dtype)
+    of_x = [*(jnp.where(known, of, 0.0) for of in of_x), present]
+    return product(jnp.concatenate(of_x, 1), jnp.concatenate([*of_kernel, squares], 1).T), product(present, rest.T)
 
 
-def _log_sum(x: Array, centres: Array, log_var: Array, log_weights: Array, own: Array, gaps: bool) -> Array:
-    logs = _log_kernels(x, centres, log_var, gaps) + log_weights[None]
-    logs = jnp.where(jnp.arange(len(centres))[None] == own[:, None], -jnp.inf, logs)
-    highest = jnp.maximum(logs.max(1), -1e30)  # finite also where no kernel is left
-    return highest + jnp.log(jnp.exp(logs - highest[:, None]).sum(1))
+def _log_sums(
+    x: Array, centres: Array, log_var: Array, log_weights: Array, bandwidths: Array, own: Array, gaps: bool
+) -> Array:
+    halves, rest = _log_kernels(x, centres, log_var, gaps)
+    left_out = jnp.arange(len(centres))[None] == own[:, None]
+    known = (~jnp.isnan(x)).sum(1).astype(x.dtype)
+
+    def log_sum(bandwidth: Array) -> Array:
+        logs = halves / jnp.square(bandwidth) + rest + log_weights[None]
+        logs = jnp.where(left_out, -jnp.inf, logs)
+        highest = jnp.maximum(logs.max(1), -1e30)  # finite also where no kernel is left
+        return highest + jnp.log(jnp.exp(logs - highest[:, None]).sum(1)) - known * jnp.log(bandwidth)
+
+    return jax.lax.map(log_sum, bandwidths)
 
 
 def _shares(x: Array, centres: Array, log_var: Array, log_weights: Array, log_total: Array, gaps: bool) -> Array:
-    probability = jnp.exp(_log_kernels(x, centres, log_var, gaps) + log_weights[None] - log_total[:, None])
+    halves, rest = _log_kernels(x, centres, log_var, gaps)
+    probability = jnp.exp(halves + rest + log_weights[None] - log_total[:, None])
     precision = jnp.exp(-log_var)
     mean = partial(jnp.matmul, probability, precision=jax.lax.Precision.HIGHEST)
     squares = jnp.square(x) * mean(precision) - 2 * x * mean(centres * precision) + mean(centres**2 * precision)

@@ -48,7 +48,7 @@ def test_a_loaded_detector_gives_the_same_and_goes_on_alike(detector, folder):
 def test_it_holds_arrays_and_json_alone(detector, folder):
     names = {path.name for path in folder.iterdir()}
     assert names == {"manifest.json", "detector.json", "arrays.safetensors", "README.md"}
-    assert json.loads((folder / "manifest.json").read_text())["format"] == (3 if detector.exemplars_ else 1)
+    assert json.loads((folder / "manifest.json").read_text())["format"] == (4 if detector.exemplars_ else 1)
     assert [path.name for path in folder.parent.iterdir()] == ["model"]  # nothing temporary is left
 
 
@@ -94,7 +94,7 @@ def test_a_newer_format_a_damaged_manifest_and_no_model_are_refused(folder):
     manifest = folder / "manifest.json"
     record = json.loads(manifest.read_text())
     manifest.write_text(json.dumps({**record, "format": model_folder.FORMAT + 1, "vae_jax": "9.9"}))
-    with pytest.raises(ModelError, match=r"written by vae_jax 9\.9 in format 4; this one reads up to 3"):
+    with pytest.raises(ModelError, match=r"written by vae_jax 9\.9 in format 5; this one reads up to 4"):
         VAEDetector.load(folder)
     for damaged in ("{", "[]", json.dumps({**record, "format": "2"}), json.dumps({**record, "sha256": []})):
         manifest.write_text(damaged)

@@ -483,7 +483,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             return self.score_encoded(rows)
         own = np.full(len(rows), -1)
         own[train[self.exemplars_.numbers]] = np.arange(len(self.exemplars_.numbers))
-        return exemplar.score(self.settings_, self.vae_, self.params_, self.exemplars_, rows, own)
+        return exemplar.score(self.exemplars_, rows, own)
 
     def _columns(self, train: np.ndarray) -> recipes.Columns | None:
         return recipes.columns_of(self.schema_, train) if self.schema_ else None
@@ -536,11 +536,13 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         state, best = training.initial, training.initial
         lowest, since = np.inf, 0
         chooses = settings.recipe != "exemplar" or settings.patience is not None
+        if not chooses and self.callback is None:
+            state, info = training.epoch(state, settings.epochs)
+            _check_finite(info, "training")
+            return state
         for epoch in range(1, settings.epochs + 1):
             state, info = training.epoch(state)
             _check_finite(info, f"epoch {epoch}")
-            if not chooses and self.callback is None:
-                continue
             validation = training.validate(state)
             loss = float(np.mean(validation["loss"]))
             if self.callback is not None:

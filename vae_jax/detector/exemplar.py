@@ -8,25 +8,28 @@ trains any table with as many columns.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
-from functools import cache
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import NamedSharding
+from jax.flatten_util import ravel_pytree
+from scipy.stats import iqr
 
 from vae_jax.compilation import compile_quickly
 from vae_jax.detector.settings import Resolved
-from vae_jax.exemplars import Kernels, log_density, reconstruct, shares
-from vae_jax.networks import VAE, dense_vae
+from vae_jax.exemplars import Kernels, log_densities, reconstruct, shares
+from vae_jax.marginals import Marginals
+from vae_jax.networks import VAE, Gaussian, Observation, dense_vae
 from vae_jax.objectives import Objective, gaussian
 from vae_jax.tables.gaussianise import Gaussianiser
-from vae_jax.training import TrainState, evaluate
-from vae_jax.training.parallel import data_mesh, replicate, replicated, sharded
+from vae_jax.training import TrainState
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
@@ -34,46 +37,57 @@ if TYPE_CHECKING:
 LOWEST_LOG_VAR = -2.0  # of the decoder; a standard deviation of 0.37
 WEIGHT_DECAY = 0.01
 STEPS_AT_ONCE = 16
-MOST_EXEMPLARS, MOST_NUMBERS = 8_192, 2**22  # exemplars, and numbers in them
-# Bandwidths tried. The one with the best held-out likelihood is then widened: a kernel density that predicts best has
-# holes between its kernels, which anomalies may fall into.
-BANDWIDTHS = tuple(0.1 * 2 ** (i / 2) for i in range(11))
-WIDENED = 2.0
+MOST_EXEMPLARS, MOST_NUMBERS = 16_384, 2**22  # exemplars, and numbers in them
+# Bandwidths tried, to choose the one with the best held-out likelihood, and the factors of that one. A kernel density
+# that predicts best has holes between its kernels, which anomalies may fall into; wide kernels have none, but hide what
+# lies close to the rows. So there are both.
+BANDWIDTHS = tuple(0.1 * 2 ** (i / 2) for i in range(12))
+FACTORS = (1.0, 3.0)
 # With anomalies among the exemplars, narrow kernels would find them normal; wide ones are carried by the bulk of rows.
-WIDENED_CONTAMINATED = 8.0
+FACTORS_CONTAMINATED = (3.0,)
 MOST_HELD_OUT = 512  # rows to choose the bandwidth by
 
 
 class Exemplars(NamedTuple):
     """What a fitted detector has besides its networks.
 
+    Its score is a logarithmic opinion pool (Genest & Zidek 1986, "Combining Probability Distributions", section 3.2): a
+    weighted mean of log densities.
+
     Attributes:
       gaussianiser: of heavy-tailed features.
       rows: E training rows, standardised and made Gaussian, shape (E, D), float32.
       log_weights: logs of their weights, which add up to 1, shape (E,), float32.
-      bandwidths: of the K models, shape (K,), float64.
+      log_var: log variances of S sets of kernels, shape (S, E, D), float32. S is 1, the mean over models, except in
+        folders that older versions saved, which have a set for each model.
+      bandwidths: factors of the kernels' standard deviations, B for each set, shape (S, B), float64.
       numbers: the exemplars' numbers among the training rows, shape (E,), int64.
+      pooled: weights, which add up to 1, of the S * B densities under kernels, and of the product of the features' own
+        densities, `Marginals`, shape (S * B + 1,), float64.
     """
 
     gaussianiser: Gaussianiser
     rows: Float[np.ndarray, "E D"]
     log_weights: Float[np.ndarray, " E"]
-    bandwidths: Float[np.ndarray, " K"]
+    log_var: Float[np.ndarray, "S E D"]
+    bandwidths: Float[np.ndarray, "S B"]
     numbers: Int[np.ndarray, " E"]
+    pooled: Float[np.ndarray, " P"]
 
 
 class Schedule(NamedTuple):
-    """The numbers that training depends on: arguments of the compiled program."""
+    """Numbers of S steps, which are arguments of the compiled program: each shape (S,), float32."""
 
-    total_steps: np.float32
-    kl_warmup_steps: np.float32
-    learning_rate: np.float32
+    learning_rate: Float[np.ndarray, " S"]
+    kl_weight: Float[np.ndarray, " S"]
 
     @classmethod
-    def of(cls, settings: Resolved, rows: int) -> Schedule:
-        """Takes them from a detector's settings, for N training rows."""
-        total = np.float32(settings.epochs * steps_per_epoch(settings, rows))
-        return cls(total, np.float32(settings.kl_warmup) * total, np.float32(settings.learning_rate))
+    def of(cls, settings: Resolved, rows: int, steps: Int[np.ndarray, " S"]) -> Schedule:
+        """A cosine to 0 and a warm-up, for N training rows; after the last step the learning rate stays 0."""
+        total = settings.epochs * steps_per_epoch(settings, rows)
+        rate = settings.learning_rate * 0.5 * (1 + np.cos(np.pi * np.minimum(1, steps / total)))
+        kl_weight = np.minimum(1, steps / max(settings.kl_warmup * total, 1))
+        return cls(rate.astype(np.float32), kl_weight.astype(np.float32))
 
 
 def steps_per_epoch(settings: Resolved, rows: int) -> int:
@@ -90,7 +104,7 @@ def make_vae(settings: Resolved, feature_dim: int) -> VAE:
 
 @cache  # one object, or every fit would compile again
 def optimizer() -> optax.GradientTransformation:
-    """Adam without its numbers, as one update of one vector; they are in `Schedule`."""
+    """Adam on one vector, without a learning rate, which is in `Schedule`."""
     return optax.flatten(optax.scale_by_adam())
 
 
@@ -109,7 +123,7 @@ def train_state(settings: Resolved, vae: VAE, arrays: dict[str, Any]) -> TrainSt
 def initial_state(settings: Resolved, feature_dim: int) -> TrainState:
     """Initialises K models: kernels from N(0, 1 / inputs), biases 0."""
     vae = make_vae(settings, feature_dim)
-    inputs = jnp.zeros((1, feature_dim)), jnp.zeros((1, vae.latent_dim))
+    inputs = (jax.ShapeDtypeStruct((1, width), np.float32) for width in (feature_dim, vae.latent_dim))
     shapes = jax.eval_shape(vae.init, jax.eval_shape(lambda: jax.random.key(0)), *inputs)
     rng = np.random.default_rng(settings.seed)
 
@@ -125,90 +139,104 @@ def initial_state(settings: Resolved, feature_dim: int) -> TrainState:
     return train_state(settings, vae, {"step": step, "params": params, "opt_state": opt_state})
 
 
+class Model(NamedTuple):
+    """What training changes of a single model; the fields are those of `TrainState`."""
+
+    step: Any
+    params: Any
+    opt_state: Any
+
+
 def compile_epoch(
     settings: Resolved, train: Float[np.ndarray, "N D"], weights: Float[np.ndarray, " N"] | None = None
-) -> Callable[[TrainState], tuple[TrainState, dict[str, Any]]]:
-    """Returns a pass over N rows, made Gaussian: state -> state and the means of the losses, shape (K,).
+) -> Callable[..., tuple[TrainState, dict[str, Any]]]:
+    """Returns `passes` over N rows, made Gaussian: (state, passes=1) -> state and the means of the losses, shape (K,).
 
-    `weights` are the rows' chances of being drawn. The result depends only on the arguments and the state.
+    `weights` are the rows' chances of being drawn. What a step draws depends only on the seed, the model and the step.
+    One program for a single model trains them all, in threads: it compiles sooner than one for K models.
     """
-    schedule, count = Schedule.of(settings, len(train)), steps_per_epoch(settings, len(train))
-    of_step = (settings.num_models, settings.batch_size)
+    count = steps_per_epoch(settings, len(train))
     up_to = None if weights is None else np.cumsum(weights) / np.sum(weights)
 
-    def draw(rng: np.random.Generator, steps: int) -> Int[np.ndarray, "S K B"]:
+    def draw(k: int, step: int, latent_dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        rng = np.random.default_rng([settings.seed, k, step])
         if up_to is None:
-            return rng.integers(len(train), size=(steps, *of_step))
-        return np.minimum(np.searchsorted(up_to, rng.random((steps, *of_step)), side="right"), len(train) - 1)
+            numbers = rng.integers(len(train), size=settings.batch_size)
+        else:
+            numbers = np.searchsorted(up_to, rng.random(settings.batch_size), side="right").clip(max=len(train) - 1)
+        noise = rng.standard_normal((len(numbers), latent_dim), np.float32)
+        batch = seen = train[numbers]
+        if settings.input_noise > 0:
+            seen = batch + settings.input_noise * rng.standard_normal(batch.shape, np.float32)
+        return batch, seen, noise
 
-    def epoch(state: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        rng = np.random.default_rng([settings.seed, int(np.asarray(state.step.addressable_data(0))[0])])
+    def train_one(vae: VAE, steps: int, k: int, model: Model) -> tuple[Model, dict[str, np.ndarray]]:
         sums: list[dict[str, Array]] = []
-        for start in range(0, count, STEPS_AT_ONCE):
-            steps = min(STEPS_AT_ONCE, count - start)
-            batch = train[draw(rng, steps)]
-            seen = batch
-            if settings.input_noise > 0:
-                seen = batch + settings.input_noise * rng.standard_normal(batch.shape, np.float32)
-            noise = rng.standard_normal((steps, *of_step, state.vae.latent_dim), np.float32)
-            filled = (_filled(array) for array in (batch, seen, noise))
-            state, info = _take_steps()(state, *filled, np.int32(steps), schedule)
+        first = int(model.step)
+        for start in range(first, first + steps, STEPS_AT_ONCE):
+            taken = min(STEPS_AT_ONCE, first + steps - start)
+            # Steps up to the number that the program is for are drawn, but not taken.
+            numbers = start + np.arange(STEPS_AT_ONCE) % taken
+            drawn = zip(*(draw(k, int(step), vae.latent_dim) for step in numbers), strict=True)
+            schedule = Schedule.of(settings, len(train), numbers)
+            model, info = _take_steps()(vae, model, *map(np.stack, drawn), np.int32(taken), schedule)
             sums.append(info)
-        return state, {name: np.sum([np.asarray(info[name]) for info in sums], 0) / count for name in sums[0]}
+        model, found = jax.device_get((model, sums))
+        return model, {name: np.sum([info[name] for info in found], axis=0) / steps for name in found[0]}
+
+    def epoch(state: TrainState, passes: int = 1) -> tuple[TrainState, dict[str, Any]]:
+        stacked = jax.tree.map(np.asarray, Model(state.step, state.params, state.opt_state))
+        models = [jax.tree.map(itemgetter(k), stacked) for k in range(settings.num_models)]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            pool.submit(_compile_scoring, state.vae, models[0].params, train.shape[1])
+            trained = list(pool.map(partial(train_one, state.vae, passes * count), range(len(models)), models))
+        model, info = jax.tree.map(lambda *of_each: np.stack(of_each), *trained)
+        return state.replace(**model._asdict()), info
 
     return epoch
 
 
-def _filled(steps: np.ndarray) -> np.ndarray:
-    """Steps up to the number that a program takes at once; those added are not taken."""
-    return np.concatenate([steps, np.zeros((STEPS_AT_ONCE - len(steps), *steps.shape[1:]), steps.dtype)])
+_scoring_compiled: set[VAE] = set()
 
 
-def place(state: TrainState) -> TrainState:
-    """Puts models on the devices: shared out evenly if their number allows, else all on each."""
-    mesh = data_mesh()
-    models = len(state.step)
-    if jax.process_count() == 1 and models % mesh.size == 0:
-        return jax.device_put(state, NamedSharding(mesh, sharded if mesh.size > 1 else replicated))
-    return replicate(state, mesh)
+def _compile_scoring(vae: VAE, params: Any, feature_dim: int) -> None:
+    """Compiles what a fit needs after training, while the training program is compiled."""
+    if vae not in _scoring_compiled:
+        row = np.zeros((1, feature_dim), np.float32)
+        reconstruct(vae, params, row, np.zeros((1, vae.latent_dim), np.float32))
+        log_densities(Kernels(row, row, np.zeros(1, np.float32)), FACTORS, row)
+        _scoring_compiled.add(vae)
 
 
 @cache
 def _take_steps() -> Callable:
-    """Compiles: takes the first `count` of S steps; returns the state after them, and the sums of the losses."""
-
-    def take(
-        state: TrainState, batches: Array, seen: Array, noise: Array, count: Array, schedule: Schedule
-    ) -> tuple[TrainState, dict[str, Array]]:
-        def body(i: Array, carried: tuple[TrainState, dict[str, Array]]):
-            state, sums = carried
-            state, info = step_of_all(state, batches[i], seen[i], noise[i], schedule)
-            return state, jax.tree.map(jnp.add, sums, info)
-
-        zeros = jnp.zeros(batches.shape[1])
-        return jax.lax.fori_loop(0, count, body, (state, dict.fromkeys(("loss", "reconstruction", "kl"), zeros)))
-
-    step_of_all = jax.vmap(_take_step, in_axes=(0, 0, 0, 0, None))
-    return compile_quickly(take, donate_argnums=0)
+    return compile_quickly(_take, static_argnums=0, donate_argnums=1)
 
 
-def _take_step(
-    state: TrainState, batch: Array, seen: Array, noise: Array, schedule: Schedule
-) -> tuple[TrainState, dict[str, Array]]:
-    warm = jnp.minimum(1.0, state.step / jnp.maximum(schedule.kl_warmup_steps, 1.0))
+def _take(
+    vae: VAE, model: Model, batches: Array, seen: Array, noise: Array, count: Array, schedule: Schedule
+) -> tuple[Model, dict[str, Array]]:
+    """Takes the first `count` of S steps; returns the model after them, and the sums of the losses."""
+    # As one vector, so that an update is one operation, not one for each kernel and bias.
+    flat, unravel = ravel_pytree(model.params)
 
-    def minimised(params: Any) -> tuple[Array, dict[str, Array]]:
-        terms, _, _ = evaluate(state, batch, noise, params, seen)
+    def minimised(flat: Array, i: Array) -> tuple[Array, dict[str, Array]]:
+        posterior, observation = cast(tuple[Gaussian, Observation], vae.apply(unravel(flat), seen[i], noise[i]))
+        terms = _objective().terms(batches[i], posterior, observation)
         reconstruction, kl = terms.reconstruction.mean(), terms.kl.mean()
         info = {"loss": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
-        return reconstruction + warm * kl, info
+        return reconstruction + schedule.kl_weight[i] * kl, info
 
-    grads, info = jax.grad(minimised, has_aux=True)(state.params)
-    directions, opt_state = state.optimizer.update(grads, state.opt_state)
-    done = jnp.minimum(1.0, state.step / schedule.total_steps)
-    rate = schedule.learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * done))
-    params = jax.tree.map(lambda p, d: p - rate * (d + WEIGHT_DECAY * p), state.params, directions)
-    return state.replace(step=state.step + 1, params=params, opt_state=opt_state), info
+    def body(i: Array, carried: tuple[Array, Any, dict[str, Array]]):
+        flat, opt_state, sums = carried
+        grads, info = jax.grad(minimised, has_aux=True)(flat, i)
+        updates, opt_state = optax.scale_by_adam().update(grads, opt_state)
+        direction = cast(jax.Array, updates) + WEIGHT_DECAY * flat
+        return flat - schedule.learning_rate[i] * direction, opt_state, jax.tree.map(jnp.add, sums, info)
+
+    zeros = dict.fromkeys(("loss", "reconstruction", "kl"), jnp.zeros(()))
+    flat, opt_state, sums = jax.lax.fori_loop(0, count, body, (flat, model.opt_state, zeros))
+    return Model(model.step + count, unravel(flat), opt_state), sums
 
 
 def choose_exemplars(
@@ -220,7 +248,7 @@ def choose_exemplars(
     held_out: Float[np.ndarray, "M D"],
     weights: Float[np.ndarray, " N"] | None = None,
 ) -> Exemplars:
-    """Takes exemplars from the training rows, and each model's bandwidth from the likelihood of held-out rows.
+    """Takes exemplars from the training rows, and the bandwidth from the likelihood of held-out rows.
 
     Args:
       settings: of the detector.
@@ -233,77 +261,92 @@ def choose_exemplars(
     """
     rng = np.random.default_rng([settings.seed, 1])
     weights = np.ones(len(rows)) if weights is None else weights
-    chosen = np.flatnonzero(weights > 0)
+    numbers = np.flatnonzero(weights > 0)
     most = max(1, min(MOST_EXEMPLARS, MOST_NUMBERS // rows.shape[1]))
-    if len(chosen) > most:
-        chosen = np.sort(rng.choice(chosen, most, replace=False))
+    if len(numbers) > most:
+        numbers = np.sort(rng.choice(numbers, most, replace=False))
     if len(held_out) > MOST_HELD_OUT:
         held_out = held_out[rng.choice(len(held_out), MOST_HELD_OUT, replace=False)]
-    log_weights = np.log(weights[chosen] / weights[chosen].sum()).astype(np.float32)
-    plain = Exemplars(gaussianiser, rows[chosen], log_weights, np.ones(settings.num_models), chosen)
-    best = [_best_bandwidth(of_model, held_out) for of_model in kernels(settings, vae, params, plain)]
-    widened = WIDENED if settings.contamination is None else WIDENED_CONTAMINATED
-    return plain._replace(bandwidths=widened * np.array(best))
+    chosen, log_weights = rows[numbers], np.log(weights[numbers] / weights[numbers].sum()).astype(np.float32)
+    log_var = log_variances(settings, vae, params, chosen).mean(0, keepdims=True)
+    factors = FACTORS if settings.contamination is None else FACTORS_CONTAMINATED
+    bandwidths = np.array([factors]) * _best_bandwidth(Kernels(chosen, log_var[0], log_weights), held_out)
+    found = Exemplars(gaussianiser, chosen, log_weights, log_var, bandwidths, numbers, np.ones(len(factors) + 1))
+    own = rng.permutation(len(chosen))[:MOST_HELD_OUT]
+    spreads = iqr([*_joint(found, chosen[own], own), _marginal(found, chosen[own], own).sum(1)], axis=1)
+    pooled = np.where(spreads > 0, 1 / np.where(spreads > 0, spreads, 1), 0.0)
+    return found._replace(pooled=pooled / pooled.sum() if pooled.any() else found.pooled / len(pooled))
 
 
 def _best_bandwidth(kernels: Kernels, held_out: Float[np.ndarray, "M D"]) -> float:
-    """The bandwidth under which held-out rows are likeliest: up from the middle of the list, or else down."""
-    tried: dict[int, float] = {}
-
-    def likelihood(i: int) -> float:
-        if i not in tried:
-            tried[i] = float(log_density(kernels.widened(BANDWIDTHS[i]), held_out).mean())
-        return tried[i]
-
-    best = len(BANDWIDTHS) // 2
-    for direction in (1, -1):
-        while 0 <= best + direction < len(BANDWIDTHS) and likelihood(best + direction) > likelihood(best):
-            best += direction
-    return BANDWIDTHS[best]
+    """The bandwidth under which held-out rows are likeliest."""
+    pairs = zip(BANDWIDTHS[::2], BANDWIDTHS[1::2], strict=True)  # two at a time, by the program that scores
+    likelihoods = np.concatenate([log_densities(kernels, pair, held_out).mean(1) for pair in pairs])
+    return BANDWIDTHS[int(np.argmax(likelihoods))]
 
 
-def kernels(settings: Resolved, vae: VAE, params: Any, exemplars: Exemplars) -> list[Kernels]:
-    """Returns each model's kernels."""
+def log_variances(
+    settings: Resolved, vae: VAE, params: Any, rows: Float[np.ndarray, "E D"]
+) -> Float[np.ndarray, "K E D"]:
+    """Returns the log variances with which each of K models reconstructs rows, at one draw from each posterior."""
     rng = np.random.default_rng([settings.seed, 2])
-    noise = rng.standard_normal((settings.num_models, len(exemplars.rows), vae.latent_dim), np.float32)
-    found = []
-    for of_model, drawn, bandwidth in zip(_each(params), noise, exemplars.bandwidths, strict=True):
-        _, log_var = reconstruct(vae, of_model, exemplars.rows, drawn)
-        found.append(Kernels(exemplars.rows, log_var, exemplars.log_weights).widened(float(bandwidth)))
-    return found
+    noise = rng.standard_normal((settings.num_models, len(rows), vae.latent_dim), np.float32)
+    return np.stack([reconstruct(vae, one, rows, drawn)[1] for one, drawn in zip(_each(params), noise, strict=True)])
 
 
-def scorer(
-    settings: Resolved, vae: VAE, params: Any, exemplars: Exemplars, what: tuple[str, ...]
-) -> Callable[[Float[np.ndarray, "N D"]], tuple[np.ndarray, ...]]:
-    """The same as `recipes.scorer`, with log densities as log reconstruction probabilities."""
-    models = kernels(settings, vae, params, exemplars)
+def _sets(exemplars: Exemplars) -> list[Kernels]:
+    return [Kernels(exemplars.rows, log_var, exemplars.log_weights) for log_var in exemplars.log_var]
 
-    def score(x: Float[np.ndarray, "N D"]) -> tuple[np.ndarray, ...]:
-        rows = exemplars.gaussianiser.transform(x)
+
+def _joint(
+    exemplars: Exemplars, rows: Float[np.ndarray, "N D"], own: Int[np.ndarray, " N"] | None = None
+) -> Float[np.ndarray, "J N"]:
+    """The S * B log densities of rows under kernels."""
+    sets = zip(_sets(exemplars), exemplars.bandwidths, strict=True)
+    return np.concatenate([log_densities(of_set, bandwidths, rows, own) for of_set, bandwidths in sets])
+
+
+def _marginal(
+    exemplars: Exemplars, rows: Float[np.ndarray, "N D"], own: Int[np.ndarray, " N"] | None = None
+) -> Float[np.ndarray, "N D"]:
+    """Log densities of rows' features, as if these were independent."""
+    weights = np.exp(exemplars.log_weights.astype(np.float64))
+    left_out = None if own is None else np.where(own < 0, 0.0, weights[own])
+    return Marginals.fit(exemplars.rows, weights).log_density(rows, left_out)
+
+
+def scorer(exemplars: Exemplars, what: tuple[str, ...]) -> Callable[[Float[np.ndarray, "N D"]], tuple[np.ndarray, ...]]:
+    """The same as `recipes.scorer`, with one pooled log density as log reconstruction probability of all models."""
+
+    def score_rows(x: Float[np.ndarray, "N D"]) -> tuple[np.ndarray, ...]:
         found = {}
         if "log_reconstruction_prob" in what:
-            found["log_reconstruction_prob"] = np.stack([log_density(model, rows) for model in models])
+            found["log_reconstruction_prob"] = score(exemplars, x)[None]
         if {"contributions", "mean_log_prob"} & set(what):
-            found["contributions"] = np.stack([shares(model, rows) for model in models])
+            found["contributions"] = _contributions(exemplars, x)[None]
             found["mean_log_prob"] = found["contributions"].sum(-1)
         return tuple(found[name].astype(np.float32) for name in what)
 
-    return score
+    return score_rows
 
 
 def score(
-    settings: Resolved,
-    vae: VAE,
-    params: Any,
-    exemplars: Exemplars,
-    x: Float[np.ndarray, "N D"],
-    own: Int[np.ndarray, " N"],
+    exemplars: Exemplars, x: Float[np.ndarray, "N D"], own: Int[np.ndarray, " N"] | None = None
 ) -> Float[np.ndarray, " N"]:
-    """Returns the models' mean log density of standardised rows, some of which are exemplars, see `log_density`."""
+    """Returns the pooled log densities of standardised rows; `own` are those that are exemplars, see `log_density`."""
     rows = exemplars.gaussianiser.transform(x)
-    models = kernels(settings, vae, params, exemplars)
-    return np.mean([log_density(model, rows, own) for model in models], axis=0)
+    joint, marginal = _joint(exemplars, rows, own), _marginal(exemplars, rows, own)
+    return exemplars.pooled[:-1] @ joint + exemplars.pooled[-1] * marginal.sum(1)
+
+
+def _contributions(exemplars: Exemplars, x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
+    rows = exemplars.gaussianiser.transform(x)
+    found = exemplars.pooled[-1] * _marginal(exemplars, rows)
+    weights = exemplars.pooled[:-1].reshape(exemplars.bandwidths.shape)
+    for of_set, bandwidths, of_weights in zip(_sets(exemplars), exemplars.bandwidths, weights, strict=True):
+        for bandwidth, weight in zip(bandwidths, of_weights, strict=True):
+            found = found + weight * shares(of_set.widened(float(bandwidth)), rows)
+    return found
 
 
 def posterior_means(

@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from vae_jax.detector import recipes
+from vae_jax.detector import exemplar, recipes
 from vae_jax.detector.exemplar import Exemplars
 from vae_jax.detector.settings import OF_RECIPE, Resolved
 from vae_jax.tables.gaussianise import Gaussianiser
@@ -30,7 +30,7 @@ from vae_jax.tables.scaling import Scaler
 from vae_jax.tables.schema import Schema
 from vae_jax.version import __version__
 
-FORMAT = 3  # with exemplars; a schema is still written in format 2, all else in format 1
+FORMAT = 4  # with exemplars (3 had no variances of theirs); a schema is still written in format 2, all else in format 1
 MANIFEST, DETECTOR, ARRAYS, CARD = "manifest.json", "detector.json", "arrays.safetensors", "README.md"
 EXEMPLARS = "exemplars"  # prefix of their arrays' names
 # What JSON holds as it is, of what was found in fitting.
@@ -162,7 +162,7 @@ def _write_files(fitted: Fitted, folder: Path, measures: Mapping[str, Any]) -> N
         arrays |= {f"{EXEMPLARS}/{name}": array for name, array in parts.items() if isinstance(array, np.ndarray)}
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / ARRAYS)
     checksums = {name: _checksum(folder / name) for name in (DETECTOR, ARRAYS, CARD)}
-    written = 3 if fitted.exemplars is not None else 2 if with_schema else 1
+    written = FORMAT if fitted.exemplars is not None else 2 if with_schema else 1
     manifest = {"format": written, "vae_jax": __version__, "sha256": checksums}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
@@ -188,7 +188,18 @@ def _read_arrays(
     state = jax.eval_shape(lambda: recipes.initial_state(settings, rows, columns))
     like = {"step": state.step, "params": state.params, "opt_state": state.opt_state}
     found = jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in _named(like)])
-    return found, residual_sd, _read_exemplars(arrays) if settings.recipe == "exemplar" else None
+    if settings.recipe != "exemplar":
+        return found, residual_sd, None
+    if f"{EXEMPLARS}/log_var" not in arrays:  # format 3: the kernels of each model, and no marginals
+        vae = recipes.make_vae(settings, rows.shape[1])
+        log_var = exemplar.log_variances(settings, vae, found["params"], arrays[f"{EXEMPLARS}/rows"])
+        models = len(log_var)
+        arrays |= {
+            f"{EXEMPLARS}/log_var": log_var,
+            f"{EXEMPLARS}/bandwidths": arrays[f"{EXEMPLARS}/bandwidths"][:, None],
+            f"{EXEMPLARS}/pooled": np.append(np.full(models, 1 / models), 0.0),
+        }
+    return found, residual_sd, _read_exemplars(arrays)
 
 
 def _read_exemplars(arrays: dict[str, np.ndarray]) -> Exemplars:

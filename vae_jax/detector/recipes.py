@@ -75,12 +75,13 @@ class Training(NamedTuple):
     """A recipe's compiled training.
 
     Attributes:
-      epoch: one pass over the training rows; (state) -> (state, info of each step). It donates the state's memory.
+      epoch: one pass over the training rows; (state) -> (state, info of each step). It donates the state's memory. In
+        the `exemplar` recipe it takes the number of passes as well, by default 1.
       validate: (state) -> the metrics of `training.validate` on the held-out rows, shape (K,) each.
       initial: the state to start from, K models on the devices.
     """
 
-    epoch: Callable[[TrainState], tuple[TrainState, dict[str, Array]]]
+    epoch: Callable[..., tuple[TrainState, dict[str, Array]]]
     validate: Callable[[TrainState], dict[str, Array]]
     initial: TrainState
 
@@ -177,10 +178,10 @@ def compile_training(
     """
     if settings.recipe == "exemplar":
         gaussianiser = gaussianiser or Gaussianiser.fit(train)
-        placed = exemplar.place(initial_state(settings, train) if state is None else state)
+        initial = initial_state(settings, train) if state is None else state
         epoch = exemplar.compile_epoch(settings, gaussianiser.transform(train), weights)
         held_out_rows = replicate(gaussianiser.transform(held_out), data_mesh())
-        return Training(epoch, lambda state: _validate(state, held_out_rows), placed)
+        return Training(epoch, lambda state: _validate(state, held_out_rows), initial)
     batch_size = min(settings.batch_size, len(train))
     mesh, models = model_layout(settings.num_models, batch_size)
     state = initial_state(settings, train, columns) if state is None else state
@@ -259,7 +260,7 @@ def scorer(
     first axis, `residual_sd` is that of `residual_sds`, and `exemplars` those of `choose_exemplars`.
     """
     if exemplars is not None:
-        return exemplar.scorer(settings, vae, params, exemplars, what)
+        return exemplar.scorer(exemplars, what)
     mesh = data_mesh()
     placed = replicate((params, _score_key(settings), residual_sd), mesh)
 
