@@ -48,8 +48,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     in nats, **higher = more normal**; a row with a score below `offset_` is an anomaly. A score depends only on the
     fitted model and the row: not on the other rows, their order or the devices.
 
-    A table of finite numbers alone is modelled by the recipe `exemplar`, its score the log density of
-    [`log_density`][vae_jax.exemplars.log_density]; such a detector holds up to 8,192 of its training rows. Any other
+    A table of finite numbers alone is modelled by the recipe `exemplar`: its score is a weighted mean of log densities,
+    see [`Exemplars`][vae_jax.detector.exemplar.Exemplars], and it holds up to 16,384 of its training rows. Any other
     table, and `recipe="gaussian"` or `"report"`, has log reconstruction probabilities as scores.
 
     The table may hold numbers, counts, words, yes and no, dates and gaps (NaN, None, pandas' NA, blanks and words like
@@ -70,8 +70,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
       scaler_: the `Scaler`; None if there is a schema.
       schema_: the `Schema`, with the columns' kinds; None for a table of finite numbers alone.
       state_: the K trained models, stacked along a first axis: NumPy arrays under `step`, `params` and `opt_state`.
-      exemplars_: the kernels' centres, weights and bandwidths, `vae_jax.detector.exemplar.Exemplars`; None in the
-        other recipes.
+      exemplars_: the kernels and how their densities are pooled, `Exemplars`; None in the other recipes.
       decision_scores_, labels_, threshold_: after a fit with `contamination`, as PyOD has them: minus the scores of the
         training rows, higher = more anomalous; 1 for anomalies among them, else 0; minus `offset_`.
       kl_warmup_steps_: optimiser steps over which the KL weight rises in the `gaussian` recipe.
@@ -309,8 +308,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
           X: shape (N, D), as for `fit`, but of any number of rows, also none.
 
         Returns:
-          The log density (`exemplar` recipe) or log reconstruction probability of each row, nats, float64, **higher =
-          more normal**; with several models the mean of theirs.
+          The pooled log density (`exemplar` recipe) or log reconstruction probability of each row, nats, float64,
+          **higher = more normal**; with several models the mean of theirs.
         """
         return self.score_encoded(self._encoded(X))
 

@@ -3,7 +3,8 @@
 Heavy-tailed features are made Gaussian first. Training takes a fixed number of steps of AdamW, whatever the size of the
 table, with a learning rate that falls to 0 by a cosine: it stops by itself. Batches, noise and initial parameters are
 drawn by NumPy, and numbers such as rates are arguments, so that one program of few operations, which compiles quickly,
-trains any table with as many columns.
+trains any table with as many columns. The score pools the densities under near and far kernels with those of single
+features.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ BANDWIDTHS = tuple(0.1 * 2 ** (i / 2) for i in range(12))
 FACTORS = (1.0, 3.0)
 # With anomalies among the exemplars, narrow kernels would find them normal; wide ones are carried by the bulk of rows.
 FACTORS_CONTAMINATED = (3.0,)
-MOST_HELD_OUT = 512  # rows to choose the bandwidth by
+LEAST_SPREAD = 0.05  # of log densities that are pooled, in parts of the largest
+MOST_MEASURED = 512  # rows to choose the bandwidth by, and rows to measure how much log densities vary
 
 
 class Exemplars(NamedTuple):
@@ -248,7 +250,9 @@ def choose_exemplars(
     held_out: Float[np.ndarray, "M D"],
     weights: Float[np.ndarray, " N"] | None = None,
 ) -> Exemplars:
-    """Takes exemplars from the training rows, and the bandwidth from the likelihood of held-out rows.
+    """Takes exemplars from the training rows, the bandwidth from the likelihood of held-out rows, and the weights.
+
+    Weights are inverse to the interquartile ranges of log densities over training rows, each without its own kernel.
 
     Args:
       settings: of the detector.
@@ -265,17 +269,20 @@ def choose_exemplars(
     most = max(1, min(MOST_EXEMPLARS, MOST_NUMBERS // rows.shape[1]))
     if len(numbers) > most:
         numbers = np.sort(rng.choice(numbers, most, replace=False))
-    if len(held_out) > MOST_HELD_OUT:
-        held_out = held_out[rng.choice(len(held_out), MOST_HELD_OUT, replace=False)]
+    if len(held_out) > MOST_MEASURED:
+        held_out = held_out[rng.choice(len(held_out), MOST_MEASURED, replace=False)]
     chosen, log_weights = rows[numbers], np.log(weights[numbers] / weights[numbers].sum()).astype(np.float32)
     log_var = log_variances(settings, vae, params, chosen).mean(0, keepdims=True)
     factors = FACTORS if settings.contamination is None else FACTORS_CONTAMINATED
     bandwidths = np.array([factors]) * _best_bandwidth(Kernels(chosen, log_var[0], log_weights), held_out)
-    found = Exemplars(gaussianiser, chosen, log_weights, log_var, bandwidths, numbers, np.ones(len(factors) + 1))
-    own = rng.permutation(len(chosen))[:MOST_HELD_OUT]
+    pooled = np.full(len(factors) + 1, 1 / (len(factors) + 1))
+    found = Exemplars(gaussianiser, chosen, log_weights, log_var, bandwidths, numbers, pooled)
+    if len(chosen) == 1:  # without its own kernel there is none
+        return found
+    own = rng.permutation(len(chosen))[:MOST_MEASURED]
     spreads = iqr([*_joint(found, chosen[own], own), _marginal(found, chosen[own], own).sum(1)], axis=1)
-    pooled = np.where(spreads > 0, 1 / np.where(spreads > 0, spreads, 1), 0.0)
-    return found._replace(pooled=pooled / pooled.sum() if pooled.any() else found.pooled / len(pooled))
+    inverse = 1 / np.maximum(spreads, max(LEAST_SPREAD * spreads.max(), 1e-6))
+    return found._replace(pooled=inverse / inverse.sum())
 
 
 def _best_bandwidth(kernels: Kernels, held_out: Float[np.ndarray, "M D"]) -> float:

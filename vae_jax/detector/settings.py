@@ -90,8 +90,8 @@ them out, where no model has learned anything."""
     learning_rate: float | None = None
     """Learning rate: of NAdam, by default 0.001 (report, gaussian), or of AdamW at the start, 0.002 (exemplar)."""
     num_models: int | None = None
-    """Number of models of each recipe, initialised independently and trained as one program; a row's score is the \
-mean of theirs. By default 1 (report, gaussian), 3 (exemplar)."""
+    """Number of models of each recipe, initialised independently. By default 1 (report, gaussian: a row's score is \
+the mean of theirs) or 3 (exemplar: a kernel's width is the mean of theirs)."""
     num_samples: int = 100
     """Latent samples for the score of a row, in the recipes report and gaussian."""
     boundary: str = "quantile"
@@ -117,7 +117,7 @@ class Settings(ModelSettings):
     """
 
     recipe: Recipe | None = None
-    """exemplar (kernels at the training rows, as wide as a VAE reconstructs them), gaussian (reconstruction \
+    """exemplar (kernels at the training rows, as wide as VAEs reconstruct them), gaussian (reconstruction \
 probability; negative evidence lower bound with learned variances) or report (the same; weight * RMSE + KL). None \
 takes exemplar for a table of finite numbers alone, and gaussian, with a likelihood for each column, for any other."""
     contamination: float | None = None
