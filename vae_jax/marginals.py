@@ -37,8 +37,8 @@ class Marginals(NamedTuple):
       >>> from vae_jax.marginals import Marginals
       >>> rows = np.random.default_rng(0).normal(size=(5_000, 2)).astype(np.float32)
       >>> marginals = Marginals.fit(rows, np.full(5_000, 1 / 5_000))
-      >>> print(marginals.log_density(np.zeros((1, 2), np.float32)).round(1))  # N(0, 1): -0.92
-      [[-0.9 -0.9]]
+      >>> print(marginals.log_density(np.array([[0.0, 2.0]], np.float32)).round())  # of N(0, 1): -0.92 and -2.92
+      [[-1. -3.]]
     """
 
     densities: Float[np.ndarray, "D G"]

@@ -537,7 +537,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         chooses = settings.recipe != "exemplar" or settings.patience is not None
         if not chooses and self.callback is None:
             state, info = training.epoch(state, settings.epochs)
-            _check_finite(info, "training")
+            _check_finite(info, f"epochs 1 to {settings.epochs}")
             return state
         for epoch in range(1, settings.epochs + 1):
             state, info = training.epoch(state)

@@ -66,6 +66,14 @@ class Exemplars(NamedTuple):
       numbers: the exemplars' numbers among the training rows, shape (E,), int64.
       pooled: weights, which add up to 1, of the S * B densities under kernels, and of the product of the features' own
         densities, `Marginals`, shape (S * B + 1,), float64.
+
+    Examples:
+      >>> import numpy as np
+      >>> from vae_jax import VAEDetector
+      >>> rows = np.random.default_rng(0).normal(size=(200, 3))
+      >>> exemplars = VAEDetector(epochs=5).fit(rows).exemplars_  # a tenth of the rows is held out
+      >>> exemplars.log_var.shape, exemplars.bandwidths.shape, exemplars.pooled.shape
+      ((1, 180, 3), (1, 2), (3,))
     """
 
     gaussianiser: Gaussianiser
