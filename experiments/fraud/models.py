@@ -56,7 +56,7 @@ def fitted(recipe: Recipe, state: TrainState, config: FraudConfig, inputs: Input
 
 
 def score_rows(detector: VAEDetector, x: np.ndarray) -> tuple[np.ndarray, float]:
-    """Returns each model's log reconstruction probabilities of standardised rows, shape (K, N), and rows/s."""
+    """Returns each model's log reconstruction probabilities of standardised rows, shape (K or 1, N), and rows/s."""
     score = detector.scorer("log_reconstruction_prob")
     score(x[: recipes.SCORED_AT_ONCE])  # compiles first, so that only scoring is timed
     started = time.perf_counter()

@@ -50,7 +50,7 @@ class Applied:
     """What a recipe's K models say about the N held-out rows: validation rows first, then test rows.
 
     Attributes:
-      log_probs: log reconstruction probabilities, higher = more normal, shape (K, N).
+      log_probs: log reconstruction probabilities, higher = more normal, shape (K, N), or (1, N) in the exemplar recipe.
       rows_per_second: of scoring, over all models.
       latents: posterior means, shape (K, N, L).
       alarms: the test rows least normal, with what makes them so.
@@ -81,9 +81,10 @@ def evaluate(recipe: Recipe, applied: Applied, config: FraudConfig, inputs: Inpu
     log_probs, detector = applied.log_probs, applied.detector
 
     averaged = _scored(log_probs.mean(0), inputs)
+    of_scores = active if len(log_probs) == len(active) else [min(active)]  # the exemplar recipe's models share one
     models = [
         {**measure(_scored(scores, inputs), config.boundary, config.false_alarm_rate), "active_latents": count}
-        for scores, count in zip(log_probs, active, strict=True)
+        for scores, count in zip(log_probs, of_scores, strict=True)
     ]
     log = loop.read_log(opened, recipe)
     measures = {
@@ -92,7 +93,7 @@ def evaluate(recipe: Recipe, applied: Applied, config: FraudConfig, inputs: Inpu
         "active_latents": min(active),
         "collapsed": min(active) == 0,
         "best_epoch": detector.n_steps_ // (len(inputs.split.train) // config.batch_size),
-        "parameters": count_parameters(detector.params_) // len(models),
+        "parameters": count_parameters(detector.params_) // len(active),
         "train_rows_per_second": float(np.median([line["rows_per_second"] for line in log])),
         "score_rows_per_second": applied.rows_per_second,
         "models": models,

@@ -256,6 +256,8 @@ def scorer(
 ) -> Callable[[Float[np.ndarray, "N D"]], tuple[np.ndarray, ...]]:
     """Returns a function from N standardised rows (N may be 0) to scores with a first axis of K models; all float32.
 
+    In the `exemplar` recipe that axis has length 1: its models share one score.
+
     It scores on all devices, and computes only the fields of `Scores` named in `what`. `params` are stacked along the
     first axis, `residual_sd` is that of `residual_sds`, and `exemplars` those of `choose_exemplars`.
     """
