@@ -47,6 +47,7 @@ FACTORS = (1.0, 3.0)
 # With anomalies among the exemplars, narrow kernels would find them normal; wide ones are carried by the bulk of rows.
 FACTORS_CONTAMINATED = (3.0,)
 LEAST_SPREAD = 0.05  # of log densities that are pooled, in parts of the largest
+ROWS_AT_ONCE = 16_384  # that are scored on the host
 MOST_MEASURED = 512  # rows to choose the bandwidth by, and rows to measure how much log densities vary
 
 
@@ -288,7 +289,8 @@ def choose_exemplars(
     if len(chosen) == 1:  # without its own kernel there is none
         return found
     own = rng.permutation(len(chosen))[:MOST_MEASURED]
-    spreads = iqr([*_joint(found, chosen[own], own), _marginal(found, chosen[own], own).sum(1)], axis=1)
+    marginal = _marginals(found).log_density(chosen[own], _own_weights(found, own)).sum(1)
+    spreads = iqr([*_joint(found, chosen[own], own), marginal], axis=1)
     inverse = 1 / np.maximum(spreads, max(LEAST_SPREAD * spreads.max(), 1e-6))
     return found._replace(pooled=inverse / inverse.sum())
 
@@ -321,13 +323,13 @@ def _joint(
     return np.concatenate([log_densities(of_set, bandwidths, rows, own) for of_set, bandwidths in sets])
 
 
-def _marginal(
-    exemplars: Exemplars, rows: Float[np.ndarray, "N D"], own: Int[np.ndarray, " N"] | None = None
-) -> Float[np.ndarray, "N D"]:
-    """Log densities of rows' features, as if these were independent."""
-    weights = np.exp(exemplars.log_weights.astype(np.float64))
-    left_out = None if own is None else np.where(own < 0, 0.0, weights[own])
-    return Marginals.fit(exemplars.rows, weights).log_density(rows, left_out)
+def _marginals(exemplars: Exemplars) -> Marginals:
+    return Marginals.fit(exemplars.rows, np.exp(exemplars.log_weights.astype(np.float64)))
+
+
+def _own_weights(exemplars: Exemplars, own: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+    """The weights of exemplars by number, 0 for -1."""
+    return np.where(own < 0, 0.0, np.exp(exemplars.log_weights.astype(np.float64))[own])
 
 
 def scorer(exemplars: Exemplars, what: tuple[str, ...]) -> Callable[[Float[np.ndarray, "N D"]], tuple[np.ndarray, ...]]:
@@ -349,14 +351,20 @@ def score(
     exemplars: Exemplars, x: Float[np.ndarray, "N D"], own: Int[np.ndarray, " N"] | None = None
 ) -> Float[np.ndarray, " N"]:
     """Returns the pooled log densities of standardised rows; `own` are those that are exemplars, see `log_density`."""
-    rows = exemplars.gaussianiser.transform(x)
-    joint, marginal = _joint(exemplars, rows, own), _marginal(exemplars, rows, own)
-    return exemplars.pooled[:-1] @ joint + exemplars.pooled[-1] * marginal.sum(1)
+    own = np.full(len(x), -1) if own is None else own
+    marginals, found = _marginals(exemplars), np.empty(len(x))
+    for start in range(0, len(x), ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        rows = exemplars.gaussianiser.transform(x[part])
+        marginal = marginals.log_density(rows, _own_weights(exemplars, own[part])).sum(1)
+        densities = np.stack([*_joint(exemplars, rows, own[part]), marginal])
+        found[part] = (exemplars.pooled[:, None] * densities).sum(0)
+    return found
 
 
 def _contributions(exemplars: Exemplars, x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
     rows = exemplars.gaussianiser.transform(x)
-    found = exemplars.pooled[-1] * _marginal(exemplars, rows)
+    found = exemplars.pooled[-1] * _marginals(exemplars).log_density(rows)
     weights = exemplars.pooled[:-1].reshape(exemplars.bandwidths.shape)
     for of_set, bandwidths, of_weights in zip(_sets(exemplars), exemplars.bandwidths, weights, strict=True):
         for bandwidth, weight in zip(bandwidths, of_weights, strict=True):
