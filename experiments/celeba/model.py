@@ -20,7 +20,6 @@ from experiments.runs.run_folder import Run
 from vae_jax.chunks import in_chunks
 from vae_jax.images.batches import stream_batches
 from vae_jax.networks import conv_vae
-from vae_jax.networks.conv_layer import prefer_matrix_products
 from vae_jax.objectives import RECONSTRUCTIONS, Objective
 from vae_jax.training import (
     TrainState,
@@ -73,7 +72,7 @@ def initial_state(config: CelebaConfig) -> TrainState:
 
 def steps_per_call() -> int:
     """Number of steps compiled into one call."""
-    return STEPS_PER_CALL[0] if prefer_matrix_products() else STEPS_PER_CALL[1]
+    return STEPS_PER_CALL[0] if jax.default_backend() == "cpu" else STEPS_PER_CALL[1]
 
 
 def train(config: CelebaConfig, inputs: Inputs, run: Run, output: Console) -> TrainState:

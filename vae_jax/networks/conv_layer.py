@@ -9,6 +9,7 @@ Both use TensorFlow's SAME padding: for kernel 3, stride 2 and an even size, one
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -23,28 +24,19 @@ KERNEL, STRIDE = 3, 2
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
-def prefer_matrix_products() -> bool:
-    """Whether matrix products are the faster form on the default device."""
-    return jax.default_backend() == "cpu"
-
-
 def conv(
     x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C O"], matrix_products: bool | None = None
 ) -> Float[Array, "B H/2 W/2 O"]:
     """Convolves images to half their size, which must be even, with stride 2 and SAME padding; see `Conv`."""
     _check_even(x.shape[1:3])
-    if not _use(matrix_products):
-        return jax.lax.conv_general_dilated(x, kernel, (STRIDE, STRIDE), "SAME", dimension_numbers=LAYOUT)
-    return _conv_products(x, kernel)
+    return _CONV[matrix_products](x, kernel)
 
 
 def conv_transpose(
     x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C O"], matrix_products: bool | None = None
 ) -> Float[Array, "B 2H 2W O"]:
     """Convolves images to twice their size, as `jax.lax.conv_transpose` with stride 2 and SAME padding; see `Conv`."""
-    if not _use(matrix_products):
-        return jax.lax.conv_transpose(x, kernel, (STRIDE, STRIDE), "SAME", dimension_numbers=LAYOUT)
-    return _conv_transpose_products(x, kernel)
+    return _CONV_TRANSPOSE[matrix_products](x, kernel)
 
 
 class Conv(nn.Module):
@@ -53,7 +45,7 @@ class Conv(nn.Module):
     Attributes:
       features: number of output channels.
       dtype: computation dtype; None uses that of the input and the float32 parameters.
-      matrix_products: whether to use matrix products; None picks the faster form on the default device.
+      matrix_products: whether to use matrix products; None takes them on CPUs alone.
     """
 
     features: int
@@ -87,10 +79,6 @@ def _parameters(module: Conv | ConvTranspose, x: Array) -> list[Array]:
     bias = module.param("bias", nn.initializers.zeros_init(), (module.features,))
     x, kernel, bias = promote_dtype(x, kernel, bias, dtype=module.dtype)
     return [x, kernel, bias.reshape(1, 1, 1, -1)]
-
-
-def _use(matrix_products: bool | None) -> bool:
-    return prefer_matrix_products() if matrix_products is None else matrix_products
 
 
 def _check_even(size: tuple[int, ...]) -> None:
@@ -127,41 +115,63 @@ def _scatter(patches: Float[Array, "B H W 9C"]) -> Float[Array, "B 2H 2W C"]:
     return jnp.stack([top, bottom], 2).reshape(batch, 2 * rows, 2 * columns, -1)
 
 
-# Custom gradients, for two reasons: autodiff would keep the patches (nine times the image) for the backward pass, where
-# recomputing them is cheaper than reading them back, and would transpose `_patches` into nine padded additions.
-@jax.custom_vjp
+def _conv_direct(x: Array, kernel: Array) -> Array:
+    return jax.lax.conv_general_dilated(x, kernel, (STRIDE, STRIDE), "SAME", dimension_numbers=LAYOUT)
+
+
 def _conv_products(x: Array, kernel: Array) -> Array:
     return _patches(x) @ kernel.reshape(-1, kernel.shape[-1])
 
 
-def _conv_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _conv_products(x, kernel), (x, kernel)
-
-
-def _conv_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
-    x, kernel = saved
+def _conv_products_backward(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
     by_x = _scatter(gradient @ kernel.reshape(-1, kernel.shape[-1]).T)
     return by_x, _sum_of_products(_patches(x), gradient).reshape(kernel.shape)
 
 
-@jax.custom_vjp
+def _conv_transpose_direct(x: Array, kernel: Array) -> Array:
+    return jax.lax.conv_transpose(x, kernel, (STRIDE, STRIDE), "SAME", dimension_numbers=LAYOUT)
+
+
 def _conv_transpose_products(x: Array, kernel: Array) -> Array:
     return _scatter(x @ _taps(kernel))
 
 
-def _conv_transpose_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _conv_transpose_products(x, kernel), (x, kernel)
-
-
-def _conv_transpose_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
-    x, kernel = saved
+def _conv_transpose_products_backward(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
     patches = _patches(gradient)
     by_taps = _sum_of_products(x, patches).reshape(kernel.shape[2], KERNEL, KERNEL, kernel.shape[3])
     return patches @ _taps(kernel).T, by_taps.transpose(1, 2, 0, 3)[::-1, ::-1]
 
 
-_conv_products.defvjp(_conv_forward, _conv_backward)
-_conv_transpose_products.defvjp(_conv_transpose_forward, _conv_transpose_backward)
+def _backward_of(function: Callable[[Array, Array], Array]) -> Callable[[Array, Array, Array], tuple[Array, Array]]:
+    def backward(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
+        _, pull_back = jax.vjp(function, x, kernel)
+        return pull_back(gradient)
+
+    return backward
+
+
+# Custom gradients, for two reasons: autodiff would keep the patches (nine times the image) for the backward pass, where
+# recomputing them is cheaper than reading them back, and would transpose `_patches` into nine padded additions.
+def _differentiable(forward: Callable, backward: Callable) -> Callable[[Array, Array], Array]:
+    function = jax.custom_vjp(forward)
+    function.defvjp(lambda x, kernel: (forward(x, kernel), (x, kernel)), lambda saved, g: backward(*saved, g))
+    return function
+
+
+def _forms(products: Callable, products_backward: Callable, direct: Callable) -> dict[bool | None, Callable]:
+    """Functions of images and kernel: by matrix products, directly, or (None) by what suits the platform.
+
+    The platform is that for which a program is lowered, perhaps on another machine.
+    """
+
+    def forward(*arrays: Array) -> Array:
+        return jax.lax.platform_dependent(*arrays, cpu=products, default=direct)
+
+    def backward(*arrays: Array) -> tuple[Array, Array]:
+        return jax.lax.platform_dependent(*arrays, cpu=products_backward, default=_backward_of(direct))
+
+    either = _differentiable(forward, backward)
+    return {True: _differentiable(products, products_backward), False: direct, None: either}
 
 
 def _taps(kernel: Float[Array, "3 3 C O"]) -> Float[Array, "C 9O"]:
@@ -171,3 +181,7 @@ def _taps(kernel: Float[Array, "3 3 C O"]) -> Float[Array, "C 9O"]:
 
 def _sum_of_products(a: Float[Array, "B H W M"], b: Float[Array, "B H W N"]) -> Float[Array, "M N"]:
     return a.reshape(-1, a.shape[-1]).T @ b.reshape(-1, b.shape[-1])
+
+
+_CONV = _forms(_conv_products, _conv_products_backward, _conv_direct)
+_CONV_TRANSPOSE = _forms(_conv_transpose_products, _conv_transpose_products_backward, _conv_transpose_direct)

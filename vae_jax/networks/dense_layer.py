@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 if TYPE_CHECKING:
@@ -62,4 +63,4 @@ _product.defvjp(_forward, _backward)
 
 def _transposed(a: Float[Array, "M N"]) -> Float[Array, "N M"]:
     """Transposes, on a CPU behind a barrier: there XLA would fold the transpose into a product, which then is slow."""
-    return jax.lax.optimization_barrier(a.T) if jax.default_backend() == "cpu" else a.T
+    return jax.lax.platform_dependent(a, cpu=lambda a: jax.lax.optimization_barrier(a.T), default=jnp.transpose)
