@@ -259,9 +259,9 @@ def choose_exemplars(
     held_out: Float[np.ndarray, "M D"],
     weights: Float[np.ndarray, " N"] | None = None,
 ) -> Exemplars:
-    """Takes exemplars from the training rows, the bandwidth from the likelihood of held-out rows, and the weights.
+    """Takes exemplars from training rows, bandwidths from the likelihood of held-out rows, and weighs the densities.
 
-    Weights are inverse to the interquartile ranges of log densities over training rows, each without its own kernel.
+    A density's weight is inverse to the interquartile range of its logs over training rows, without their own kernels.
 
     Args:
       settings: of the detector.
