@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter1d
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-POINTS_PER_BANDWIDTH = 8
+POINTS_PER_BANDWIDTH = 16
 WIDEST = 5  # bandwidths at which a kernel ends
 BACKGROUND_SD = 10.0
 
