@@ -1,4 +1,4 @@
-"""Every compiled program can be lowered for GPUs and TPUs, in the form that suits them; no such device is needed."""
+"""Programs can be lowered for GPUs and TPUs, in the form that suits them; no such device is needed."""
 
 from collections.abc import Callable
 from functools import partial

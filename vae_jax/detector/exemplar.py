@@ -241,7 +241,7 @@ def _take(
     def body(i: Array, carried: tuple[Array, Any, dict[str, Array]]):
         flat, opt_state, sums = carried
         grads, info = jax.grad(minimised, has_aux=True)(flat, i)
-        updates, opt_state = optax.scale_by_adam().update(grads, opt_state)
+        updates, opt_state = optimizer().update(grads, opt_state)
         direction = cast(jax.Array, updates) + WEIGHT_DECAY * flat
         return flat - schedule.learning_rate[i] * direction, opt_state, jax.tree.map(jnp.add, sums, info)
 
@@ -316,7 +316,7 @@ def _sets(exemplars: Exemplars) -> list[Kernels]:
 
 
 def _joint(
-    exemplars: Exemplars, rows: Float[np.ndarray, "N D"], own: Int[np.ndarray, " N"] | None = None
+    exemplars: Exemplars, rows: Float[np.ndarray, "N D"], own: Int[np.ndarray, " N"]
 ) -> Float[np.ndarray, "J N"]:
     """The S * B log densities of rows under kernels."""
     sets = zip(_sets(exemplars), exemplars.bandwidths, strict=True)
@@ -334,25 +334,29 @@ def _own_weights(exemplars: Exemplars, own: Int[np.ndarray, " N"]) -> Float[np.n
 
 def scorer(exemplars: Exemplars, what: tuple[str, ...]) -> Callable[[Float[np.ndarray, "N D"]], tuple[np.ndarray, ...]]:
     """The same as `recipes.scorer`, with one pooled log density as log reconstruction probability of all models."""
+    marginals = _marginals(exemplars)
 
     def score_rows(x: Float[np.ndarray, "N D"]) -> tuple[np.ndarray, ...]:
         found = {}
         if "log_reconstruction_prob" in what:
-            found["log_reconstruction_prob"] = score(exemplars, x)[None]
+            found["log_reconstruction_prob"] = _score(exemplars, marginals, x, np.full(len(x), -1))[None]
         if {"contributions", "mean_log_prob"} & set(what):
-            found["contributions"] = _contributions(exemplars, x)[None]
+            found["contributions"] = _contributions(exemplars, marginals, x)[None]
             found["mean_log_prob"] = found["contributions"].sum(-1)
         return tuple(found[name].astype(np.float32) for name in what)
 
     return score_rows
 
 
-def score(
-    exemplars: Exemplars, x: Float[np.ndarray, "N D"], own: Int[np.ndarray, " N"] | None = None
+def score(exemplars: Exemplars, x: Float[np.ndarray, "N D"], own: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+    """Returns the pooled log densities of standardised rows, some of which are exemplars, see `log_density`."""
+    return _score(exemplars, _marginals(exemplars), x, own)
+
+
+def _score(
+    exemplars: Exemplars, marginals: Marginals, x: Float[np.ndarray, "N D"], own: Int[np.ndarray, " N"]
 ) -> Float[np.ndarray, " N"]:
-    """Returns the pooled log densities of standardised rows; `own` are those that are exemplars, see `log_density`."""
-    own = np.full(len(x), -1) if own is None else own
-    marginals, found = _marginals(exemplars), np.empty(len(x))
+    found = np.empty(len(x))
     for start in range(0, len(x), ROWS_AT_ONCE):
         part = slice(start, start + ROWS_AT_ONCE)
         rows = exemplars.gaussianiser.transform(x[part])
@@ -362,9 +366,9 @@ def score(
     return found
 
 
-def _contributions(exemplars: Exemplars, x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
+def _contributions(exemplars: Exemplars, marginals: Marginals, x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
     rows = exemplars.gaussianiser.transform(x)
-    found = exemplars.pooled[-1] * _marginals(exemplars).log_density(rows)
+    found = exemplars.pooled[-1] * marginals.log_density(rows)
     weights = exemplars.pooled[:-1].reshape(exemplars.bandwidths.shape)
     for of_set, bandwidths, of_weights in zip(_sets(exemplars), exemplars.bandwidths, weights, strict=True):
         for bandwidth, weight in zip(bandwidths, of_weights, strict=True):
