@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import jax
+
+# Of XLA on a CPU.
+QUICK = {
+    "xla_backend_optimization_level": 1,
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_cpu_parallel_codegen_split_count": 2,
+}
 
 
 def compile_quickly(function: Callable, **options: Any) -> Callable:
@@ -13,9 +21,18 @@ def compile_quickly(function: Callable, **options: Any) -> Callable:
 
     XLA then spends less time on them: half to a third, for programs that are as fast to a few percent.
     """
-    quick = {
-        "xla_backend_optimization_level": 1,
-        "xla_cpu_use_fusion_emitters": False,
-        "xla_cpu_parallel_codegen_split_count": 2,
-    }
-    return jax.jit(function, compiler_options=quick if jax.default_backend() == "cpu" else None, **options)
+    return jax.jit(function, compiler_options=_known() if jax.default_backend() == "cpu" else None, **options)
+
+
+@cache
+def _known() -> dict[str, Any]:
+    """Those of `QUICK` that this version of XLA knows: such options come and go, and it refuses others."""
+    return {name: value for name, value in QUICK.items() if _is_known(name, value)}
+
+
+def _is_known(name: str, value: Any) -> bool:
+    try:
+        jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True

@@ -119,6 +119,11 @@ def _conv_direct(x: Array, kernel: Array) -> Array:
     return jax.lax.conv_general_dilated(x, kernel, (STRIDE, STRIDE), "SAME", dimension_numbers=LAYOUT)
 
 
+def _conv_direct_backward(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
+    _, pull_back = jax.vjp(_conv_direct, x, kernel)
+    return pull_back(gradient)
+
+
 def _conv_products(x: Array, kernel: Array) -> Array:
     return _patches(x) @ kernel.reshape(-1, kernel.shape[-1])
 
@@ -128,8 +133,25 @@ def _conv_products_backward(x: Array, kernel: Array, gradient: Array) -> tuple[A
     return by_x, _sum_of_products(_patches(x), gradient).reshape(kernel.shape)
 
 
+# A transposed convolution as the transpose of a convolution, not as one of an image with zeros between its pixels: for
+# that GPUs have no kernels, so XLA would write the zeros to memory, and compute the gradient of the 3 x 3 kernel as a
+# convolution whose kernel is the picture.
 def _conv_transpose_direct(x: Array, kernel: Array) -> Array:
-    return jax.lax.conv_transpose(x, kernel, (STRIDE, STRIDE), "SAME", dimension_numbers=LAYOUT)
+    batch, rows, columns, _ = x.shape
+    result = jax.ShapeDtypeStruct((batch, STRIDE * rows, STRIDE * columns, kernel.shape[3]), x.dtype)
+    (transposed,) = jax.linear_transpose(lambda y: _conv_direct(y, _turned(kernel)), result)(x)
+    return transposed
+
+
+def _conv_transpose_direct_backward(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
+    by_x, pull_back = jax.vjp(lambda turned: _conv_direct(gradient, turned), _turned(kernel))
+    (by_turned,) = pull_back(x)
+    return by_x, _turned(by_turned)
+
+
+def _turned(kernel: Float[Array, "3 3 C O"]) -> Float[Array, "3 3 O C"]:
+    """The kernel of the convolution whose transpose this kernel is of; behind a barrier, or XLA would turn it back."""
+    return jax.lax.optimization_barrier(kernel[::-1, ::-1].transpose(0, 1, 3, 2))
 
 
 def _conv_transpose_products(x: Array, kernel: Array) -> Array:
@@ -142,14 +164,6 @@ def _conv_transpose_products_backward(x: Array, kernel: Array, gradient: Array) 
     return patches @ _taps(kernel).T, by_taps.transpose(1, 2, 0, 3)[::-1, ::-1]
 
 
-def _backward_of(function: Callable[[Array, Array], Array]) -> Callable[[Array, Array, Array], tuple[Array, Array]]:
-    def backward(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array]:
-        _, pull_back = jax.vjp(function, x, kernel)
-        return pull_back(gradient)
-
-    return backward
-
-
 # Custom gradients, for two reasons: autodiff would keep the patches (nine times the image) for the backward pass, where
 # recomputing them is cheaper than reading them back, and would transpose `_patches` into nine padded additions.
 def _differentiable(forward: Callable, backward: Callable) -> Callable[[Array, Array], Array]:
@@ -158,7 +172,9 @@ def _differentiable(forward: Callable, backward: Callable) -> Callable[[Array, A
     return function
 
 
-def _forms(products: Callable, products_backward: Callable, direct: Callable) -> dict[bool | None, Callable]:
+def _forms(
+    products: Callable, products_backward: Callable, direct: Callable, direct_backward: Callable
+) -> dict[bool | None, Callable]:
     """Functions of images and kernel: by matrix products, directly, or (None) by what suits the platform.
 
     The platform is that for which a program is lowered, perhaps on another machine.
@@ -168,10 +184,10 @@ def _forms(products: Callable, products_backward: Callable, direct: Callable) ->
         return jax.lax.platform_dependent(*arrays, cpu=products, default=direct)
 
     def backward(*arrays: Array) -> tuple[Array, Array]:
-        return jax.lax.platform_dependent(*arrays, cpu=products_backward, default=_backward_of(direct))
+        return jax.lax.platform_dependent(*arrays, cpu=products_backward, default=direct_backward)
 
-    either = _differentiable(forward, backward)
-    return {True: _differentiable(products, products_backward), False: direct, None: either}
+    pairs = {True: (products, products_backward), False: (direct, direct_backward), None: (forward, backward)}
+    return {form: _differentiable(*pair) for form, pair in pairs.items()}
 
 
 def _taps(kernel: Float[Array, "3 3 C O"]) -> Float[Array, "C 9O"]:
@@ -183,5 +199,10 @@ def _sum_of_products(a: Float[Array, "B H W M"], b: Float[Array, "B H W N"]) -> 
     return a.reshape(-1, a.shape[-1]).T @ b.reshape(-1, b.shape[-1])
 
 
-_CONV = _forms(_conv_products, _conv_products_backward, _conv_direct)
-_CONV_TRANSPOSE = _forms(_conv_transpose_products, _conv_transpose_products_backward, _conv_transpose_direct)
+_CONV = _forms(_conv_products, _conv_products_backward, _conv_direct, _conv_direct_backward)
+_CONV_TRANSPOSE = _forms(
+    _conv_transpose_products,
+    _conv_transpose_products_backward,
+    _conv_transpose_direct,
+    _conv_transpose_direct_backward,
+)
