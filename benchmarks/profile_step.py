@@ -1,7 +1,7 @@
 """What an accelerator does in a training step: its kernels, and the time when it does nothing.
 
-    PYTHONPATH=. .venv/bin/python -m benchmarks.profile_step --dtype bfloat16
-    PYTHONPATH=. .venv/bin/python -m benchmarks.profile_step --program gaussian --models 64
+PYTHONPATH=. .venv/bin/python -m benchmarks.profile_step --dtype bfloat16
+PYTHONPATH=. .venv/bin/python -m benchmarks.profile_step --program gaussian --models 64
 """
 
 from __future__ import annotations

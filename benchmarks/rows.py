@@ -60,7 +60,7 @@ class Bench:
     @property
     def environment(self) -> dict[str, str]:
         """Environment of every side. On a GPU no side may take all memory, because the others wait beside it."""
-        chosen = {"PYTHONPATH": str(ROOT)}
+        chosen = {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
         if self.suite == "cpu":
             chosen |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
         else:

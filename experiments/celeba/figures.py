@@ -9,6 +9,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from experiments.celeba.gallery import Sheet
+from experiments.celeba.measures import INFORMATIVE
+from experiments.celeba.model import Encoded
 from experiments.page.charts import BOUNDARY, GENUINE, chart
 
 INCHES = 0.62  # side of a picture
@@ -49,10 +51,10 @@ def draw_sheet(path: Path, sheet: Sheet) -> None:
     plt.close(figure)
 
 
-def draw_latents(path: Path, means: np.ndarray, log_vars: np.ndarray, active: int, seed: int = 0) -> None:
+def draw_latents(path: Path, encoded: Encoded, informative: int, seed: int = 0) -> None:
     """Plots samples of all posteriors against N(0, 1), and how much each latent is used."""
-    z = means + np.exp(log_vars / 2) * np.random.default_rng(seed).standard_normal(means.shape)
-    kl = -0.5 * (1 + log_vars - means**2 - np.exp(log_vars)).mean(0)
+    noise = np.random.default_rng(seed).standard_normal(encoded.mean.shape)
+    z, kl = encoded.mean + np.exp(encoded.log_var / 2) * noise, encoded.kl_per_latent()
     with chart(path, 8.25, 3.4, columns=2) as (left, right):
         x = np.linspace(-5, 5, 201)
         left.hist(
@@ -70,4 +72,5 @@ def draw_latents(path: Path, means: np.ndarray, log_vars: np.ndarray, active: in
         left.set_ylim(top=1.25 * left.get_ylim()[1])
         right.plot(np.arange(1, len(kl) + 1), np.sort(kl)[::-1], color=GENUINE)
         right.set(xlabel="latents, most used first", ylabel="KL of each latent (nats)", ylim=(0, None))
-        right.set_title(f"{active} of {len(kl)} latents active", fontsize="medium", loc="right")
+        right.axhline(INFORMATIVE, color=BOUNDARY, linewidth=1)
+        right.set_title(f"{informative} of {len(kl)} above {INFORMATIVE} nats", fontsize="medium", loc="right")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,30 +12,32 @@ from experiments.celeba import gallery
 from experiments.celeba.config import CelebaConfig
 from experiments.celeba.face_model import FaceModel
 from experiments.celeba.inputs import Inputs
+from experiments.celeba.model import Encoded
 from vae_jax.images.measures import reconstruction_errors, sliced_wasserstein
 from vae_jax.training import stream_key
 
 # Protocol of the sliced Wasserstein distance; values from different protocols are not comparable.
 SWD_PICTURES, SWD_PATCHES, SWD_PROJECTIONS, SWD_SEED = 512, 128, 512, 0
 MEMORISED = 1.5  # held-out RMSE / training RMSE above which the training set counts as memorised
+INFORMATIVE = 0.1  # nats of KL above which a latent counts as carrying information about pictures
 BLURRED = 0.9  # held-out RMSE / mean picture's RMSE above which reconstructions count as blurred to the mean
 
 
-def evaluate(config: CelebaConfig, inputs: Inputs, model: FaceModel, measured: Mapping[str, Any]) -> dict[str, Any]:
+def evaluate(config: CelebaConfig, inputs: Inputs, model: FaceModel, held_out: Encoded) -> dict[str, Any]:
     """Measures reconstructions of held-out pictures and distances between sets of pictures.
 
     Args:
-      measured: means over the held-out pictures, see `Encoded.means`.
+      held_out: results for the test pictures.
 
     Returns:
       The entry `evaluation` of `metrics.json`.
     """
-    pixels = inputs.images.pixels
+    pixels, measured = inputs.images.pixels, held_out.means()
     rng = np.random.default_rng(config.seed)
     count = min(SWD_PICTURES, len(inputs.test), len(inputs.train))
-    held_out = pixels[np.sort(rng.choice(inputs.test, count, replace=False))]
+    pictures = pixels[np.sort(rng.choice(inputs.test, count, replace=False))]
     training = pixels[np.sort(rng.choice(inputs.train, count, replace=False))]
-    reconstructed = model.decode(model.encode(held_out))
+    reconstructed = model.decode(model.encode(pictures))
     key = stream_key(jax.random.key(config.seed), "evaluation")
     sets = {
         "training_pictures": gallery.as_pictures(training),
@@ -44,12 +45,13 @@ def evaluate(config: CelebaConfig, inputs: Inputs, model: FaceModel, measured: M
         "prior_samples": gallery.samples(model, "prior", key, count, config.temperature),
         "mixture_samples": gallery.samples(model, "mixture", key, count),
     }
-    real = gallery.as_pictures(held_out)
+    real = gallery.as_pictures(pictures)
     return {
         **reconstruction_means(pixels[inputs.test], model),
         "kl": float(measured["kl"]),
         "loss": float(measured["loss"]),
         "active_latents": int(measured["active_latents"]),
+        "informative_latents": informative_latents(held_out),
         "training_rmse": reconstruction_means(training, model)["rmse"],
         "mean_picture_rmse": _mean_picture_rmse(inputs),
         "sliced_wasserstein": {
@@ -64,6 +66,11 @@ def evaluate(config: CelebaConfig, inputs: Inputs, model: FaceModel, measured: M
             "unit": "1e-3, against held-out pictures",
         },
     }
+
+
+def informative_latents(encoded: Encoded) -> int:
+    """The number of latents whose KL is above 0.1 nats: many that vary a little tell nothing about a picture."""
+    return int((encoded.kl_per_latent() > INFORMATIVE).sum())
 
 
 def reconstruction_means(pixels: np.ndarray, model: FaceModel) -> dict[str, float]:

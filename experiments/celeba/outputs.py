@@ -53,7 +53,7 @@ def conclude(
     face_model.save(model, opened)
     log = loop.read_log(opened, NAME)
     evaluation = {
-        **measures.evaluate(config, inputs, model, held_out.means()),
+        **measures.evaluate(config, inputs, model, held_out),
         "train_images_per_second": float(np.median([line["images_per_second"] for line in log])),
         "parameters": count_parameters(state.params),
     }
@@ -82,7 +82,7 @@ def conclude(
     opened.write_json("metrics.json", metrics)
     with disk_errors(opened.folder):
         paths = draw(opened.folder / "figures", config, inputs, model, log)
-        figures.draw_latents(paths["latents"], held_out.mean, held_out.log_var, evaluation["active_latents"])
+        figures.draw_latents(paths["latents"], held_out, evaluation["informative_latents"])
     opened.write_text("report.html", page.render_page(metrics, paths))
     for warning in warnings:
         output.print(Panel(warning, title="WARNING", style="bold red"))
@@ -130,7 +130,8 @@ def result_table(metrics: dict) -> Table:
         table.add_row(name.replace("_", " "), *(f"{value:.1f}" for value in distances.values()))
     table.caption = (
         f"held-out: RMSE {evaluation['rmse']:.4f}, PSNR {evaluation['psnr']:.2f} dB, SSIM {evaluation['ssim']:.3f}, "
-        f"KL {evaluation['kl']:.1f} nats, {evaluation['active_latents']} active latents; "
+        f"KL {evaluation['kl']:.1f} nats, {evaluation['active_latents']} active latents, "
+        f"{evaluation['informative_latents']} with more than {measures.INFORMATIVE} nats; "
         f"{evaluation['train_images_per_second']:,.0f} images/s"
     )
     return table

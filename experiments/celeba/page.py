@@ -81,8 +81,8 @@ def words(metrics: dict, figures: Iterable[str]) -> dict[str, Words]:
         "samples lie far from any picture. Second: how much each latent is used.",
         [
             "Histogram of the samples, overlaid with the bell curve of the prior.",
-            f"Falling line: the KL of each latent in nats, most used first; {metrics['evaluation']['active_latents']} "
-            f"of {metrics['config']['latent_dim']} are active.",
+            f"Falling line: the KL of each latent in nats, most used first; "
+            f"{metrics['evaluation']['informative_latents']} of {metrics['config']['latent_dim']} are above 0.1 nats.",
         ],
     )
     found["training"] = Words(

@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import jax
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from experiments.celeba import face_model, gallery
 from experiments.celeba.config import CelebaConfig, Reconstruction
 from experiments.celeba.inputs import CELEBA, Inputs
-from experiments.celeba.measures import reconstruction_means
+from experiments.celeba.measures import informative_latents, reconstruction_means
 from experiments.celeba.model import PictureChunks, train
 from experiments.command_line import parse, run
 from experiments.runs import run_folder
@@ -24,7 +25,7 @@ from vae_jax.images.measures import sliced_wasserstein
 from vae_jax.training import stream_key
 
 COMMAND = "bash run.sh celeba-sweep"
-MEASURES = ("RMSE", "PSNR (dB)", "SSIM", "KL (nats)", "active latents")
+MEASURES = ("RMSE", "PSNR (dB)", "SSIM", "KL (nats)", "active latents", "above 0.1 nats")
 DISTANCES = ("SWD reconstructions", "SWD prior", "SWD mixture")  # sliced Wasserstein, to validation pictures
 
 
@@ -42,6 +43,8 @@ class CelebaSweepConfig:
     """Passes over the training pictures."""
     batch_size: int = 64
     """Pictures per step."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the computation, as in the celeba command."""
     limit: int | None = None
     """Use only this many pictures."""
     cache: str = CelebaConfig.cache
@@ -73,7 +76,8 @@ def measure_weight(config: CelebaConfig, inputs: Inputs) -> list[str]:
     model = face_model.study_latents(
         state, encoded.mean, encoded.log_var, labels, (), config.mixture_components, config.seed
     )
-    measured, errors = chunks.encode(state, pixels, rows).means(), reconstruction_means(pixels[rows], model)
+    validation, errors = chunks.encode(state, pixels, rows), reconstruction_means(pixels[rows], model)
+    measured = validation.means()
     key = stream_key(jax.random.key(config.seed), "evaluation")
     real = gallery.as_pictures(pixels[rows])
     sets = (
@@ -87,6 +91,7 @@ def measure_weight(config: CelebaConfig, inputs: Inputs) -> list[str]:
         f"{errors['ssim']:.3f}",
         f"{measured['kl']:.1f}",
         f"{measured['active_latents']}",
+        f"{informative_latents(validation)}",
         *(f"{sliced_wasserstein(real, pictures)['mean']:.1f}" for pictures in sets),
     ]
 

@@ -64,6 +64,7 @@ def test_metrics_json_holds_what_is_promised(metrics: dict) -> None:
     assert 0 < evaluation["rmse"] < 1
     assert evaluation["mse"] == pytest.approx(evaluation["rmse"] ** 2, rel=0.5)  # of means, not of one picture
     assert 0 <= evaluation["active_latents"] <= 4
+    assert 0 <= evaluation["informative_latents"] <= 4
     distances = evaluation["sliced_wasserstein"]
     assert distances.keys() == {"training_pictures", "reconstructions", "prior_samples", "mixture_samples"}
     assert distances["training_pictures"]["mean"] < distances["prior_samples"]["mean"]
