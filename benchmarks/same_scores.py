@@ -52,8 +52,8 @@ def main() -> int:
             difference = np.abs(here - there) / there.std()
             worst = max(worst, difference.max())
             print(
-                f"{recipe}: {len(rows):,} rows, {jax.devices()[0].device_kind} against the processor: difference at most "
-                f"{difference.max():.1e}, in the median {np.median(difference):.1e} standard deviations of the scores"
+                f"{recipe}: {len(rows):,} rows, {jax.devices()[0].device_kind} against the processor: difference at "
+                f"most {difference.max():.1e}, in the median {np.median(difference):.1e} standard deviations"
             )
     print(f"tolerance {TOLERANCE:g}: {'kept' if worst <= TOLERANCE else 'EXCEEDED'}")
     return int(worst > TOLERANCE)

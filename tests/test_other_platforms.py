@@ -12,7 +12,7 @@ import pytest
 
 import vae_jax
 from vae_jax import exemplars
-from vae_jax.detector import exemplar, recipes
+from vae_jax.detector import exemplar, passes, recipes
 from vae_jax.detector.settings import Settings
 
 ROWS, FEATURES = 256, 29
@@ -35,14 +35,14 @@ def shapes(function: Callable, *arguments: Any) -> Any:
 def table_state(recipe: str, models: int) -> vae_jax.TrainState:
     """The state of a recipe's models."""
     settings = Settings(recipe=recipe, num_models=models).resolved(ROWS, FEATURES)
-    return shapes(lambda: recipes.initial_state(settings, np.zeros((ROWS, FEATURES), np.float32)))
+    return recipes.state_shapes(settings, np.zeros((ROWS, FEATURES), np.float32))
 
 
 def table_epoch(recipe: str, models: int) -> Program:
     """An epoch of all models on one device."""
 
     def epoch(state, rows):
-        return recipes._each_model(lambda state: vae_jax.train_epoch(state, rows, 128, None), state)
+        return passes.each_model(lambda state: vae_jax.train_epoch(state, rows, 128, None), state)
 
     return jax.jit(epoch), (table_state(recipe, models), of_floats(ROWS, FEATURES))
 

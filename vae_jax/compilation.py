@@ -25,6 +25,12 @@ def compile_quickly(function: Callable, **options: Any) -> Callable:
 
 
 @cache
+def quick_program(function: Callable, *static_argnames: str) -> Callable:
+    """`compile_quickly`, once for a function, at its first use: on import JAX could not be configured any more."""
+    return compile_quickly(function, static_argnames=static_argnames)
+
+
+@cache
 def _known() -> dict[str, Any]:
     """Those of `QUICK` that this version of XLA knows: such options come and go, and it refuses others."""
     return {name: value for name, value in QUICK.items() if _is_known(name, value)}

@@ -14,8 +14,8 @@ Programs have shapes that depend on the number of features alone: rows and exemp
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -24,7 +24,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from vae_jax.chunks import in_chunks
-from vae_jax.compilation import compile_quickly
+from vae_jax.compilation import quick_program
 from vae_jax.distributions import LOG_2PI, reparameterise
 from vae_jax.networks import VAE, decode, encode
 from vae_jax.training.parallel import data_mesh, replicate, replicated, sharded
@@ -91,7 +91,7 @@ def reconstruct(
       >>> means.shape, log_var.shape
       ((5, 2), (5, 3))
     """
-    return in_chunks(partial(_program(_reconstruct, "vae"), vae, params), rows, noise, size=EXEMPLARS_AT_ONCE)
+    return in_chunks(partial(quick_program(_reconstruct, "vae"), vae, params), rows, noise, size=EXEMPLARS_AT_ONCE)
 
 
 def log_density(
@@ -168,7 +168,7 @@ def shares(kernels: Kernels, rows: Float[np.ndarray, "N D"]) -> Float[np.ndarray
         padded = np.zeros(len(x), np.float32)
         padded[: len(numbers)] = total
         gaps = bool(np.isnan(rows[numbers]).any())
-        parts = [_program(_shares, "gaps")(x, *of, padded, gaps=gaps) for of, _ in exemplars]
+        parts = [quick_program(_shares, "gaps")(x, *of, padded, gaps=gaps) for of, _ in exemplars]
         found[numbers] = np.asarray(sum(parts[1:], parts[0]))[: len(numbers)]
     return found
 
@@ -177,7 +177,7 @@ def _log_totals(
     exemplars: list[tuple[Kernels, int]], bandwidths: np.ndarray, rows: np.ndarray, own: np.ndarray
 ) -> Iterator[tuple[np.ndarray, Array, np.ndarray]]:
     """Yields numbers of n rows, these rows on the devices, padded, and logs of sums over all kernels, shape (B, n)."""
-    log_sums, bandwidths = _program(_log_sums, "gaps"), bandwidths.astype(np.float32)
+    log_sums, bandwidths = quick_program(_log_sums, "gaps"), bandwidths.astype(np.float32)
     incomplete = np.isnan(rows).any(1)
     for gaps in (False, True):  # apart, so that the others' scores are the same bits as without these rows
         numbers = np.flatnonzero(incomplete == gaps)
@@ -219,11 +219,6 @@ def _rows_at_once() -> int:
 def _place_rows(array: np.ndarray) -> Array:
     mesh = data_mesh(jax.local_devices())
     return jax.device_put(array, NamedSharding(mesh, sharded if mesh.size > 1 else replicated))
-
-
-@cache
-def _program(function: Callable, static: str) -> Callable:
-    return compile_quickly(function, static_argnames=static)
 
 
 def _reconstruct(vae: VAE, params: Any, rows: Array, noise: Array) -> tuple[Array, Array]:

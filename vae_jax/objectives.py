@@ -128,6 +128,8 @@ RECONSTRUCTIONS: dict[str, Callable[[Array, Observation], Array]] = {"rmse": rms
 class Objective(struct.PyTreeNode):
     """The loss of one example, `weight * reconstruction + KL`; replace fields for another likelihood, prior or weight.
 
+    Within a compiled function the numbers may be traced, so that changing them compiles nothing anew.
+
     Attributes:
       reconstruction: maps (x, observation) to shape (B,).
       weight: factor of the reconstruction term.
@@ -160,6 +162,11 @@ class Objective(struct.PyTreeNode):
     input_noise: float = struct.field(pytree_node=False, default=0.0)
     kl_warmup_steps: int = struct.field(pytree_node=False, default=0)
 
+    @property
+    def adds_noise(self) -> bool:
+        """Whether training adds noise to the encoder's input; a traced `input_noise` counts as some."""
+        return not isinstance(self.input_noise, int | float) or self.input_noise > 0
+
     def terms(self, x: Float[Array, "B *event"], posterior: Gaussian, observation: Observation) -> Terms:
         """Returns both terms per example, unweighted; raises ValueError if one is not of shape (B,)."""
         terms = Terms(self.reconstruction(x, observation), self.divergence(posterior.mean, posterior.log_var))
@@ -178,6 +185,7 @@ class Objective(struct.PyTreeNode):
         Returns:
           The loss of each example, not averaged over the batch.
         """
-        if step is None or self.kl_warmup_steps == 0:
+        if step is None:
             return self.weight * terms.reconstruction + terms.kl
-        return self.weight * terms.reconstruction + jnp.minimum(1.0, step / self.kl_warmup_steps) * terms.kl
+        kl_weight = jnp.where(step < self.kl_warmup_steps, step / jnp.maximum(self.kl_warmup_steps, 1), 1.0)
+        return self.weight * terms.reconstruction + kl_weight * terms.kl

@@ -16,7 +16,7 @@ from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from vae_jax import thresholds
-from vae_jax.detector import exemplar, model_folder, recipes
+from vae_jax.detector import exemplar, model_folder, passes, recipes
 from vae_jax.detector.forks import refuse_forked_process
 from vae_jax.detector.settings import Missing, Recipe, Resolved, SettingError, Settings, check
 from vae_jax.networks import VAE
@@ -562,7 +562,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             return exemplar.train_state(settings, self.vae_, self.state_)
         layout = self.schema_.layout if self.schema_ else None
         objective = recipes.make_objective(settings, self.kl_warmup_steps_, layout)
-        optimizer = recipes.make_optimizer(settings.learning_rate)
+        optimizer = passes.make_optimizer(settings.learning_rate)
         key = recipes.model_keys(settings)
         return TrainState(**self.state_, key=key, vae=self.vae_, objective=objective, optimizer=optimizer)
 

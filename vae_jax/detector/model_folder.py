@@ -185,7 +185,7 @@ def _read_arrays(
         columns = recipes.columns_of(features, rows)
     else:
         rows, columns = np.zeros((1, len(features.feature_names)), np.float32), None
-    state = jax.eval_shape(lambda: recipes.initial_state(settings, rows, columns))
+    state = recipes.state_shapes(settings, rows, columns)
     like = {"step": state.step, "params": state.params, "opt_state": state.opt_state}
     found = jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in _named(like)])
     if settings.recipe != "exemplar":

@@ -16,17 +16,17 @@ experiment, which adds checkpoints and a log.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vae_jax.chunks import in_chunks
-from vae_jax.detector import exemplar
+from vae_jax.compilation import quick_program
+from vae_jax.detector import exemplar, passes
 from vae_jax.detector.exemplar import Exemplars
 from vae_jax.detector.settings import Resolved
 from vae_jax.networks import (
@@ -43,8 +43,8 @@ from vae_jax.networks import (
 from vae_jax.objectives import Objective, gaussian, rmse
 from vae_jax.scoring import Scores, measure_residual_sd, score_models
 from vae_jax.tables.gaussianise import Gaussianiser
-from vae_jax.training import TrainState, create_train_state, stream_key, train_epoch, validate
-from vae_jax.training.parallel import AXIS, compile_parallel, data_mesh, replicate, replicated, sharded
+from vae_jax.training import TrainState, create_train_state, stream_key
+from vae_jax.training.parallel import data_mesh, replicate, replicated, sharded
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -117,12 +117,6 @@ def make_objective(settings: Resolved, kl_warmup_steps: int, layout: ColumnLayou
     return Objective(likelihood, input_noise=settings.input_noise, kl_warmup_steps=kl_warmup_steps)
 
 
-@cache  # one object per rate, or every fit would compile again
-def make_optimizer(learning_rate: float) -> optax.GradientTransformation:
-    """NAdam as one update of one vector, instead of one per kernel and bias."""
-    return optax.flatten(optax.nadam(learning_rate))
-
-
 def model_keys(settings: Resolved) -> Array:
     """The keys of a detector's K models."""
     return jax.vmap(partial(stream_key, jax.random.key(settings.seed), "model"))(jnp.arange(settings.num_models))
@@ -132,26 +126,35 @@ def initial_state(settings: Resolved, train: Float[np.ndarray, "N D"], columns: 
     """Initialises a recipe's K models, stacked along the first axis, for standardised float32 training rows."""
     if settings.recipe == "exemplar":
         return exemplar.initial_state(settings, train.shape[1])
+    return _initial_state(quick_program(_initialise, "vae", "event_shape"), settings, train, columns)
+
+
+def state_shapes(settings: Resolved, train: Float[np.ndarray, "N D"], columns: Columns | None = None) -> TrainState:
+    """The shapes and dtypes of `initial_state`, which compile nothing."""
+    if settings.recipe == "exemplar":
+        return jax.eval_shape(lambda: exemplar.initial_state(settings, train.shape[1]))
+    return jax.eval_shape(lambda: _initial_state(_initialise, settings, train, columns))
+
+
+def _initial_state(
+    initialise: Callable[..., TrainState], settings: Resolved, train: np.ndarray, columns: Columns | None
+) -> TrainState:
     batch_size = min(settings.batch_size, len(train))
     kl_warmup_steps = round(settings.kl_warmup * settings.epochs * (len(train) // batch_size))
     layout = columns.layout if columns else None
-    objective = make_objective(settings, kl_warmup_steps, layout)
-    vae, optimizer = make_vae(settings, train.shape[1], layout), make_optimizer(settings.learning_rate)
     measured = columns.constants if columns else largest_sd(train)
-    return _initialise(model_keys(settings), measured, vae, objective, optimizer, train.shape[1:])
+    vae = make_vae(settings, train.shape[1], layout)
+    state = initialise(model_keys(settings), measured, vae=vae, event_shape=train.shape[1:])
+    objective, optimizer = (
+        make_objective(settings, kl_warmup_steps, layout),
+        passes.make_optimizer(settings.learning_rate),
+    )
+    return state.replace(objective=objective, optimizer=optimizer)
 
 
-@partial(jax.jit, static_argnames=("vae", "objective", "optimizer", "event_shape"))
-def _initialise(
-    keys: Array,
-    measured: Array | ColumnConstants,
-    vae: VAE,
-    objective: Objective,
-    optimizer,
-    event_shape: tuple[int, ...],
-) -> TrainState:
+def _initialise(keys: Array, measured: Array | ColumnConstants, vae: VAE, event_shape: tuple[int, ...]) -> TrainState:
     def one(key: Array) -> TrainState:
-        state = create_train_state(key, vae, objective, optimizer, event_shape)
+        state = create_train_state(key, vae, Objective(), passes.make_optimizer(1.0), event_shape)
         if "bounds" not in state.params:
             return state
         if isinstance(measured, ColumnConstants):
@@ -180,15 +183,13 @@ def compile_training(
         gaussianiser = gaussianiser or Gaussianiser.fit(train)
         initial = initial_state(settings, train) if state is None else state
         epoch = exemplar.compile_epoch(settings, gaussianiser.transform(train), weights)
-        held_out_rows = replicate(gaussianiser.transform(held_out), data_mesh())
-        return Training(epoch, lambda state: _validate(state, held_out_rows), initial)
+        return Training(epoch, passes.compile_validation(gaussianiser.transform(held_out)), initial)
     batch_size = min(settings.batch_size, len(train))
     mesh, models = model_layout(settings.num_models, batch_size)
     state = initial_state(settings, train, columns) if state is None else state
     placed = replicate(state, mesh) if models == replicated else jax.device_put(state, NamedSharding(mesh, models))
-    rows, held_out_rows = replicate((train, held_out), mesh)
-    epoch = _compiled_epoch(mesh, models, batch_size)
-    return Training(lambda state: epoch(state, rows), lambda state: _validate(state, held_out_rows), placed)
+    epoch = passes.compile_pass(settings, train, mesh, models, batch_size)
+    return Training(epoch, passes.compile_validation(held_out), placed)
 
 
 def model_layout(num_models: int, batch_size: int) -> tuple[Mesh, PartitionSpec]:
@@ -202,30 +203,6 @@ def model_layout(num_models: int, batch_size: int) -> tuple[Mesh, PartitionSpec]
         return data_mesh(), sharded
     count = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
     return data_mesh(devices[:count]), replicated
-
-
-@cache
-def _compiled_epoch(mesh: Mesh, models: PartitionSpec, batch_size: int) -> Callable:
-    axis_name = AXIS if models == replicated else None
-
-    def epoch(state: TrainState, rows: Array):
-        return _each_model(lambda state: train_epoch(state, rows, batch_size, axis_name), state)
-
-    return compile_parallel(epoch, mesh, (models, replicated), (models, models), donate_argnums=0)
-
-
-@jax.jit
-def _validate(state: TrainState, rows: Array) -> dict[str, Array]:
-    return jax.vmap(validate, in_axes=(0, None))(state, rows)
-
-
-def _each_model(function: Callable, state: TrainState) -> Any:
-    """Applies a function to each model on a device."""
-    if state.step.shape[0] > 1:
-        return jax.vmap(function)(state)
-    # A CPU is a third slower at products with an axis for models, even one of length 1.
-    result = function(jax.tree.map(lambda array: array[0], state))
-    return jax.tree.map(lambda array: array[None], result)
 
 
 def residual_sds(
@@ -268,7 +245,8 @@ def scorer(
 
     def score_chunk(x: np.ndarray, gaps: bool = False) -> tuple[Array, ...]:
         params, key, residual_sd = placed
-        found = _score(vae, params, replicate(x, mesh), key, mesh, settings.num_samples, residual_sd, what, gaps)
+        score = quick_program(_score, "vae", "mesh", "num_samples", "what", "gaps")
+        found = score(vae, params, replicate(x, mesh), key, mesh, settings.num_samples, residual_sd, what, gaps)
         return tuple(scores.swapaxes(0, 1) for scores in found)
 
     def score_alike(x: np.ndarray, gaps: bool = False) -> tuple[np.ndarray, ...]:
@@ -290,7 +268,6 @@ def scorer(
     return score
 
 
-@partial(jax.jit, static_argnames=("vae", "mesh", "num_samples", "what", "gaps"))
 def _score(
     vae: VAE,
     params: Any,
@@ -332,9 +309,9 @@ def posterior_means(
     """Returns the means of q(z|x) of each of K models."""
     if exemplars is not None:
         return exemplar.posterior_means(vae, params, exemplars.gaussianiser, x)
-    return np.asarray(_posterior_means(vae, params, jnp.asarray(x)))
+    program = quick_program(_posterior_means, "vae")
+    return np.asarray(program(vae, params, passes.padded(x)))[:, : len(x)]
 
 
-@partial(jax.jit, static_argnames="vae")
 def _posterior_means(vae: VAE, params: Any, x: Array) -> Array:
     return jax.vmap(lambda params: encode(vae, params, x).mean)(params)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,14 @@ def epoch_order(key: PRNGKeyArray, epoch: int | Int[Array, ""], num_examples: in
       [0, 1, 2, 3, 4]
     """
     return random_permutation(stream_key(key, "shuffle", epoch), num_examples)
+
+
+def epoch_batches(
+    key: PRNGKeyArray, epoch: int | Int[Array, ""], num_examples: int, batch_size: int
+) -> Int[Array, "steps batch"]:
+    """Returns the examples of each step of an epoch: `epoch_order` without the remaining ones, cut into batches."""
+    steps = num_examples // batch_size
+    return epoch_order(key, epoch, num_examples)[: steps * batch_size].reshape(steps, batch_size)
 
 
 def train_epoch(
@@ -98,13 +107,62 @@ def train_steps(
       2
     """
     per_epoch = data.shape[0] // batch_size
-    order = epoch_order(state.key, state.step // per_epoch, data.shape[0])
-    batches = order[: per_epoch * batch_size].reshape(per_epoch, batch_size)
-    batches = jax.lax.dynamic_slice_in_dim(batches, state.step % per_epoch, num_steps)
-    if axis_name is not None:
-        local = batch_size // jax.lax.axis_size(axis_name)
-        batches = jax.lax.dynamic_slice_in_dim(batches, jax.lax.axis_index(axis_name) * local, local, axis=1)
+    batches = epoch_batches(state.key, state.step // per_epoch, data.shape[0], batch_size)
+    batches = _own_part(jax.lax.dynamic_slice_in_dim(batches, state.step % per_epoch, num_steps), axis_name)
     return _scan(state, batches, lambda rows: data[rows], data.shape[1:], axis_name)
+
+
+def train_in_order(
+    state: TrainState,
+    data: Float[Array, "N *event"],
+    batches: Int[Array, "S batch"],
+    num_steps: int | Int[Array, ""],
+    axis_name: str | None = None,
+) -> tuple[TrainState, dict[str, Float[Array, " S"]]]:
+    """Takes the first of S given steps; their number is an argument, so that another one needs no new program.
+
+    Given [`epoch_batches`][vae_jax.training.epoch.epoch_batches] the results are those of [`train_epoch`][]. `data` may
+    have more rows than `batches` name, and the objective's numbers may be traced.
+
+    Args:
+      state: a state at the start of an epoch.
+      data: as for [`train_epoch`][].
+      batches: the examples of each step.
+      num_steps: number of steps, at most S.
+      axis_name: as for [`train_epoch`][].
+
+    Returns:
+      The state after the steps, and the info of each; zeros for those that are not taken.
+    """
+    batches = _own_part(batches, axis_name)
+
+    def changing(state: TrainState) -> dict[str, Any]:
+        return {"step": state.step, "params": state.params, "opt_state": state.opt_state}
+
+    def block(number: Array, carried: tuple[dict[str, Any], dict[str, Array]]):
+        first = number * NOISE_BLOCK
+        shape = (batches.shape[1], *data.shape[1:])
+        noise = _noise_of_steps(state.replace(**carried[0]), NOISE_BLOCK, shape, axis_name)
+
+        def take(i: Array, carried: tuple[dict[str, Any], dict[str, Array]]):
+            before, infos = carried
+            drawn = jax.tree.map(itemgetter(i), noise)
+            after, info = step_with_noise(state.replace(**before), data[batches[first + i]], drawn, axis_name)
+            return changing(after), {name: infos[name].at[first + i].set(value) for name, value in info.items()}
+
+        return jax.lax.fori_loop(0, jnp.minimum(NOISE_BLOCK, num_steps - first), take, carried)
+
+    infos = dict.fromkeys(("loss", "reconstruction", "kl"), jnp.zeros(len(batches)))
+    after, infos = jax.lax.fori_loop(0, -(-num_steps // NOISE_BLOCK), block, (changing(state), infos))
+    return state.replace(**after), infos
+
+
+def _own_part(batches: Int[Array, "S batch"], axis_name: str | None) -> Int[Array, "S local"]:
+    """This device's part of each batch."""
+    if axis_name is None:
+        return batches
+    local = batches.shape[1] // jax.lax.axis_size(axis_name)
+    return jax.lax.dynamic_slice_in_dim(batches, jax.lax.axis_index(axis_name) * local, local, axis=1)
 
 
 def train_batches(

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from vae_jax.compilation import compile_quickly
+
 if TYPE_CHECKING:
     from jaxtyping import Int, Shaped
 
@@ -45,7 +47,12 @@ def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
 
 
 def compile_parallel(
-    function: Callable, mesh: Mesh, in_specs: Any, out_specs: Any, donate_argnums: int | Sequence[int] = ()
+    function: Callable,
+    mesh: Mesh,
+    in_specs: Any,
+    out_specs: Any,
+    donate_argnums: int | Sequence[int] = (),
+    quickly: bool = False,
 ) -> Callable:
     """Compiles a function so that every device of the mesh runs it on its own shards.
 
@@ -55,6 +62,7 @@ def compile_parallel(
       in_specs: a `PartitionSpec` for each argument (or tree of arguments): [`sharded`][] or [`replicated`][].
       out_specs: the same for the outputs.
       donate_argnums: arguments whose memory the outputs may reuse.
+      quickly: whether to spend less time on compiling on a CPU, for a program that then takes up to 1.5 times as long.
 
     Returns:
       The compiled function.
@@ -82,7 +90,7 @@ def compile_parallel(
     # check_vma=False: with the check, the gradient of a replicated parameter is already a sum over devices, and the
     # step's own mean would be wrong. Without it the step behaves as under jax.pmap.
     mapped = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
-    return jax.jit(mapped, donate_argnums=donate_argnums)
+    return (compile_quickly if quickly else jax.jit)(mapped, donate_argnums=donate_argnums)
 
 
 def replicate(tree: Tree, mesh: Mesh) -> Tree:

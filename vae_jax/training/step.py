@@ -19,7 +19,7 @@ from vae_jax.objectives import Terms
 from vae_jax.training.state import TrainState, stream_key
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float, PRNGKeyArray
+    from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 # A latent is active if the variance of its posterior mean over the data is above this (Burda et al. 2015).
 ACTIVE_LATENT_VARIANCE = 0.01
@@ -91,7 +91,7 @@ def draw_noise(state: TrainState, key: PRNGKeyArray, batch_shape: Sequence[int],
     local_batch, *event_shape = batch_shape
     return Noise(
         batch_noise(latent_key, local_batch, (state.vae.latent_dim,), axis_name),
-        batch_noise(input_key, local_batch, event_shape, axis_name) if state.objective.input_noise > 0 else None,
+        batch_noise(input_key, local_batch, event_shape, axis_name) if state.objective.adds_noise else None,
     )
 
 
@@ -153,12 +153,15 @@ def step_with_noise(
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state), info
 
 
-def validate(state: TrainState, data: Float[Array, "N *event"]) -> dict[str, Array]:
+def validate(
+    state: TrainState, data: Float[Array, "N *event"], count: int | Int[Array, ""] | None = None
+) -> dict[str, Array]:
     """Computes metrics on held-out examples, with the same noise at every call so that epochs compare.
 
     Args:
       state: the model.
       data: held-out examples, float.
+      count: number of examples, if `data` has others after them; it may be traced.
 
     Returns:
       The mean `loss`, `reconstruction` and `kl` (nats), and `active_latents`, the number of latents in use.
@@ -178,19 +181,21 @@ def validate(state: TrainState, data: Float[Array, "N *event"]) -> dict[str, Arr
     """
     noise = batch_noise(stream_key(state.key, "validation"), data.shape[0], (state.vae.latent_dim,))
     terms, posterior, _ = evaluate(state, data, noise)
+    counted = None if count is None else jnp.arange(data.shape[0]) < count
     return {
-        "loss": state.objective.loss(terms).mean(),
-        "reconstruction": terms.reconstruction.mean(),
-        "kl": terms.kl.mean(),
-        "active_latents": active_latents(posterior.mean).sum(),
+        "loss": state.objective.loss(terms).mean(where=counted),
+        "reconstruction": terms.reconstruction.mean(where=counted),
+        "kl": terms.kl.mean(where=counted),
+        "active_latents": active_latents(posterior.mean, counted).sum(),
     }
 
 
-def active_latents(posterior_mean: Float[Array, "N L"]) -> Bool[Array, " L"]:
+def active_latents(posterior_mean: Float[Array, "N L"], counted: Bool[Array, " N"] | None = None) -> Bool[Array, " L"]:
     """Finds the latents in use. If there are none, the posterior has collapsed: the decoder ignores its input.
 
     Args:
       posterior_mean: means of q(z|x) over a data set, float.
+      counted: which examples count; all by default.
 
     Returns:
       True for each latent whose mean has a variance above 0.01.
@@ -204,4 +209,5 @@ def active_latents(posterior_mean: Float[Array, "N L"]) -> Bool[Array, " L"]:
       >>> print(vae_jax.active_latents(jnp.array([[-1.0, 0.01], [0.5, 0.0], [1.0, 0.02]])))
       [ True False]
     """
-    return posterior_mean.var(0) > ACTIVE_LATENT_VARIANCE
+    variance = posterior_mean.var(0) if counted is None else posterior_mean.var(0, where=counted[:, None])
+    return variance > ACTIVE_LATENT_VARIANCE
