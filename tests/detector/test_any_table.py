@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import assert_same
+from helpers import assert_same, compilations
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.model_selection import GridSearchCV
@@ -42,6 +42,17 @@ def table() -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def detector(table) -> VAEDetector:
     return VAEDetector(**SMALL, num_models=2).fit(table)
+
+
+def test_numbers_compile_nothing_anew(table):
+    VAEDetector(**SMALL).fit(table).score_samples(table)
+    before = compilations()
+    other = {**SMALL, "epochs": 31, "learning_rate": 1e-3}
+    other = VAEDetector(**other, kl_warmup=0.4, input_noise=0.1, seed=4, false_alarm_rate=0.05).fit(table)
+    other.score_samples(table[:300])
+    assert compilations() == before
+    VAEDetector(**SMALL).fit(table[:390])  # the order in which its rows are visited, and the number of their steps
+    assert compilations() - before <= 5
 
 
 def test_kinds_are_inferred(detector):

@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import RobustScaler
 
 from vae_jax import VAEDetector
-from vae_jax.detector import recipes
+from vae_jax.detector import passes, recipes
 from vae_jax.detector.settings import Settings
 from vae_jax.scoring import reconstruction_probability
 
@@ -198,6 +198,16 @@ def test_other_data_of_the_same_shape_need_no_compilation(fitted):
     before = compilations()
     clone(fitted).fit(correlated(300, seed=3))
     assert compilations() == before
+
+
+# On one device, with batches divided among four, and with a model on each.
+@pytest.mark.parametrize(("recipe", "num_models"), [("gaussian", 1), ("report", 3), ("gaussian", 4)])
+def test_a_short_training_is_a_long_one_but_for_its_program(monkeypatch, recipe, num_models):
+    rows = correlated(200)
+    short = VAEDetector(**SMALL, recipe=recipe, num_models=num_models).fit(rows)
+    monkeypatch.setattr(passes, "SHORT", 0)
+    long = VAEDetector(**SMALL, recipe=recipe, num_models=num_models).fit(rows)
+    np.testing.assert_allclose(short.score_samples(rows), long.score_samples(rows), rtol=1e-3, atol=1e-3)
 
 
 def test_in_a_pipeline_a_grid_search_and_cross_validation(frame):

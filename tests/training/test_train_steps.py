@@ -21,6 +21,7 @@ from vae_jax.training import (
     train_step,
     train_steps,
 )
+from vae_jax.training.epoch import epoch_batches, train_in_order
 from vae_jax.training.parallel import AXIS, compile_parallel, data_mesh, replicate, replicated
 from vae_jax.training.permutation import random_permutation
 
@@ -240,3 +241,25 @@ def test_bytes_resident_and_streamed(state, pixels, steps, batches):
     streamed, info = batches(state, rows)
     assert_same(streamed, resident)
     assert_same(info, expected)
+
+
+def test_an_epoch_in_a_given_order_with_traced_numbers(state, data, epoch):
+    """One program for other numbers of rows, and of steps, and other numbers in the objective."""
+
+    @jax.jit
+    def in_order(state, data, batches, count, noise, warmup):
+        objective = state.objective.replace(input_noise=noise, kl_warmup_steps=warmup)
+        after, info = train_in_order(state.replace(objective=objective), data, batches, count)
+        return after.replace(objective=state.objective), info
+
+    padded = jnp.pad(data, [(0, 13), (0, 0)])
+    batches = jnp.pad(epoch_batches(state.key, 0, ROWS, BATCH), [(0, 4), (0, 0)])
+    after, info = in_order(state, padded, batches, STEPS, 0.3, 20)
+    expected, expected_info = epoch(state, data)
+    assert_close(after, expected, atol=1e-6, rtol=1e-6)
+    assert_close({name: of[:STEPS] for name, of in info.items()}, expected_info, atol=1e-5, rtol=1e-5)
+    assert all((of[STEPS:] == 0).all() for of in info.values())
+    before = compilations()
+    fewer, _ = in_order(state, padded, batches, 2, 0.1, 0)
+    assert compilations() == before
+    assert fewer.step == 2
