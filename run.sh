@@ -4,6 +4,7 @@ set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 venv="$root/.venv"
 bench_venv="$root/.venv-bench"
+lower_venv="$root/.venv-lower"
 
 usage() {
   cat <<'TEXT'
@@ -17,6 +18,7 @@ usage: bash run.sh COMMAND [options]
   celeba-sweep  compare weights of the reconstruction term in celeba
   adbench       compare detectors on the 43 tables of ADBench with published figures
   bench         compare speed with PyTorch, Keras and the machine's limits
+  lower         compile every program for an H100 and for TPUs, without having one
   test          run the tests; arguments go to pytest
   check         lint; check formatting, types and import order
   docs          build the documentation in site/; docs serve previews it as you write
@@ -25,7 +27,7 @@ usage: bash run.sh COMMAND [options]
 Every command except test, check, docs and help lists its options with --help.
 
 The first call makes an environment in .venv and installs the requirements; later calls start at once. The PyTorch and
-Keras that bench compares with get their own environment, .venv-bench.
+Keras that bench compares with get their own environment, .venv-bench, and the compilers of lower get .venv-lower.
 
   VAE_JAX_PYTHON=PATH        use this Python as it is, and install nothing
   VAE_JAX_BENCH_PYTHON=PATH  use this Python, as it is, for PyTorch and Keras in bench
@@ -115,7 +117,7 @@ install() {
 command="${1:-help}"
 shift || true
 case "$command" in
-  celeba | faces | fraud | score | sweep | celeba-sweep | adbench | bench | test | check | docs) ;;
+  celeba | faces | fraud | score | sweep | celeba-sweep | adbench | bench | lower | test | check | docs) ;;
   help | -h | --help)
     usage
     exit
@@ -142,10 +144,16 @@ if [ "$command" = bench ] && [ -z "${VAE_JAX_BENCH_PYTHON:-}" ]; then
   export VAE_JAX_BENCH_PYTHON="$bench_venv/bin/python"
 fi
 
+if [ "$command" = lower ]; then
+  install "$lower_venv" "$root/requirements-lower.txt"
+  python="$lower_venv/bin/python"
+fi
+
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 case "$command" in
   adbench) exec "$python" -m benchmarks.adbench "$@" ;;
   bench) exec "$python" -m benchmarks.bench "$@" ;;
+  lower) exec "$python" -m benchmarks.lower "$@" ;;
   test)
     cd "$root"
     # A file's tests stay in one process, because they share what they have trained.

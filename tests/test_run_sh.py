@@ -63,6 +63,7 @@ def test_help(project, arguments):
         "score",
         "sweep",
         "bench",
+        "lower",
         "test",
         "check",
         "docs",

@@ -19,6 +19,7 @@ from experiments.celeba import figures as face_figures
 from experiments.celeba import page as face_page
 from experiments.celeba.config import CelebaConfig
 from experiments.celeba.gallery import Sheet
+from experiments.celeba.model import Encoded
 from experiments.fraud import figures, page
 from experiments.fraud.config import FraudConfig
 from experiments.fraud.results import Result
@@ -139,6 +140,7 @@ def celeba_page(folder: Path) -> Page:
         "evaluation": {
             **dict.fromkeys(errors, 0.5),
             "active_latents": 3,
+            "informative_latents": 3,
             "parameters": 100,
             "sliced_wasserstein": dict.fromkeys(kinds, distances),
             "sliced_wasserstein_protocol": {"pictures": 10, "patches_per_picture": 1, "projections": 1, "seed": 0},
@@ -155,7 +157,7 @@ def celeba_page(folder: Path) -> Page:
     paths = {name: folder / f"{name}.png" for name in names}
     for name in names[:-2]:
         face_figures.draw_sheet(paths[name], Sheet(rng.random((2, 9, 128, 128, 3)), ["picture", "VAE"], ["+1"] * 9))
-    face_figures.draw_latents(paths["latents"], rng.normal(size=(20, 5)), np.zeros((20, 5)), 3)
+    face_figures.draw_latents(paths["latents"], Encoded({}, rng.normal(size=(20, 5)), np.zeros((20, 5))), 3)
     draw_training(paths["training"], {"vae": LOG})
     (folder / "report.html").write_text(face_page.render_page(metrics, paths))
     return Page(folder / "report.html", metrics, {})
