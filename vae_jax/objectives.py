@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import struct
+from jax.core import Tracer
 
 from vae_jax.distributions import kl_standard_normal, log_prob_per_dimension
 from vae_jax.networks import Gaussian, Observation
@@ -165,7 +166,7 @@ class Objective(struct.PyTreeNode):
     @property
     def adds_noise(self) -> bool:
         """Whether training adds noise to the encoder's input; a traced `input_noise` counts as some."""
-        return not isinstance(self.input_noise, int | float) or self.input_noise > 0
+        return isinstance(self.input_noise, Tracer) or self.input_noise > 0
 
     def terms(self, x: Float[Array, "B *event"], posterior: Gaussian, observation: Observation) -> Terms:
         """Returns both terms per example, unweighted; raises ValueError if one is not of shape (B,)."""
