@@ -210,6 +210,11 @@ def test_a_short_training_is_a_long_one_but_for_its_program(monkeypatch, recipe,
     np.testing.assert_allclose(short.score_samples(rows), long.score_samples(rows), rtol=1e-3, atol=1e-3)
 
 
+def test_a_batch_that_not_all_devices_can_share():
+    detector = VAEDetector(**{**SMALL, "batch_size": 30}, recipe="gaussian").fit(correlated(100))  # three of the four
+    assert np.isfinite(detector.score_samples(correlated(10))).all()
+
+
 def test_in_a_pipeline_a_grid_search_and_cross_validation(frame):
     labels = np.zeros(len(frame), int)
     odd = frame.copy()

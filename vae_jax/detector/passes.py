@@ -23,7 +23,7 @@ from vae_jax.detector.settings import Resolved
 from vae_jax.objectives import Objective
 from vae_jax.training import TrainState, train_epoch, validate
 from vae_jax.training.epoch import epoch_batches, train_in_order
-from vae_jax.training.parallel import AXIS, compile_parallel, data_mesh, replicate, replicated
+from vae_jax.training.parallel import AXIS, compile_parallel, replicate, replicated
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -67,9 +67,9 @@ def compile_pass(
     return one_pass
 
 
-def compile_validation(held_out: Float[np.ndarray, "M D"]) -> Callable[[TrainState], dict[str, Array]]:
+def compile_validation(held_out: Float[np.ndarray, "M D"], mesh: Mesh) -> Callable[[TrainState], dict[str, Array]]:
     """Returns the metrics of K models on M held-out rows, see `training.validate`: (state) -> arrays of shape (K,)."""
-    rows, program = replicate(padded(held_out), data_mesh()), quick_program(_validate)
+    rows, program = replicate(padded(held_out), mesh), quick_program(_validate)
     return lambda state: program(_without_numbers(state), state.objective.weight, rows, len(held_out))
 
 

@@ -145,11 +145,8 @@ def _initial_state(
     measured = columns.constants if columns else largest_sd(train)
     vae = make_vae(settings, train.shape[1], layout)
     state = initialise(model_keys(settings), measured, vae=vae, event_shape=train.shape[1:])
-    objective, optimizer = (
-        make_objective(settings, kl_warmup_steps, layout),
-        passes.make_optimizer(settings.learning_rate),
-    )
-    return state.replace(objective=objective, optimizer=optimizer)
+    objective = make_objective(settings, kl_warmup_steps, layout)
+    return state.replace(objective=objective, optimizer=passes.make_optimizer(settings.learning_rate))
 
 
 def _initialise(keys: Array, measured: Array | ColumnConstants, vae: VAE, event_shape: tuple[int, ...]) -> TrainState:
@@ -183,13 +180,13 @@ def compile_training(
         gaussianiser = gaussianiser or Gaussianiser.fit(train)
         initial = initial_state(settings, train) if state is None else state
         epoch = exemplar.compile_epoch(settings, gaussianiser.transform(train), weights)
-        return Training(epoch, passes.compile_validation(gaussianiser.transform(held_out)), initial)
+        return Training(epoch, passes.compile_validation(gaussianiser.transform(held_out), data_mesh()), initial)
     batch_size = min(settings.batch_size, len(train))
     mesh, models = model_layout(settings.num_models, batch_size)
     state = initial_state(settings, train, columns) if state is None else state
     placed = replicate(state, mesh) if models == replicated else jax.device_put(state, NamedSharding(mesh, models))
     epoch = passes.compile_pass(settings, train, mesh, models, batch_size)
-    return Training(epoch, passes.compile_validation(held_out), placed)
+    return Training(epoch, passes.compile_validation(held_out, mesh), placed)
 
 
 def model_layout(num_models: int, batch_size: int) -> tuple[Mesh, PartitionSpec]:
