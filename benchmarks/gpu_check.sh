@@ -3,7 +3,7 @@
 # beside the processor's, and the tests that compute. Figures of past runs are in benchmarks/GPU.md.
 #
 #   bash benchmarks/gpu_check.sh pack       # where there is a network: puts what the check needs into .gpu/
-#   bash benchmarks/gpu_check.sh [PART...]  # in a copy of the project with .gpu/; all parts take about ten minutes
+#   bash benchmarks/gpu_check.sh [PART...]  # in a copy of the project with .gpu/; all parts take ten minutes or more
 #
 # VAE_JAX_PYTHON (default: python3) must have JAX for the GPU and what requirements.txt names, except for what pack
 # brings; PyTorch is measured if it has that too. Outputs go to $OUT, by default gpu_results/.

@@ -115,6 +115,12 @@ def main(arguments: Sequence[str]) -> None:
     for kind in config.chips:
         if kind not in CHIPS:
             raise UsageError(f"--chips {kind}: expected {', '.join(CHIPS)}")
+    known = {size for chip in CHIPS.values() for size in chip.sizes}
+    for size in config.sizes:
+        if size not in known:
+            raise UsageError(f"--sizes {size}: expected {', '.join(map(str, sorted(known)))}")
+    if config.output and not os.path.isdir(os.path.dirname(os.path.abspath(config.output))):
+        raise UsageError(f"--output {config.output}: there is no such folder")
     titles = ("device", "chips", "program", "compiles in", "peak memory", "operations", "bytes", "kernels a step")
     titles += ("collectives", "at best a step", "by")
     output, rows = console(), []

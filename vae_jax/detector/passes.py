@@ -28,7 +28,7 @@ from vae_jax.training.parallel import AXIS, compile_parallel, replicate, replica
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
-# Rows times models times epochs of a short training; its program takes up to 1.5 times as long as one for its own rows.
+# Rows times models times epochs of a short training; its program takes up to 1.7 times as long as one for its own rows.
 SHORT = 10_000_000
 
 

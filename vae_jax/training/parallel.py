@@ -62,7 +62,7 @@ def compile_parallel(
       in_specs: a `PartitionSpec` for each argument (or tree of arguments): [`sharded`][] or [`replicated`][].
       out_specs: the same for the outputs.
       donate_argnums: arguments whose memory the outputs may reuse.
-      quickly: whether to spend less time on compiling on a CPU, for a program that then takes up to 1.5 times as long.
+      quickly: whether to spend less time on compiling on a CPU, for a program that then takes up to 1.7 times as long.
 
     Returns:
       The compiled function.
