@@ -5,6 +5,7 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 venv="$root/.venv"
 bench_venv="$root/.venv-bench"
 lower_venv="$root/.venv-lower"
+oldest_venv="$root/.venv-oldest"
 
 usage() {
   cat <<'TEXT'
@@ -20,14 +21,16 @@ usage: bash run.sh COMMAND [options]
   bench         compare speed with PyTorch, Keras and the machine's limits
   lower         compile every program for an H100 and for TPUs, without having one
   test          run the tests; arguments go to pytest
+  oldest        run the tests with the oldest versions that are allowed
   check         lint; check formatting, types and import order
   docs          build the documentation in site/; docs serve previews it as you write
   help          show this text
 
-Every command except test, check, docs and help lists its options with --help.
+Every command except test, oldest, check, docs and help lists its options with --help.
 
 The first call makes an environment in .venv and installs the requirements; later calls start at once. The PyTorch and
-Keras that bench compares with get their own environment, .venv-bench, and the compilers of lower get .venv-lower.
+Keras that bench compares with get their own environment, .venv-bench, the compilers of lower get .venv-lower, and the
+versions of oldest .venv-oldest.
 
   VAE_JAX_PYTHON=PATH        use this Python as it is, and install nothing
   VAE_JAX_BENCH_PYTHON=PATH  use this Python, as it is, for PyTorch and Keras in bench
@@ -117,7 +120,7 @@ install() {
 command="${1:-help}"
 shift || true
 case "$command" in
-  celeba | faces | fraud | score | sweep | celeba-sweep | adbench | bench | lower | test | check | docs) ;;
+  celeba | faces | fraud | score | sweep | celeba-sweep | adbench | bench | lower | test | oldest | check | docs) ;;
   help | -h | --help)
     usage
     exit
@@ -125,7 +128,13 @@ case "$command" in
   *) fail "unknown command '$command'; bash run.sh help lists them" ;;
 esac
 
-if [ -n "${VAE_JAX_PYTHON:-}" ]; then
+if [ "$command" = lower ]; then
+  install "$lower_venv" "$root/requirements-lower.txt"
+  python="$lower_venv/bin/python"
+elif [ "$command" = oldest ]; then
+  install "$oldest_venv" "$root/requirements-oldest.txt"
+  python="$oldest_venv/bin/python"
+elif [ -n "${VAE_JAX_PYTHON:-}" ]; then
   command -v "$VAE_JAX_PYTHON" >/dev/null || fail "VAE_JAX_PYTHON=$VAE_JAX_PYTHON: no such program"
   require_python "$VAE_JAX_PYTHON"
   python="$(command -v "$VAE_JAX_PYTHON")"
@@ -144,17 +153,12 @@ if [ "$command" = bench ] && [ -z "${VAE_JAX_BENCH_PYTHON:-}" ]; then
   export VAE_JAX_BENCH_PYTHON="$bench_venv/bin/python"
 fi
 
-if [ "$command" = lower ]; then
-  install "$lower_venv" "$root/requirements-lower.txt"
-  python="$lower_venv/bin/python"
-fi
-
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 case "$command" in
   adbench) exec "$python" -m benchmarks.adbench "$@" ;;
   bench) exec "$python" -m benchmarks.bench "$@" ;;
   lower) exec "$python" -m benchmarks.lower "$@" ;;
-  test)
+  test | oldest)
     cd "$root"
     # A file's tests stay in one process, because they share what they have trained.
     exec "$python" -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder "$@"

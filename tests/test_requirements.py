@@ -1,0 +1,43 @@
+"""Versions are written down in several files, which have to agree."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parent.parent
+
+
+def _versions(lines: list[str]) -> dict[str, str]:
+    """`{name: version}` of requirements such as `jax[tpu]==0.10`, without comments and unpinned names."""
+    found = (re.match(r"([A-Za-z0-9_.-]+)(?:\[.*\])?[=>]=([\d.]+)$", line) for line in lines)
+    return {match[1]: match[2] for match in found if match}
+
+
+def _pinned(name: str) -> dict[str, str]:
+    return _versions((PROJECT / name).read_text().splitlines())
+
+
+def _padded(version: str) -> tuple[int, ...]:
+    parts = [int(part) for part in version.split(".")]
+    return tuple(parts + [0] * (3 - len(parts)))
+
+
+def test_oldest_versions_are_those_that_the_package_allows():
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    allowed = _versions(sum(project["optional-dependencies"].values(), project["dependencies"]))
+    assert len(allowed) > 10
+    oldest = _pinned("requirements-oldest.txt")
+    assert {name: _padded(oldest[name]) for name in allowed} == {name: _padded(allowed[name]) for name in allowed}
+    tested = _pinned("requirements.txt")
+    rest = {name: version for name, version in oldest.items() if name not in allowed}
+    assert rest == {name: tested[name] for name in rest}
+    assert tested.keys() <= oldest.keys()
+
+
+@pytest.mark.parametrize("name", ["requirements-lower.txt", "requirements-bench.txt"])
+def test_other_environments_share_the_tested_versions(name):
+    tested = _pinned("requirements.txt")
+    shared = {package: version for package, version in _pinned(name).items() if package in tested}
+    assert shared == {package: tested[package] for package in shared}
