@@ -104,7 +104,8 @@ def float64(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), tree)
 
 
-def _numpy_soft_clip(x: np.ndarray, low: float, high: float) -> np.ndarray:
+def numpy_soft_clip(x: np.ndarray, low: float, high: float) -> np.ndarray:
+    """The bounds of log variances in float64."""
     x = high - np.logaddexp(0, high - x)
     return low + np.logaddexp(0, x - low)
 
@@ -116,7 +117,7 @@ def _numpy_dense(layers: dict, x: np.ndarray, bounds: tuple[float, float]) -> tu
     mean = x @ layers["mean"]["kernel"] + layers["mean"]["bias"]
     if "log_var" not in layers:
         return mean, None
-    return mean, _numpy_soft_clip(x @ layers["log_var"]["kernel"] + layers["log_var"]["bias"], *bounds)
+    return mean, numpy_soft_clip(x @ layers["log_var"]["kernel"] + layers["log_var"]["bias"], *bounds)
 
 
 def numpy_encode(params: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from vae_jax.distributions import kl_standard_normal
-from vae_jax.networks import Gaussian, Observation
-from vae_jax.objectives import RECONSTRUCTIONS, Objective, Terms, gaussian, mse, rmse
+from vae_jax.networks import Bernoulli, Gaussian, Observation
+from vae_jax.objectives import RECONSTRUCTIONS, Objective, Terms, bernoulli, gaussian, mse, rmse
 
 pytestmark = pytest.mark.usefixtures("compiled_well")
 
@@ -86,6 +86,24 @@ def test_rmse_gradient_is_zero_where_the_error_is(event):
     assert value == 0.5
     np.testing.assert_array_equal(gradient[0], np.zeros(event))
     np.testing.assert_allclose(gradient[1], np.full(event, -1 / np.prod(event)), rtol=RTOL)
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=["features", "image"])
+def test_bernoulli_in_value_and_gradient(rng, event):
+    x, logits = rng.uniform(size=(3, *event)).astype(np.float32), 3 * rng.normal(size=(3, *event)).astype(np.float32)
+    x[0], logits[1] = x[0].round(), 40.0  # bits; far in a tail
+    actual = bernoulli(jnp.asarray(x), Bernoulli(jnp.asarray(logits)))
+    x64, logits64 = x.astype(np.float64), logits.astype(np.float64)
+    expected = np.logaddexp(0, logits64) - x64 * logits64
+    assert actual.shape == (3,)
+    np.testing.assert_allclose(actual, expected.reshape(3, -1).sum(1), rtol=RTOL)
+    slope = jax.grad(lambda logits: bernoulli(jnp.asarray(x), Bernoulli(logits)).sum())(jnp.asarray(logits))
+    np.testing.assert_allclose(slope, special.expit(logits64) - x64, rtol=RTOL, atol=1e-6)
+
+
+def test_bernoulli_without_logits_is_refused():
+    with pytest.raises(ValueError, match="bernoulli=True"):
+        bernoulli(jnp.zeros((2, 3)), Observation(jnp.zeros((2, 3)), None))  # pyright: ignore[reportArgumentType]
 
 
 def test_gaussian_without_a_log_variance_is_refused():

@@ -14,13 +14,25 @@ from helpers import (
     float64,
     numpy_decode,
     numpy_encode,
+    random_params,
     stack,
     tiny_data,
     tiny_state,
 )
 from scipy import special, stats
 
-from vae_jax.networks import VAE, Gaussian, Observation, dense_vae
+from vae_jax.networks import (
+    VAE,
+    ConditionalVAE,
+    DenseDecoder,
+    DenseEncoder,
+    Gaussian,
+    Observation,
+    dense_vae,
+    encode,
+    hierarchical_vae,
+    with_labels,
+)
 from vae_jax.scoring import (
     MIN_RESIDUAL_SD,
     ROWS_ENCODED,
@@ -322,6 +334,36 @@ def test_measure_residual_sd_draws_one_latent_for_each_row(fixed, rows):
     noise = np.asarray(jax.random.normal(KEY, mean.shape), np.float64)
     decoded, _ = numpy_decode(fixed.params, mean + np.exp(log_var / 2) * noise)
     np.testing.assert_allclose(sd, np.sqrt(((np.asarray(x) - decoded) ** 2).mean(0)), rtol=1e-5)
+
+
+def bits(rows, features):
+    return jnp.asarray(np.random.default_rng(5).integers(0, 2, (rows, features)), jnp.float32)
+
+
+def by_definition(vae, params, x):
+    """The scores of bits, from the module's own methods and float64 sums."""
+    noise = jax.random.normal(KEY, (SAMPLES, 1, vae.latent_dim))
+    noise = jnp.broadcast_to(noise, (SAMPLES, len(x), vae.latent_dim))
+    z = vae.apply(params, encode(vae, params, x), noise, method="draw")
+    log_probs = [vae.apply(params, x, drawn, method="observe").log_prob(vae.target(x)) for drawn in z]
+    log_probs = np.array(log_probs, np.float64)
+    joint = special.logsumexp(log_probs.sum(-1), axis=0) - np.log(SAMPLES)
+    return joint, log_probs.sum(-1).mean(0), log_probs.mean(0)
+
+
+def test_reconstruction_probability_takes_every_likelihood_and_model():
+    conditional = ConditionalVAE(DenseEncoder((5,), 2), DenseDecoder((5,), 6, bernoulli=True), num_labels=3)
+    labels = jnp.arange(20) % 3
+    for vae, x in (
+        (dense_vae(6, (5,), 2, bernoulli=True), bits(20, 6)),
+        (hierarchical_vae(6, ((5,), (4,)), (3, 2)), bits(20, 6)),
+        (conditional, with_labels(bits(20, 6), labels, 3)),
+    ):
+        params = random_params(vae, x.shape[1])
+        scores = reconstruction_probability(vae, params, x, KEY, SAMPLES)
+        for actual, wanted in zip(scores, by_definition(vae, params, x), strict=True):
+            assert actual.shape == wanted.shape
+            np.testing.assert_allclose(actual, wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_a_score_without_any_variance_is_refused(fixed, rows):

@@ -10,17 +10,21 @@ from typing import TYPE_CHECKING
 
 from vae_jax import generation, moved, thresholds
 from vae_jax.distributions import kl_standard_normal, log_prob, log_prob_per_dimension, reparameterise, sample
+from vae_jax.importance import SampledBound, elbo, iwae, log_likelihood, log_weights
 from vae_jax.likelihoods import bernoulli_log_prob, categorical_log_prob, discretised_logistic_log_prob
 from vae_jax.networks import (
     VAE,
+    Bernoulli,
     ColumnConstants,
     ColumnLayout,
     ColumnObservation,
+    ConditionalVAE,
     ConvDecoder,
     ConvEncoder,
     DenseDecoder,
     DenseEncoder,
     Gaussian,
+    HierarchicalVAE,
     Observation,
     bound_sd,
     column_likelihood,
@@ -31,12 +35,15 @@ from vae_jax.networks import (
     dense_vae,
     encode,
     fit_column_constants,
+    hierarchical_vae,
+    with_labels,
 )
-from vae_jax.objectives import Objective, Terms, gaussian, mse, rmse
+from vae_jax.objectives import Objective, Terms, bernoulli, gaussian, mse, rmse
 from vae_jax.scoring import Scores, measure_residual_sd, reconstruction_probability, score_models, score_row
 from vae_jax.training import (
     TrainState,
     active_latents,
+    binarise,
     create_train_state,
     epoch_order,
     evaluate,
@@ -55,23 +62,29 @@ if TYPE_CHECKING:
 
 __all__ = [
     "VAE",
+    "Bernoulli",
     "ColumnConstants",
     "ColumnLayout",
     "ColumnObservation",
+    "ConditionalVAE",
     "ConvDecoder",
     "ConvEncoder",
     "DenseDecoder",
     "DenseEncoder",
     "Gaussian",
+    "HierarchicalVAE",
     "Objective",
     "Observation",
+    "SampledBound",
     "Scores",
     "Terms",
     "TrainState",
     "VAEDetector",
     "__version__",
     "active_latents",
+    "bernoulli",
     "bernoulli_log_prob",
+    "binarise",
     "bound_sd",
     "categorical_log_prob",
     "column_likelihood",
@@ -84,15 +97,20 @@ __all__ = [
     "decode",
     "dense_vae",
     "discretised_logistic_log_prob",
+    "elbo",
     "encode",
     "epoch_order",
     "evaluate",
     "fit_column_constants",
     "gaussian",
     "generation",
+    "hierarchical_vae",
+    "iwae",
     "kl_standard_normal",
+    "log_likelihood",
     "log_prob",
     "log_prob_per_dimension",
+    "log_weights",
     "measure_residual_sd",
     "mse",
     "reconstruction_probability",
@@ -111,6 +129,7 @@ __all__ = [
     "train_step",
     "train_steps",
     "validate",
+    "with_labels",
 ]
 
 

@@ -5,23 +5,24 @@
 | `rmse`         | root of the mean of the squared errors  | the data's             |
 | `mse`          | mean of the squared errors              | the data's, squared    |
 | `gaussian`     | sum of negative log densities           | nats                   |
+| `bernoulli`    | sum of negative log probabilities       | nats                   |
 
 KL is summed over latents, in nats. The loss is a negative evidence lower bound (Kingma & Welling 2013, eq. 3) only for
-`gaussian` with weight 1; for the other two the weight is a hyperparameter. The terms stay separate until the end, so
-that a log can show both and reweighting changes a single number.
+`gaussian` and `bernoulli` with weight 1; for the others the weight is a hyperparameter. The terms stay separate until the
+end, so that a log can show both and reweighting changes a single number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import jax.numpy as jnp
 from flax import struct
 from jax.core import Tracer
 
 from vae_jax.distributions import kl_standard_normal, log_prob_per_dimension
-from vae_jax.networks import Gaussian, Observation
+from vae_jax.networks import VAE, Bernoulli, Gaussian, HierarchicalVAE, Observation
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
@@ -123,6 +124,33 @@ def gaussian(x: Float[Array, "B *event"], observation: Observation) -> Float[Arr
     return -log_prob_per_dimension(x, observation.mean, observation.log_var).sum(_event_axes(x))
 
 
+def bernoulli(x: Float[Array, "B *event"], observation: Bernoulli) -> Float[Array, " B"]:
+    """Negative log probability of each example under the decoder's Bernoullis.
+
+    Args:
+      x: a batch of inputs in [0, 1], float.
+      observation: the decoder's output, with logits.
+
+    Returns:
+      `-sum log p(x|z)` over the event, nats.
+
+    Raises:
+      ValueError: if the decoder gives no logits.
+
+    References:
+      Kingma & Welling 2013, appendix C.1.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> import vae_jax
+      >>> print(vae_jax.bernoulli(jnp.array([[1.0, 0.0]]), vae_jax.Bernoulli(logits=jnp.zeros((1, 2)))))  # 2 log 2
+      [1.3862944]
+    """
+    if not isinstance(observation, Bernoulli):
+        raise ValueError("the 'bernoulli' reconstruction needs a decoder with bernoulli=True")
+    return -observation.log_prob(x).sum(_event_axes(x))
+
+
 RECONSTRUCTIONS: dict[str, Callable[[Array, Observation], Array]] = {"rmse": rmse, "mse": mse, "gaussian": gaussian}
 
 
@@ -167,6 +195,26 @@ class Objective(struct.PyTreeNode):
     def adds_noise(self) -> bool:
         """Whether training adds noise to the encoder's input; a traced `input_noise` counts as some."""
         return isinstance(self.input_noise, Tracer) or self.input_noise > 0
+
+    def noise_shape(self, latent_dim: int) -> tuple[int, ...]:
+        """Shape of an example's noise."""
+        return (latent_dim,)
+
+    def evaluate(
+        self, vae: VAE, params: Any, x: Float[Array, "B *event"], noise: Float[Array, "B L"], seen: Any
+    ) -> tuple[Terms, Gaussian, Observation]:
+        """Runs the model on a batch whose encoder sees `seen`.
+
+        Returns:
+          The terms of each example, the posterior q(z|x), and the observation model p(x|z).
+
+        Raises:
+          ValueError: if a term is not of shape (B,), or for a VAE whose KL has no closed form.
+        """
+        if isinstance(vae, HierarchicalVAE):
+            raise ValueError("the KL of several layers of latents has no closed form; train them with a SampledBound")
+        posterior, observation = cast(tuple[Gaussian, Observation], vae.apply(params, seen, noise))
+        return self.terms(vae.target(x), posterior, observation), posterior, observation
 
     def terms(self, x: Float[Array, "B *event"], posterior: Gaussian, observation: Observation) -> Terms:
         """Returns both terms per example, unweighted; raises ValueError if one is not of shape (B,)."""

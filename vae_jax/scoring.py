@@ -1,7 +1,8 @@
 """Reconstruction probability: how likely a row is under the VAE's reconstruction of it.
 
 For a row x, S latents z_s ~ q(z|x) are drawn and decoded to p(x|z_s) = N(mean_s, sd_s^2), or for a table whose columns
-are of different kinds to a likelihood for each. From their densities:
+are of different kinds to a likelihood for each, or for bits to p(x|z_s) = Bernoulli(sigmoid(logits_s)); a decoder may
+give any other likelihood that has `log_prob(x)`. From their densities:
 
 - log reconstruction probability: log (1/S sum_s p(x|z_s)), which the report calls reconstruction probability
 - mean log probability: 1/S sum_s log p(x|z_s), the Monte Carlo estimate of E_q[log p(x|z)] (An & Cho 2015,
@@ -27,8 +28,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from vae_jax.distributions import log_prob_per_dimension, reparameterise, sample
-from vae_jax.networks import VAE, ColumnObservation, Gaussian, decode, encode, log_prob_of_parts
+from vae_jax.distributions import log_prob_per_dimension, sample
+from vae_jax.networks import VAE, ColumnObservation, Gaussian, Observation, decode, encode, log_prob_of_parts
 from vae_jax.training.parallel import AXIS, replicated, sharded
 
 if TYPE_CHECKING:
@@ -132,8 +133,10 @@ def _score_encoded(
 ) -> Scores:
     """Scores R rows given their posteriors."""
     num_samples = noise.shape[0]
-    z = reparameterise(noise[None], posterior.mean[:, None], posterior.log_var[:, None])
-    observation = decode(vae, params, z.reshape(-1, vae.latent_dim))
+    at_rows = Gaussian(*(part[:, None] for part in posterior))
+    z = cast(Any, vae.apply(params, at_rows, noise[None], method="draw")).reshape(-1, vae.latent_dim)
+    observation = vae.apply(params, jnp.repeat(x, num_samples, axis=0), z, method="observe")
+    x = vae.target(x)
 
     def features_first(array: Array) -> Array:
         """From (R * S, D) to (D, R, S), the decoder's own layout and the fastest for the sums below; see `Dense`."""
@@ -144,7 +147,7 @@ def _score_encoded(
         mean, log_var, logits = map(features_first, (columns.mean, columns.log_var, columns.logits))
         log_prob = log_prob_of_parts(columns.layout, columns.constants, x.T[..., None], mean, log_var, logits)
         twice = -2 * log_prob
-    else:
+    elif isinstance(observation, Observation):
         if residual_sd is not None:
             log_var = 2 * jnp.log(residual_sd)[:, None, None]
         elif observation.log_var is not None:
@@ -152,8 +155,10 @@ def _score_encoded(
         else:
             raise ValueError("this decoder gives a mean alone, so scoring needs residual_sd")
         twice = -2 * log_prob_per_dimension(x.T[..., None], features_first(observation.mean), log_var)
-        if gaps:
-            twice = jnp.where(jnp.isnan(x.T[..., None]), 0.0, twice)
+    else:
+        twice = -2 * features_first(cast(Any, observation).log_prob(jnp.repeat(x, num_samples, axis=0)))
+    if gaps and not isinstance(observation, ColumnObservation):
+        twice = jnp.where(jnp.isnan(x.T[..., None]), 0.0, twice)
     # Halved after the sums, which saves a pass over the data.
     contributions = twice.mean(-1).T / -2
     return Scores(

@@ -13,6 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from vae_jax.objectives import Objective, gaussian
 from vae_jax.training import (
     as_float,
+    binarise,
     epoch_order,
     evaluate,
     stream_key,
@@ -212,6 +213,20 @@ def test_as_float_scales_bytes_and_nothing_else():
     np.testing.assert_allclose(scaled, np.arange(256) / 255, rtol=1e-7)
     for x in (jnp.array([0.5, 300.0]), jnp.array([1.0], jnp.bfloat16), jnp.array([3, 255])):
         assert as_float(x) is x
+
+
+def test_bits_are_zeros_and_ones():
+    np.testing.assert_array_equal(as_float(jnp.array([True, False])), np.array([1, 0], np.float32))
+    assert as_float(jnp.array([True])).dtype == jnp.float32
+
+
+def test_binarise_draws_each_bit_with_its_pixels_probability():
+    pixels = jnp.repeat(jnp.arange(256).astype(jnp.uint8)[None], 20_000, axis=0)
+    bits = binarise(jax.random.key(0), pixels)
+    assert bits.dtype == bool
+    share, expected = bits.mean(0), np.arange(256) / 255
+    assert (share[0], share[255]) == (0, 1)
+    assert (abs(share - expected) <= 5 * np.sqrt(expected * (1 - expected) / 20_000) + 1e-6).all()
 
 
 def test_a_step_on_bytes_is_the_step_on_floats(pixels):

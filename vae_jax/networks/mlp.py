@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vae_jax.networks.dense_layer import Dense, features_first, features_last
-from vae_jax.networks.outputs import OBSERVATION_LOG_VAR, POSTERIOR_LOG_VAR, Gaussian, Observation, soft_clip
+from vae_jax.networks.outputs import OBSERVATION_LOG_VAR, POSTERIOR_LOG_VAR, Bernoulli, Gaussian, Observation, soft_clip
 from vae_jax.networks.vae import VAE
 
 if TYPE_CHECKING:
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 
 class DenseEncoder(nn.Module):
-    """Multilayer perceptron from features to the parameters of q(z|x), with ReLU between layers.
+    """Multilayer perceptron from features to the parameters of q(z|x).
 
     Attributes:
       hidden_dims: widths of the hidden layers, from input to latent.
       latent_dim: number of latent dimensions L.
       mean_bound: largest absolute posterior mean; None for no bound. In training the decoder sees hardly any latent
         beyond 4 (6e-5 of the prior's mass), so what it returns for an outlier far outside is arbitrary extrapolation.
+      activation: function between layers.
 
     Examples:
       >>> import jax
@@ -43,6 +44,7 @@ class DenseEncoder(nn.Module):
     hidden_dims: Sequence[int]
     latent_dim: int
     mean_bound: float | None = None
+    activation: Callable[[Array], Array] = nn.relu
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch D"]) -> Gaussian:
@@ -50,7 +52,7 @@ class DenseEncoder(nn.Module):
         batch_shape = x.shape[:-1]
         x = features_first(x)
         for width in self.hidden_dims:
-            x = nn.relu(Dense(width)(x))
+            x = self.activation(Dense(width)(x))
         mean = Dense(self.latent_dim, name="mean")(x)
         log_var = soft_clip(Dense(self.latent_dim, name="log_var")(x), *POSTERIOR_LOG_VAR)
         if self.mean_bound is not None:
@@ -59,7 +61,7 @@ class DenseEncoder(nn.Module):
 
 
 class DenseDecoder(nn.Module):
-    """Multilayer perceptron from a latent to the parameters of p(x|z), with ReLU between layers.
+    """Multilayer perceptron from a latent to the parameters of p(x|z).
 
     Attributes:
       hidden_dims: widths of the hidden layers, from latent to output.
@@ -67,6 +69,8 @@ class DenseDecoder(nn.Module):
       learned_variance: True gives a mean and a log variance for each feature; False only a mean.
       bounded: whether each feature's standard deviation has its own upper bound, see `bound_sd`.
       lowest_log_var: lower bound on the log variances.
+      activation: function between layers.
+      bernoulli: True for features of yes or no, or in [0, 1]: the decoder gives their logits.
 
     Examples:
       >>> import jax
@@ -85,14 +89,18 @@ class DenseDecoder(nn.Module):
     learned_variance: bool = False
     bounded: bool = False
     lowest_log_var: float = OBSERVATION_LOG_VAR[0]
+    activation: Callable[[Array], Array] = nn.relu
+    bernoulli: bool = False
 
     @nn.compact
-    def __call__(self, z: Float[Array, "*batch L"]) -> Observation:
+    def __call__(self, z: Float[Array, "*batch L"]) -> Observation | Bernoulli:
         """Maps latents to an observation model, with arrays of shape (*batch, D)."""
         batch_shape = z.shape[:-1]
         z = features_first(z)
         for width in self.hidden_dims:
-            z = nn.relu(Dense(width)(z))
+            z = self.activation(Dense(width)(z))
+        if self.bernoulli:
+            return Bernoulli(features_last(Dense(self.feature_dim, name="logits")(z), batch_shape))
         mean = features_last(Dense(self.feature_dim, name="mean")(z), batch_shape)
         if not self.learned_variance:
             return Observation(mean, None)
@@ -113,6 +121,8 @@ def dense_vae(
     bounded: bool = False,
     mean_bound: float | None = None,
     lowest_log_var: float = OBSERVATION_LOG_VAR[0],
+    activation: Callable[[Array], Array] = nn.relu,
+    bernoulli: bool = False,
 ) -> VAE:
     """Builds the report's VAE for tables: a dense encoder and its mirror image as decoder.
 
@@ -124,6 +134,8 @@ def dense_vae(
       bounded: whether each feature's standard deviation has its own upper bound, see `bound_sd`.
       mean_bound: largest absolute posterior mean, see [`DenseEncoder`][].
       lowest_log_var: lower bound on the decoder's log variances.
+      activation: function between layers.
+      bernoulli: whether features are yes or no, or in [0, 1], with logits from the decoder; see [`Bernoulli`][].
 
     Returns:
       The module; `vae.init(key, x, noise)` gives its parameters.
@@ -139,8 +151,10 @@ def dense_vae(
     """
     hidden_dims = tuple(hidden_dims)
     return VAE(
-        encoder=DenseEncoder(hidden_dims, latent_dim, mean_bound),
-        decoder=DenseDecoder(hidden_dims[::-1], feature_dim, learned_variance, bounded, lowest_log_var),
+        encoder=DenseEncoder(hidden_dims, latent_dim, mean_bound, activation),
+        decoder=DenseDecoder(
+            hidden_dims[::-1], feature_dim, learned_variance, bounded, lowest_log_var, activation, bernoulli
+        ),
     )
 
 

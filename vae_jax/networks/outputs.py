@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import jax
 import jax.numpy as jnp
+
+from vae_jax.likelihoods import bernoulli_log_prob
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -56,6 +59,32 @@ class Observation(NamedTuple):
 
     mean: Float[Array, "*batch *event"]
     log_var: Float[Array, "*batch *event"] | None
+
+
+class Bernoulli(NamedTuple):
+    """Parameters of the observation model p(x|z) of yes or no, such as pixels that are black or white.
+
+    Attributes:
+      logits: log odds of yes, float.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> import vae_jax
+      >>> observation = vae_jax.Bernoulli(logits=jnp.zeros((4, 3)))
+      >>> print(observation.mean[0], observation.log_prob(jnp.ones((4, 3)))[0].round(2))
+      [0.5 0.5 0.5] [-0.69 -0.69 -0.69]
+    """
+
+    logits: Float[Array, "*batch *event"]
+
+    @property
+    def mean(self) -> Float[Array, "*batch *event"]:
+        """The probabilities of yes."""
+        return jax.nn.sigmoid(self.logits)
+
+    def log_prob(self, x: Float[Array, "*batch *event"]) -> Float[Array, "*batch *event"]:
+        """Log probability of each dimension of `x`, in [0, 1], nats."""
+        return bernoulli_log_prob(x, self.logits)
 
 
 def soft_clip(x: Float[Array, "*any"], low: float, high: float | Float[Array, "*any"]) -> Float[Array, "*any"]:

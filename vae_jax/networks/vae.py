@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vae_jax.distributions import reparameterise
+from vae_jax.distributions import log_prob, reparameterise
 from vae_jax.networks.outputs import Gaussian, Observation
 
 if TYPE_CHECKING:
@@ -61,6 +61,26 @@ class VAE(nn.Module):
         """Returns the observation model p(x|z), with arrays of shape (B, *event)."""
         return self.decoder(z)
 
+    def draw(self, posterior: Gaussian, noise: Float[Array, "*S B L"]) -> Float[Array, "*S B L"]:
+        """Turns noise into samples of q(z|x), one or several for each example."""
+        return reparameterise(noise, *_spread(posterior, noise.ndim))
+
+    def log_prior(self, z: Float[Array, "*S B L"]) -> Float[Array, "*S B"]:
+        """Returns log p(z), nats."""
+        return log_prob(z, jnp.zeros(()), jnp.zeros(()))
+
+    def log_posterior(self, posterior: Gaussian, z: Float[Array, "*S B L"]) -> Float[Array, "*S B"]:
+        """Returns log q(z|x), nats."""
+        return log_prob(z, *_spread(posterior, z.ndim))
+
+    def observe(self, x: Float[Array, "B *event"], z: Float[Array, "B L"]) -> Any:
+        """Returns the observation model p(x|z). Of `x` only what the decoder may see is used: here, nothing."""
+        return self.decode(z)
+
+    def target(self, x: Float[Array, "B *event"]) -> Float[Array, "B *event"]:
+        """Returns what of `x` the observation model is about: all of it."""
+        return x
+
     def __call__(self, x: Float[Array, "B *event"], noise: Float[Array, "B L"]) -> tuple[Gaussian, Observation]:
         """Encodes a batch, draws one z per example from the given noise, and decodes it.
 
@@ -72,7 +92,12 @@ class VAE(nn.Module):
           The posterior q(z|x) and the observation model p(x|z) at the drawn z.
         """
         posterior = self.encode(x)
-        return posterior, self.decode(reparameterise(noise, posterior.mean, posterior.log_var))
+        return posterior, self.observe(x, self.draw(posterior, noise))
+
+
+def _spread(posterior: Gaussian, ndim: int) -> Gaussian:
+    """Gives a posterior leading axes for samples, of size 1."""
+    return Gaussian(*(jnp.expand_dims(part, range(ndim - part.ndim)) for part in posterior))
 
 
 def encode(vae: VAE, params: Any, x: Float[Array, "B *event"]) -> Gaussian:

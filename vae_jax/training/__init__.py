@@ -7,6 +7,7 @@ from vae_jax.training.step import (
     active_latents,
     as_float,
     batch_noise,
+    binarise,
     draw_noise,
     evaluate,
     train_step,

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from vae_jax.importance import SampledBound
 from vae_jax.networks import VAE
 from vae_jax.objectives import Objective
 
@@ -50,7 +51,7 @@ class TrainState(struct.PyTreeNode):
     opt_state: Any
     key: PRNGKeyArray
     vae: VAE = struct.field(pytree_node=False)
-    objective: Objective = struct.field(pytree_node=False)
+    objective: Objective | SampledBound = struct.field(pytree_node=False)
     optimizer: optax.GradientTransformation = struct.field(pytree_node=False)
 
 
@@ -81,7 +82,7 @@ def stream_key(key: PRNGKeyArray, stream: str, step: int | Int[Array, ""] = 0) -
 def create_train_state(
     key: PRNGKeyArray,
     vae: VAE,
-    objective: Objective,
+    objective: Objective | SampledBound,
     optimizer: optax.GradientTransformation,
     event_shape: Sequence[int],
 ) -> TrainState:

@@ -7,7 +7,7 @@ or `jax.shard_map` with the name of the mapped axis (several devices).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,15 +19,40 @@ from vae_jax.objectives import Terms
 from vae_jax.training.state import TrainState, stream_key
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+    from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
 
 # A latent is active if the variance of its posterior mean over the data is above this (Burda et al. 2015).
 ACTIVE_LATENT_VARIANCE = 0.01
 
 
 def as_float(x: Array) -> Float[Array, "*any"]:
-    """Converts uint8 pixels 0..255 to float32 in [0, 1]; returns anything else unchanged."""
+    """Converts uint8 pixels 0..255 to float32 in [0, 1] and bits to 0 and 1; returns anything else unchanged."""
+    if x.dtype == jnp.bool:
+        return x.astype(jnp.float32)
     return x.astype(jnp.float32) / 255 if x.dtype == jnp.uint8 else x
+
+
+def binarise(key: PRNGKeyArray, pixels: UInt8[Array, "*any"]) -> Bool[Array, "*any"]:
+    """Draws bits whose probabilities are grey values: a pixel of 255 is always 1, and one of 0 never.
+
+    Drawing anew in each epoch trains on as many pictures as there are epochs (Burda et al. 2016, section 5).
+
+    Args:
+      key: a typed key, consumed.
+      pixels: grey values, uint8.
+
+    Returns:
+      Bits of the same shape, bool; training takes them as 0 and 1.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import vae_jax
+      >>> bits = vae_jax.binarise(jax.random.key(0), jnp.full((1000,), 51, jnp.uint8))
+      >>> round(float(bits.mean()), 1)
+      0.2
+    """
+    return jax.random.bits(key, pixels.shape, jnp.uint16) < pixels.astype(jnp.uint32) * 65536 // 255
 
 
 def evaluate(
@@ -62,10 +87,8 @@ def evaluate(
     """
     params = state.params if params is None else params
     x = as_float(x)
-    posterior, observation = cast(
-        tuple[Gaussian, Observation], state.vae.apply(params, x if encoder_input is None else encoder_input, noise)
-    )
-    return state.objective.terms(x, posterior, observation), posterior, observation
+    seen = x if encoder_input is None else encoder_input
+    return state.objective.evaluate(state.vae, params, x, noise, seen)
 
 
 def batch_noise(
@@ -81,7 +104,7 @@ def batch_noise(
 class Noise(NamedTuple):
     """Draws from N(0, I) for a batch: for the latents, and for the encoder's input if the objective adds noise."""
 
-    latent: Float[Array, "B L"]
+    latent: Float[Array, "B *K L"]
     input: Float[Array, "B *event"] | None
 
 
@@ -90,7 +113,7 @@ def draw_noise(state: TrainState, key: PRNGKeyArray, batch_shape: Sequence[int],
     latent_key, input_key = jax.random.split(key)
     local_batch, *event_shape = batch_shape
     return Noise(
-        batch_noise(latent_key, local_batch, (state.vae.latent_dim,), axis_name),
+        batch_noise(latent_key, local_batch, state.objective.noise_shape(state.vae.latent_dim), axis_name),
         batch_noise(input_key, local_batch, event_shape, axis_name) if state.objective.adds_noise else None,
     )
 
@@ -179,7 +202,8 @@ def validate(
       >>> int(measured["active_latents"])  # equal rows have equal latents
       0
     """
-    noise = batch_noise(stream_key(state.key, "validation"), data.shape[0], (state.vae.latent_dim,))
+    shape = state.objective.noise_shape(state.vae.latent_dim)
+    noise = batch_noise(stream_key(state.key, "validation"), data.shape[0], shape)
     terms, posterior, _ = evaluate(state, data, noise)
     counted = None if count is None else jnp.arange(data.shape[0]) < count
     return {
