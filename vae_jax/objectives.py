@@ -8,8 +8,8 @@
 | `bernoulli`    | sum of negative log probabilities       | nats                   |
 
 KL is summed over latents, in nats. The loss is a negative evidence lower bound (Kingma & Welling 2013, eq. 3) only for
-`gaussian` and `bernoulli` with weight 1; for the others the weight is a hyperparameter. The terms stay separate until the
-end, so that a log can show both and reweighting changes a single number.
+`gaussian` and `bernoulli` with weight 1; for the others the weight is a hyperparameter. The terms stay separate until
+the end, so that a log can show both and reweighting changes a single number.
 """
 
 from __future__ import annotations

@@ -16,9 +16,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from vae_jax.importance import SampledBound
 from vae_jax.networks import VAE
-from vae_jax.objectives import Objective
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Int, PRNGKeyArray
@@ -33,7 +31,7 @@ class TrainState(struct.PyTreeNode):
       opt_state: the optimiser's state.
       key: the run's key; never consumed, only folded with a stream and a step.
       vae: the module (static).
-      objective: the loss (static).
+      objective: the loss, an [`Objective`][] or a [`SampledBound`][] (static).
       optimizer: the optax transformation (static).
 
     Examples:
@@ -51,7 +49,7 @@ class TrainState(struct.PyTreeNode):
     opt_state: Any
     key: PRNGKeyArray
     vae: VAE = struct.field(pytree_node=False)
-    objective: Objective | SampledBound = struct.field(pytree_node=False)
+    objective: Any = struct.field(pytree_node=False)
     optimizer: optax.GradientTransformation = struct.field(pytree_node=False)
 
 
@@ -82,7 +80,7 @@ def stream_key(key: PRNGKeyArray, stream: str, step: int | Int[Array, ""] = 0) -
 def create_train_state(
     key: PRNGKeyArray,
     vae: VAE,
-    objective: Objective | SampledBound,
+    objective: Any,
     optimizer: optax.GradientTransformation,
     event_shape: Sequence[int],
 ) -> TrainState:
@@ -91,7 +89,7 @@ def create_train_state(
     Args:
       key: the run's key; equal keys give equal states.
       vae: the module.
-      objective: the loss.
+      objective: the loss, an [`Objective`][] or a [`SampledBound`][].
       optimizer: the optax transformation.
       event_shape: shape of one example, e.g. (29,).
 
