@@ -13,6 +13,7 @@ usage: bash run.sh COMMAND [options]
 
   fraud         train on card transactions, detect the frauds, plot and report
   celeba        train on faces; reconstruct, generate, measure, plot and report
+  mnist         reproduce two papers' figures on MNIST: log p(x) of VAEs and IWAEs, and the bound by latents
   score         score your own rows with a model saved by fraud
   faces         make pictures with a trained face model: sample, reconstruct, interpolate, traverse, edit
   sweep         compare weights of the reconstruction term in fraud's report recipe
@@ -120,7 +121,7 @@ install() {
 command="${1:-help}"
 shift || true
 case "$command" in
-  celeba | faces | fraud | score | sweep | celeba-sweep | adbench | bench | lower | test | oldest | check | docs) ;;
+  celeba | faces | fraud | mnist | score | sweep | celeba-sweep | adbench | bench | lower | test | oldest | check | docs) ;;
   help | -h | --help)
     usage
     exit

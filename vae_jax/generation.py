@@ -6,13 +6,12 @@ are returned as the mean of p(x|z).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax.distributions import reparameterise
 from vae_jax.networks import VAE, decode, encode
 from vae_jax.training import as_float
 
@@ -45,7 +44,7 @@ def sample_prior(
       (5, 3)
     """
     z = temperature * jax.random.normal(key, (num_samples, vae.latent_dim))
-    return decode(vae, params, z).mean
+    return decode(vae, params, cast(Any, vae.apply(params, z, method="draw_prior"))).mean
 
 
 def reconstruct(
@@ -71,11 +70,12 @@ def reconstruct(
       >>> vae_jax.generation.reconstruct(vae, params, jnp.ones((5, 3))).shape
       (5, 3)
     """
-    posterior = encode(vae, params, as_float(x))
+    x = as_float(x)
+    posterior = encode(vae, params, x)
     z = posterior.mean
     if key is not None:
-        z = reparameterise(jax.random.normal(key, z.shape), posterior.mean, posterior.log_var)
-    return decode(vae, params, z).mean
+        z = vae.apply(params, posterior, jax.random.normal(key, z.shape), method="draw")
+    return cast(Any, vae.apply(params, x, z, method="observe")).mean
 
 
 def interpolate(

@@ -191,17 +191,19 @@ class SampledBound(struct.PyTreeNode):
 
         Returns:
           The terms of each example, the posterior, and the observation model at the first sample. The first term is
-          the mean reconstruction term of the samples; the second is what the bound adds to it (for the ELBO, the KL).
+          the samples' reconstruction terms, averaged with the weights that the bound gives them (for `iwae`, v_k); the
+          second is the rest: the KL of the posterior, or for `iwae` of the better one that these weights make of it.
         """
         posterior = encode(vae, params, seen)
         z = _draw(vae, params, posterior, jnp.moveaxis(noise, 1, 0))
         if self.doubly_reparameterised:
             weigh = partial(_weigh_fixed, vae, self.reconstruction)
-            bound, log_likelihood = _doubly_reparameterised(weigh, (params, x, posterior), z)
+            bound, (log_w, log_likelihood) = _doubly_reparameterised(weigh, (params, x, posterior), z)
         else:
             log_w, log_likelihood = _weigh(vae, self.reconstruction, params, x, posterior, z)
             bound = self.bound(log_w)
-        reconstruction = jax.lax.stop_gradient(-log_likelihood.mean(0))
+        weights = jax.grad(lambda log_w: self.bound(log_w).sum())(log_w)
+        reconstruction = jax.lax.stop_gradient(-(weights * log_likelihood).sum(0))
         observation = vae.apply(params, x, z[0], method="observe")
         return Terms(reconstruction, -bound - reconstruction), posterior, observation
 
@@ -217,17 +219,17 @@ def _weigh_fixed(vae: VAE, reconstruction: NegativeLogLikelihood, operands: Any,
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _doubly_reparameterised(weigh: Callable[[Any, Any], tuple[Any, Any]], operands: Any, z: Float[Array, "K B L"]):
-    """The importance-weighted bound, with the gradient of Tucker et al. 2019, eq. 8; and the log likelihoods.
+    """The importance-weighted bound, with the gradient of Tucker et al. 2019, eq. 8; and what it is made of.
 
     A sample's path counts v_k^2, and q's density does not; p's parameters get their usual gradient, which counts v_k.
     """
     log_w, log_likelihood = weigh(operands, z)
-    return iwae(log_w), log_likelihood
+    return iwae(log_w), (log_w, log_likelihood)
 
 
 def _bound_forward(weigh: Callable[[Any, Any], tuple[Any, Any]], operands: Any, z: Array):
     log_w, back, log_likelihood = jax.vjp(lambda *given: weigh(*given), operands, z, has_aux=True)
-    return (iwae(log_w), log_likelihood), (back, jax.nn.softmax(log_w, axis=0))
+    return (iwae(log_w), (log_w, log_likelihood)), (back, jax.nn.softmax(log_w, axis=0))
 
 
 def _bound_backward(weigh: Callable[[Any, Any], tuple[Any, Any]], saved: tuple[Any, Array], gradients: Any):

@@ -14,13 +14,13 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from experiments.celeba import face_model, figures, gallery
+from experiments.celeba import face_model, gallery
 from experiments.celeba.config import CelebaConfig
 from experiments.celeba.face_model import FaceModel
-from experiments.celeba.gallery import Sheet
 from experiments.celeba.inputs import CELEBA, prepare
 from experiments.celeba.model import CHUNK, NAME, initial_state
 from experiments.command_line import UsageError, parse, run
+from experiments.page.sheets import Sheet, draw_sheet
 from experiments.runs import loop, run_folder, stopping
 from experiments.runs.experiment import INPUTS
 from experiments.runs.progress import console
@@ -137,7 +137,7 @@ def write(folder: Path, name: str, sheet: Sheet, singles: np.ndarray) -> None:
 
     with run_folder.disk_errors(folder, UsageError):
         folder.mkdir(parents=True, exist_ok=True)
-        figures.draw_sheet(folder / f"{name}.png", sheet)
+        draw_sheet(folder / f"{name}.png", sheet)
         for i, picture in enumerate(singles):
             Image.fromarray((np.clip(picture, 0, 1) * 255).round().astype(np.uint8)).save(folder / f"{name}_{i:04}.png")
 

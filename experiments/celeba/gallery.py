@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from experiments.celeba.face_model import FaceModel
+from experiments.page.sheets import Sheet
 from vae_jax.generation import interpolate, sample_mixture, traverse
 
 STEPS = 9  # of a path
 TRAVERSAL = 3.0  # range of a traversal to either side, in the prior's standard deviations
 STRENGTHS = tuple(np.linspace(-2, 2, STEPS).tolist())
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """Pictures in rows: shape (rows, columns, H, W, 3), float in [0, 1]. Labels are one per row or column, or none."""
-
-    pictures: np.ndarray
-    row_labels: Sequence[str] = ()
-    column_labels: Sequence[str] = ()
 
 
 def as_pictures(pixels: np.ndarray) -> np.ndarray:

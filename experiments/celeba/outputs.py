@@ -18,6 +18,7 @@ from experiments.celeba.face_model import FaceModel
 from experiments.celeba.inputs import CELEBA, Inputs, notices
 from experiments.celeba.model import NAME, Encoded
 from experiments.page.charts import draw_training
+from experiments.page.sheets import draw_sheet
 from experiments.runs import loop
 from experiments.runs.experiment import describe_machine
 from experiments.runs.run_folder import Run, disk_errors
@@ -114,7 +115,7 @@ def draw(folder: Path, config: CelebaConfig, inputs: Inputs, model: FaceModel, l
     }
     paths = {name: folder / f"{name}.png" for name in [*sheets, "latents", "training"]}
     for name, sheet in sheets.items():
-        figures.draw_sheet(paths[name], sheet)
+        draw_sheet(paths[name], sheet)
     draw_training(paths["training"], {NAME: log})
     return paths
 

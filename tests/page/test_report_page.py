@@ -18,7 +18,6 @@ from selenium.webdriver.remote.webelement import WebElement
 from experiments.celeba import figures as face_figures
 from experiments.celeba import page as face_page
 from experiments.celeba.config import CelebaConfig
-from experiments.celeba.gallery import Sheet
 from experiments.celeba.model import Encoded
 from experiments.fraud import figures, page
 from experiments.fraud.config import FraudConfig
@@ -26,6 +25,7 @@ from experiments.fraud.results import Result
 from experiments.measures import Scored, bootstrap_interval, count, measure
 from experiments.page import slider
 from experiments.page.charts import draw_training, minus
+from experiments.page.sheets import Sheet, draw_sheet
 from experiments.runs.experiment import describe_machine
 from vae_jax import VAEDetector
 
@@ -156,7 +156,7 @@ def celeba_page(folder: Path) -> Page:
     names = ("reconstructions_held-out", "samples_prior", "traversals", "edits_Male", "latents", "training")
     paths = {name: folder / f"{name}.png" for name in names}
     for name in names[:-2]:
-        face_figures.draw_sheet(paths[name], Sheet(rng.random((2, 9, 128, 128, 3)), ["picture", "VAE"], ["+1"] * 9))
+        draw_sheet(paths[name], Sheet(rng.random((2, 9, 128, 128, 3)), ["picture", "VAE"], ["+1"] * 9))
     face_figures.draw_latents(paths["latents"], Encoded({}, rng.normal(size=(20, 5)), np.zeros((20, 5))), 3)
     draw_training(paths["training"], {"vae": LOG})
     (folder / "report.html").write_text(face_page.render_page(metrics, paths))

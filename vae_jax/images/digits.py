@@ -61,7 +61,7 @@ class Digits:
         """Changes when the images do."""
         digest = hashlib.sha256()
         for part in (self.train, self.train_labels, self.test, self.test_labels):
-            digest.update(np.ascontiguousarray(part))
+            digest.update(part.tobytes())
         return digest.hexdigest()
 
 

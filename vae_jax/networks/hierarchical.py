@@ -75,6 +75,15 @@ class HierarchicalVAE(VAE):
             z.append(reparameterise(drawn, *encoder(z[-1])))
         return jnp.concatenate(z, -1)
 
+    def draw_prior(self, noise: Float[Array, "B L"]) -> Float[Array, "B L"]:
+        """Turns noise into samples of the prior p(z), layer by layer from the top."""
+        noises = self._layers(noise)
+        z = [noises[-1]]
+        for prior, drawn in zip(self.priors[::-1], noises[-2::-1], strict=True):
+            given = prior(z[0])
+            z.insert(0, reparameterise(drawn, given.mean, given.log_var))
+        return jnp.concatenate(z, -1)
+
     def log_prior(self, z: Float[Array, "*S B L"]) -> Float[Array, "*S B"]:
         """Returns log p(z), nats."""
         layers = self._layers(z)

@@ -65,6 +65,10 @@ class VAE(nn.Module):
         """Turns noise into samples of q(z|x), one or several for each example."""
         return reparameterise(noise, *_spread(posterior, noise.ndim))
 
+    def draw_prior(self, noise: Float[Array, "B L"]) -> Float[Array, "B L"]:
+        """Turns noise into samples of the prior p(z)."""
+        return noise
+
     def log_prior(self, z: Float[Array, "*S B L"]) -> Float[Array, "*S B"]:
         """Returns log p(z), nats."""
         return log_prob(z, jnp.zeros(()), jnp.zeros(()))

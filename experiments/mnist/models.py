@@ -1,0 +1,203 @@
+"""The digits experiment's models: which there are, how they are built and trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from rich.console import Console
+
+from experiments.mnist.config import STAGES, MnistConfig
+from experiments.mnist.inputs import CHUNK, Inputs
+from experiments.runs import loop
+from experiments.runs.run_folder import Run
+from vae_jax.importance import SampledBound, elbo, iwae
+from vae_jax.networks import dense_vae, hierarchical_vae
+from vae_jax.training import (
+    TrainState,
+    active_latents,
+    batch_noise,
+    binarise,
+    create_train_state,
+    evaluate,
+    stream_key,
+    train_steps,
+)
+from vae_jax.training.parallel import AXIS, compile_parallel, data_mesh, replicate, replicated
+
+PIXELS = 784
+# Of Burda et al. 2016, section 5: hidden layers below each layer of latents, and latents, by number of layers.
+NETWORKS = {1: (((200, 200),), (50,)), 2: (((200, 200), (100, 100)), (100, 50))}
+ADAM_EPSILON = 1e-4  # there
+AEVB_HIDDEN = (500,)  # Kingma & Welling 2013, section 5
+# Steps of one posterior sample in a compiled call, on a CPU and elsewhere: about a second's worth.
+STEPS_PER_CALL = (600, 6000)
+BIAS_BOUND = 1e-3  # pixels that are never or always on start at the log odds of this
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model to train.
+
+    Attributes:
+      name: of the model in logs and checkpoints.
+      title: for readers.
+      hidden_dims, latent_dims: for each layer of latents.
+      objective: "vae" or "iwae".
+      samples: posterior samples K.
+      epochs: to train for.
+      batch_size: images per step.
+    """
+
+    name: str
+    title: str
+    hidden_dims: tuple[tuple[int, ...], ...]
+    latent_dims: tuple[int, ...]
+    objective: str
+    samples: int
+    epochs: int
+    batch_size: int
+
+
+def models(config: MnistConfig) -> list[Model]:
+    """The models that the options ask for, in the order of their training."""
+    batch_size, epochs = config.batch_size, config.epochs
+    if config.figure == "aevb":
+        return [
+            Model(f"latents_{n}", f"{n} latents", (AEVB_HIDDEN,), (n,), "vae", 1, epochs, 5 * batch_size)
+            for n in config.latents
+        ]
+    found = []
+    for layers in config.layers:
+        for objective in config.objective:
+            for samples in config.samples:
+                if samples == 1 and objective == "iwae" and "vae" in config.objective:
+                    continue  # the same as the VAE's
+                title = f"{objective.upper()}, {_count(samples, 'sample')}, {_count(layers, 'layer')}"
+                name = title.lower().replace(", ", "_").replace(" ", "_")
+                hidden_dims, latent_dims = NETWORKS[layers]
+                found.append(Model(name, title, hidden_dims, latent_dims, objective, samples, epochs, batch_size))
+    return found
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number > 1 else ''}"
+
+
+def plane_model(config: MnistConfig) -> Model:
+    """The model with two latents, whose plane is shown."""
+    return Model("plane", "VAE, 2 latents", (AEVB_HIDDEN,), (2,), "vae", 1, config.plane_epochs, 5 * config.batch_size)
+
+
+def initial_state(model: Model, config: MnistConfig, inputs: Inputs) -> TrainState:
+    """Builds a model at step 0, its output biases at the log odds of the mean image."""
+    if len(model.latent_dims) == 1:
+        vae = dense_vae(PIXELS, model.hidden_dims[0], model.latent_dims[0], activation=nn.tanh, bernoulli=True)
+    else:
+        vae = hierarchical_vae(PIXELS, model.hidden_dims, model.latent_dims)
+    doubly = config.doubly_reparameterised and model.objective == "iwae"
+    objective = SampledBound(
+        num_samples=model.samples, bound=iwae if model.objective == "iwae" else elbo, doubly_reparameterised=doubly
+    )
+    create = partial(
+        create_train_state,
+        vae=vae,
+        objective=objective,
+        optimizer=_optimizer(model, config, len(inputs.train) // model.batch_size),
+        event_shape=(PIXELS,),
+    )
+    state = jax.jit(create)(jax.random.key(config.seed))
+    share = (inputs.train.mean(0) / 255).clip(BIAS_BOUND, 1 - BIAS_BOUND)
+    params = jax.tree.map(lambda leaf: leaf, state.params)  # a copy of the tree
+    params["params"]["decoder"]["logits"]["bias"] = jnp.asarray(np.log(share / (1 - share)), jnp.float32)
+    return state.replace(params=params)
+
+
+def _optimizer(model: Model, config: MnistConfig, steps_per_epoch: int) -> optax.GradientTransformation:
+    if config.figure == "aevb":
+        return optax.adagrad(20 * config.learning_rate)
+    steps = model.epochs * steps_per_epoch
+    if config.schedule == "cosine":
+        rate = optax.cosine_decay_schedule(config.learning_rate, steps)
+    else:
+        ends = np.cumsum(STAGES) * steps // sum(STAGES)
+        rate = optax.piecewise_constant_schedule(
+            config.learning_rate, {int(end): 10 ** (-1 / (len(STAGES) - 1)) for end in ends[:-1]}
+        )
+    return optax.adam(rate, eps=ADAM_EPSILON)
+
+
+def train(model: Model, config: MnistConfig, inputs: Inputs, run: Run, output: Console) -> TrainState:
+    """Trains a model, or resumes it; returns its best state."""
+    mesh = data_mesh()
+    steps = len(inputs.train) // model.batch_size
+    training = loop.Training(
+        name=model.name,
+        advance=_advance(model, config, inputs, mesh),
+        validate=_validate(config, inputs),
+        epochs=model.epochs,
+        steps_per_epoch=steps,
+        steps_per_call=steps_per_call(model, steps),
+        examples_per_step=model.batch_size,
+        save_every=config.save_every,
+        save_every_minutes=10.0,
+        unit="images",
+    )
+    return loop.train(run, training, replicate(initial_state(model, config, inputs), mesh), output)
+
+
+def steps_per_call(model: Model, steps_per_epoch: int) -> int:
+    """Steps in one compiled call: a divisor of an epoch's, so that all calls share a program."""
+    most = max(1, STEPS_PER_CALL[jax.default_backend() != "cpu"] // model.samples)
+    return next(steps for steps in range(min(most, steps_per_epoch), 0, -1) if steps_per_epoch % steps == 0)
+
+
+Advance = Callable[[TrainState, int, int], tuple[TrainState, dict[str, jax.Array]]]
+
+
+def _advance(model: Model, config: MnistConfig, inputs: Inputs, mesh: Any) -> Advance:
+    """Steps over images whose bits are drawn anew in each epoch."""
+    pixels, key = replicate((inputs.train, jax.random.key(config.seed)), mesh)
+    draw = jax.jit(lambda key, epoch, pixels: binarise(stream_key(key, "bits", epoch), pixels))
+    count = steps_per_call(model, len(inputs.train) // model.batch_size)
+    steps = partial(train_steps, batch_size=model.batch_size, num_steps=count, axis_name=AXIS)
+    compiled = compile_parallel(steps, mesh, (replicated, replicated), (replicated, replicated), donate_argnums=0)
+    drawn: tuple[int, Any] = (-1, None)
+
+    def advance(state: TrainState, step: int, count: int):
+        nonlocal drawn
+        epoch = step // (len(inputs.train) // model.batch_size)
+        if drawn[0] != epoch:
+            drawn = (epoch, draw(key, epoch, pixels))
+        return compiled(state, drawn[1])
+
+    return advance
+
+
+def _validate(config: MnistConfig, inputs: Inputs) -> Callable[[TrainState], dict[str, Any]]:
+    """Measures the bound on held-out images, with the same bits and noise at every call."""
+    bits = binarise(stream_key(jax.random.key(config.seed), "validation bits"), jnp.asarray(inputs.validation))
+
+    @jax.jit
+    def measure(state: TrainState, bits: jax.Array) -> dict[str, jax.Array]:
+        shape = state.objective.noise_shape(state.vae.latent_dim)
+
+        def of_chunk(part: tuple[jax.Array, jax.Array]):
+            x, number = part
+            noise = batch_noise(stream_key(state.key, "validation", number), CHUNK, shape)
+            terms, posterior, _ = evaluate(state, x, noise)
+            return {"loss": state.objective.loss(terms), **terms._asdict()}, posterior.mean
+
+        chunks = bits.reshape(-1, CHUNK, bits.shape[1])
+        measured, mean = jax.lax.map(of_chunk, (chunks, jnp.arange(len(chunks))))
+        means = {name: value.mean() for name, value in measured.items()}
+        return {**means, "active_latents": active_latents(mean.reshape(-1, mean.shape[-1])).sum()}
+
+    return lambda state: measure(state, bits)
