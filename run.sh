@@ -14,6 +14,7 @@ usage: bash run.sh COMMAND [options]
   fraud         train on card transactions, detect the frauds, plot and report
   celeba        train on faces; reconstruct, generate, measure, plot and report
   mnist         reproduce two papers' figures on MNIST: log p(x) of VAEs and IWAEs, and the bound by latents
+  an-cho        reproduce An & Cho 2015: anomalous digits and network attacks by reconstruction probability
   score         score your own rows with a model saved by fraud
   faces         make pictures with a trained face model: sample, reconstruct, interpolate, traverse, edit
   sweep         compare weights of the reconstruction term in fraud's report recipe
@@ -121,7 +122,7 @@ install() {
 command="${1:-help}"
 shift || true
 case "$command" in
-  celeba | faces | fraud | mnist | score | sweep | celeba-sweep | adbench | bench | lower | test | oldest | check | docs) ;;
+  an-cho | celeba | faces | fraud | mnist | score | sweep | celeba-sweep | adbench | bench | lower | test | oldest | check | docs) ;;
   help | -h | --help)
     usage
     exit
@@ -156,6 +157,7 @@ fi
 
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 case "$command" in
+  an-cho) exec "$python" -m experiments.an_cho "$@" ;;
   adbench) exec "$python" -m benchmarks.adbench "$@" ;;
   bench) exec "$python" -m benchmarks.bench "$@" ;;
   lower) exec "$python" -m benchmarks.lower "$@" ;;

@@ -1,0 +1,67 @@
+"""What a run of An & Cho's experiments leaves behind: measures, figures, page and the final table."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from experiments.an_cho import figures, page
+from experiments.an_cho.config import AnChoConfig
+from experiments.an_cho.inputs import AN_CHO, Inputs, describe_data, training_rows
+from experiments.an_cho.published import roc_auc_of
+from experiments.an_cho.results import METHODS, over_classes, summarise
+from experiments.runs import processes
+from experiments.runs.experiment import describe_machine
+from experiments.runs.run_folder import Run, disk_errors
+
+TABLE_TITLES = {"mnist": "MNIST, by anomalous digit", "kdd99": "KDD99, by class of attack"}
+
+
+def conclude(config: AnChoConfig, inputs: Inputs, opened: Run, records: Sequence[Mapping], output: Console) -> None:
+    """Writes everything a run leaves behind, and prints the tables."""
+    metrics = {
+        "experiment": AN_CHO.name,
+        "notices": list(inputs.notices),
+        "data": describe_data(config, inputs),
+        "train_rows": training_rows(config, inputs),
+        "counts": {record["task"]: {} for record in records},
+        "results": summarise(records),
+        "config": settings(config),
+        "command": AN_CHO.command_line(config),
+        "machine": describe_machine(),
+    }
+    for record in records:
+        metrics["counts"][record["task"]].update(record["counts"])
+    opened.write_json("metrics.json", metrics)
+    with disk_errors(opened.folder):
+        pictures = figures.draw(opened.folder / "figures", metrics, records, inputs.digits)
+    opened.write_text("report.html", page.render_page(metrics, pictures))
+    for task, classes in metrics["results"].items():
+        output.print(result_table(task, classes))
+    output.print(page.verdict(metrics))
+    output.print(f"report  {opened.folder / 'report.html'}", soft_wrap=True)
+
+
+def settings(config: AnChoConfig) -> dict:
+    """The options that a run had a use for."""
+    unused = ("save_every", *processes.OPTIONS)
+    return {name: value for name, value in dataclasses.asdict(config).items() if name not in unused}
+
+
+def result_table(task: str, classes: Mapping[str, Mapping]) -> Table:
+    """ROC AUC of each method by class, and the mean of each measure over the classes."""
+    table = Table(title=f"{TABLE_TITLES[task]}: ROC AUC, then means over classes")
+    for title in ("method", *classes, "mean", "AP", "F1"):
+        table.add_column(title, justify="left" if title == "method" else "right")
+    means = over_classes(classes)
+    for method, of in means.items():
+        cells = (f"{classes[name][method]['roc_auc']['mean']:.3f}" for name in classes)
+        table.add_row(METHODS[method], *cells, *(f"{value:.3f}" for value in of.values()))
+    if task == "mnist":
+        values = [roc_auc_of(name) for name in classes]
+        mean = sum(values) / len(values)
+        table.add_row("published: VAE, 32 latents", *(f"{value:.2f}" for value in values), f"{mean:.2f}", "-", "-")
+    return table
