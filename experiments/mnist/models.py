@@ -123,15 +123,16 @@ def initial_state(model: Model, config: MnistConfig, inputs: Inputs) -> TrainSta
 def _optimizer(model: Model, config: MnistConfig, steps_per_epoch: int) -> optax.GradientTransformation:
     if config.figure == "aevb":
         return optax.adagrad(20 * config.learning_rate)
-    steps = model.epochs * steps_per_epoch
+    return optax.adam(learning_rate(config, model.epochs * steps_per_epoch), eps=ADAM_EPSILON)
+
+
+def learning_rate(config: MnistConfig, steps: int) -> optax.Schedule:
+    """The learning rate by step, over a training of so many steps."""
     if config.schedule == "cosine":
-        rate = optax.cosine_decay_schedule(config.learning_rate, steps)
-    else:
-        ends = np.cumsum(STAGES) * steps // sum(STAGES)
-        rate = optax.piecewise_constant_schedule(
-            config.learning_rate, {int(end): 10 ** (-1 / (len(STAGES) - 1)) for end in ends[:-1]}
-        )
-    return optax.adam(rate, eps=ADAM_EPSILON)
+        return optax.cosine_decay_schedule(config.learning_rate, steps)
+    ends = np.cumsum(STAGES) * steps // sum(STAGES)
+    factor = 10 ** (-1 / (len(STAGES) - 1))
+    return optax.piecewise_constant_schedule(config.learning_rate, {int(end): factor for end in ends[:-1]})
 
 
 def train(model: Model, config: MnistConfig, inputs: Inputs, run: Run, output: Console) -> TrainState:

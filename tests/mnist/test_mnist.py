@@ -1,0 +1,166 @@
+"""The digits experiment: its models, its measures, and whole runs on a few images."""
+
+import json
+import signal
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from run_helpers import assert_bit_for_bit, logged_epochs, refused, resume, start, wait_for
+
+from experiments.mnist.__main__ import main
+from experiments.mnist.config import PRESETS, STAGES, MnistConfig
+from experiments.mnist.inputs import MNIST, Inputs
+from experiments.mnist.measures import PUBLISHED, active_by_layer
+from experiments.mnist.models import initial_state, learning_rate, models, steps_per_call
+from vae_jax.images.digits import FILES, Digits
+from vae_jax.networks import encode
+from vae_jax.training import active_latents
+
+
+def images(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ten patterns of blocks with noise, which a small model learns at once."""
+    rng = np.random.default_rng(seed)
+    patterns = np.kron(np.random.default_rng(0).integers(0, 2, (10, 7, 7)), np.ones((4, 4)))
+    labels = rng.integers(0, 10, rows).astype(np.uint8)
+    return (patterns[labels] * rng.uniform(0.7, 1.0, (rows, 28, 28)) * 255).astype(np.uint8), labels
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MNIST's four files with 1,100 and 60 images."""
+    place = tmp_path_factory.mktemp("mnist")
+    for name, rows, seed in (("train", 1100, 1), ("t10k", 60, 2)):
+        for file, array in zip((n for n in FILES if n.startswith(name)), images(rows, seed), strict=True):
+            header = np.array([2048 + array.ndim, *array.shape], ">i4").tobytes()
+            (place / file).write_bytes(header + array.tobytes())
+    return place
+
+
+def small(folder: Path, *more: str) -> list[str]:
+    """A run of some seconds: both objectives, one epoch."""
+    words = ["--data", folder, "--preset", "short", "--samples", 1, 2, "--epochs", 1, "--plane-epochs", 1]
+    return [str(word) for word in (*words, "--test-samples", 20, *more)]
+
+
+@pytest.fixture(scope="module")
+def finished(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    main(small(folder, "--layers", "1", "2", "--objective", "iwae", "--run-dir", str(run)))
+    return run
+
+
+def test_a_run_measures_every_model_and_shows_it(finished: Path) -> None:
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert list(metrics["models"]) == [
+        f"iwae_{samples}_{layers}" for layers in ("1_layer", "2_layers") for samples in ("1_sample", "2_samples")
+    ]
+    for model in metrics["models"].values():
+        assert 0 < model["negative_log_likelihood"] < 784 * np.log(2)
+        assert len(model["active_latents"]) == model["layers"]
+        assert model["published"] == PUBLISHED.get(("iwae", model["layers"], model["samples"]))
+    page = (finished / "report.html").read_text()
+    for name in ("curves", "reconstructions", "plane", *(f"samples_{name}" for name in metrics["models"])):
+        assert (finished / "figures" / f"{name}.png").stat().st_size > 1000
+        assert f'id="{name}"' in page
+    assert "86.76" in page
+    assert metrics["command"].startswith("bash run.sh mnist --preset short")
+
+
+def test_the_bound_by_latents(folder: Path, tmp_path: Path) -> None:
+    main(small(folder, "--figure", "aevb", "--latents", "2", "3", "--run-dir", str(tmp_path / "run")))
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert list(metrics["models"]) == ["latents_2", "latents_3"]
+    assert (tmp_path / "run" / "figures" / "bounds.svg").exists()
+    assert "−log p(x)" not in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_killed_then_resumed_equals_uninterrupted(folder: Path, tmp_path: Path) -> None:
+    options = small(folder, "--objective", "iwae", "--samples", "2", "--epochs", "6", "--plane-epochs", "0")
+    whole = start([*options, "--run-dir", tmp_path / "whole"], tmp_path, "mnist")
+    _, errors = whole.communicate(timeout=300)
+    assert whole.returncode == 0, errors
+    stopped = start([*options, "--run-dir", tmp_path / "stopped"], tmp_path, "mnist")
+    wait_for(lambda: logged_epochs(tmp_path / "stopped") >= 2, stopped)
+    stopped.send_signal(signal.SIGKILL)
+    stopped.communicate()
+    resume(tmp_path / "stopped", "mnist")
+    assert_bit_for_bit(tmp_path / "whole", tmp_path / "stopped", "iwae_2_samples_1_layer")
+    one, other = (json.loads((tmp_path / run / "metrics.json").read_text()) for run in ("whole", "stopped"))
+    name = "negative_log_likelihood"
+    assert [m[name] for m in one["models"].values()] == [m[name] for m in other["models"].values()]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--samples", "0"], "--samples 0: expected different numbers above 0"),
+        (["--layers", "3"], "--layers 3: expected 1, 2 or both"),
+        (["--objective", "iwae", "iwae"], "--objective iwae iwae: expected different objectives"),
+        (["--limit", "10"], "--limit 10: expected 1,000 or more"),
+        (["--batch-size", "3"], "--batch-size 3: expected a multiple of the 4 devices"),
+        (["--batch-size", "4000"], "1,100 training images are too few; 4,100 are needed"),
+        (["--data", "nowhere"], "nowhere: no such folder"),
+        (["--objective", "elbo"], "objective"),
+    ],
+    ids=lambda value: "_".join(value) if isinstance(value, list) else None,
+)
+def test_wrong_options_are_refused_in_one_line(folder: Path, words, message, tmp_path, capsys) -> None:
+    line = refused(main, [*small(folder), "--run-dir", tmp_path / "run", *words], capsys)
+    assert message in line
+    assert not (tmp_path / "run").exists()
+
+
+def inputs(rows: int = 1000) -> Inputs:
+    pixels, labels = images(rows, 0)
+    pixels = pixels.reshape(rows, -1)
+    return Inputs(Digits(pixels, labels, pixels, labels, "blocks"), pixels, pixels[:100], pixels, labels)
+
+
+def test_one_sample_is_trained_once_and_the_table_has_all_others() -> None:
+    found = models(MnistConfig())
+    assert len({model.name for model in found}) == len(found) == 10
+    assert {(m.objective, len(m.latent_dims), m.samples) for m in found} == PUBLISHED.keys() - {
+        ("iwae", 1, 1),
+        ("iwae", 2, 1),
+    }
+
+
+def test_the_papers_schedule() -> None:
+    assert sum(STAGES) == PRESETS["paper"].epochs == 3280
+    rate = learning_rate(MnistConfig(), 3280 * 7)
+    for stage in range(8):
+        first = 7 * sum(3**i for i in range(stage))
+        for step in (first, first + 7 * 3**stage - 1):
+            assert float(rate(step)) == pytest.approx(1e-3 * 10 ** (-stage / 7), rel=1e-5)
+
+
+def test_the_output_starts_at_the_mean_image() -> None:
+    config, data = MnistConfig(), inputs()
+    state = initial_state(models(config)[0], config, data)
+    bias = np.asarray(state.params["params"]["decoder"]["logits"]["bias"])
+    np.testing.assert_allclose(1 / (1 + np.exp(-bias)), (data.train.mean(0) / 255).clip(1e-3, 1 - 1e-3), rtol=1e-4)
+
+
+def test_calls_divide_an_epoch() -> None:
+    for model in models(MnistConfig()):
+        for steps in (2900, 29, 1):
+            assert steps % steps_per_call(model, steps) == 0
+
+
+def test_active_latents_of_one_layer_are_those_of_the_posterior_means() -> None:
+    config, data = MnistConfig(), inputs(100)
+    state = initial_state(models(config)[0], config, data)
+    params = jax.tree.map(lambda leaf: leaf, state.params)
+    kernel = params["params"]["encoder"]["mean"]["kernel"]
+    params["params"]["encoder"]["mean"]["kernel"] = kernel.at[:, :20].multiply(3).at[:, 20:].multiply(0.01)
+    bits = data.test > 127
+    wanted = active_latents(encode(state.vae, params, bits.astype(np.float32)).mean).sum()
+    assert active_by_layer(state.replace(params=params), bits, (50,)) == [int(wanted)] == [20]
+
+
+def test_both_presets_are_valid() -> None:
+    for config in PRESETS.values():
+        assert MNIST.preset(config) == config
