@@ -93,8 +93,14 @@ def training_rows(config: AnChoConfig, inputs: Inputs) -> dict[str, int]:
 
 def common_rows(labels: UInt8[np.ndarray, " N"]) -> int:
     """Training rows that each digit's model has: as many as the fewest, so that one compiled program serves all."""
-    fewest = len(labels) - np.bincount(labels, minlength=CLASSES).max()
-    return int((1 - VALIDATION_SHARE) * fewest)
+    counts = np.bincount(labels, minlength=CLASSES)
+    kept = counts - _held_out(counts)
+    return int(kept.sum() - kept.max())
+
+
+def _held_out(counts: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
+    """How many images of a digit are held out to validate."""
+    return np.ceil(VALIDATION_SHARE * counts).astype(int)
 
 
 @dataclass(frozen=True)
@@ -113,11 +119,15 @@ class DigitRows:
 
 
 def split_digits(digits: Digits, anomaly: int, on: str, train_rows: int | None, seed: int) -> DigitRows:
-    """Takes 90 % of the training images of the nine normal digits to train on, and 10 % of each digit to validate."""
+    """Trains on 90 % of the training images of the nine normal digits; 10 % of each digit are held out to validate."""
     order = np.random.default_rng(seed).permutation(len(digits.train))
-    held_out, rest = np.split(order, [round(VALIDATION_SHARE * len(order))])
-    normal = rest[digits.train_labels[rest] != anomaly][: common_rows(digits.train_labels)][:train_rows]
-    return DigitRows(normal, np.arange(len(digits.test)) if on == "test" else held_out, on == "test")
+    labels = digits.train_labels[order]
+    nth = np.zeros(len(order), int)  # of its digit, in this order
+    for digit in range(CLASSES):
+        nth[labels == digit] = np.arange((labels == digit).sum())
+    is_held_out = nth < _held_out(np.bincount(labels, minlength=CLASSES))[labels]
+    normal = order[~is_held_out & (labels != anomaly)][: common_rows(labels)][:train_rows]
+    return DigitRows(normal, np.arange(len(digits.test)) if on == "test" else order[is_held_out], on == "test")
 
 
 AN_CHO = Experiment(

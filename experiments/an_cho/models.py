@@ -102,9 +102,8 @@ def fit(
         state, info = advance(state, data)
         means = {name: float(values.mean()) for name, values in info.items()}
         if not np.isfinite(means["loss"]):
-            raise RunError(
-                f"the loss is {means['loss']} in epoch {epoch}; lower --learning-rate {config.learning_rate:g}"
-            )
+            rate = f"--learning-rate {config.learning_rate:g}"
+            raise RunError(f"{rate}: the loss is {means['loss']} in epoch {epoch}; use a lower rate")
         log({"epoch": epoch, **means})
     return cast(TrainState, state).params
 
@@ -117,7 +116,7 @@ def _adam(learning_rate: float) -> optax.GradientTransformation:
 @cache
 def _epoch(batch_size: int) -> Callable:
     function = partial(train_epoch, batch_size=batch_size, axis_name=AXIS)
-    return compile_parallel(function, data_mesh(), (replicated, replicated), replicated, donate_argnums=0)
+    return compile_parallel(function, data_mesh(), (replicated, replicated), replicated)
 
 
 def reconstruction_probability(vae: VAE, params: Any, num_samples: int, key: jax.Array) -> Score:

@@ -134,6 +134,7 @@ def score_all(
     numbers, held_out = (x / np.float32(255) if x.dtype == np.uint8 else x for x in (train, measured))
     few = np.random.default_rng(seed).permutation(len(numbers))[: config.kernel_rows]
     some = numbers[few].astype(np.float64)
+    variance = config.mnist_pca_variance if task == "mnist" else config.kdd99_pca_variance
     kernel = models.gaussian_kernel(some, config.kernel_width)
     return {
         "reconstruction_probability": models.reconstruction_probability(vae, params, config.num_samples, key("score"))(
@@ -141,8 +142,8 @@ def score_all(
         ),
         "vae_error": models.reconstruction_error(vae, params)(measured),
         "autoencoder": models.reconstruction_error(plain, plain_params)(measured),
-        "pca": models.pca(numbers, config.pca_variance)(held_out),
-        "kernel_pca": models.kernel_pca(some, config.pca_variance, kernel)(held_out.astype(np.float64)),
+        "pca": models.pca(numbers, variance)(held_out),
+        "kernel_pca": models.kernel_pca(some, variance, kernel)(held_out.astype(np.float64)),
     }
 
 
