@@ -143,7 +143,8 @@ def _errors(vae: VAE, params: Any, x: Array) -> Float[Array, " N"]:
 
 def pca(train: Float[np.ndarray, "N D"], variance: float) -> Score:
     """The negative squared error of the reconstruction from the components that explain a share of the variance."""
-    model = PCA(variance, svd_solver="covariance_eigh").fit(train.astype(np.float64))
+    solver = "covariance_eigh" if len(train) > train.shape[1] else "full"  # the faster one; they agree
+    model = PCA(variance, svd_solver=solver).fit(train.astype(np.float64))
 
     def score(x: np.ndarray) -> np.ndarray:
         return -np.square(x - model.inverse_transform(model.transform(x))).sum(1)

@@ -78,7 +78,7 @@ def test_a_killed_run_continued_equals_an_undisturbed_one(finished, metrics, tmp
     """As if it had been killed while it wrote a digit's results: what was finished is not done again."""
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
-    for name in ("metrics.json", "report.html", "pieces/mnist_7_0.json", "pieces/kdd99_all_0.json"):
+    for name in ("metrics.json", "report.html", "pieces/mnist_7_0.json"):
         (folder / name).unlink()
     (folder / "pieces" / "mnist_7_0.json.partial").write_text('{"task": "mn')
     kept = folder / "pieces" / "mnist_1_0.json"
