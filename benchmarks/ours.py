@@ -30,13 +30,19 @@ from experiments.celeba.face_model import FaceModel
 from experiments.fraud import inputs as transactions
 from experiments.fraud import models as recipes
 from experiments.fraud.config import FraudConfig
+from experiments.mnist import inputs as digits
+from experiments.mnist import models as digit_models
+from experiments.mnist.config import MnistConfig
+from experiments.mnist.measures import draw_test_bits
 from experiments.runs import loop
 from experiments.startup import prepare_jax, use_cores
 from vae_jax.generation import LatentMixture
 from vae_jax.images.cache import Images, prepare_images
 from vae_jax.images.pictures import find_pictures
+from vae_jax.importance import log_likelihood
 from vae_jax.networks import count_parameters
 from vae_jax.training import TrainState
+from vae_jax.training.parallel import data_mesh, replicate
 
 IMAGE_SIZE = 128
 INVENTED = 256  # pictures per unit of generating: four of the experiment's chunks
@@ -123,6 +129,47 @@ def isolation_forest(todo: dict) -> Side:
     return repeated(lambda: forest.score_samples(table)), len(table), None
 
 
+def digit_model(objective: str, samples: int, pixels: np.ndarray, batch: int):
+    """The experiment's one-layer model for some images, its config and its inputs."""
+    config = MnistConfig(objective=(objective,), samples=(samples,), layers=(1,), batch_size=batch)  # pyright: ignore[reportArgumentType]
+    (model,) = digit_models.models(config)
+    none = pixels[:0]
+    return model, config, digits.Inputs(None, pixels, none, none, none)  # pyright: ignore[reportArgumentType] (training needs no labels)
+
+
+def train_mnist(todo: dict) -> Side:
+    """Epochs of the digits model's training, which draw the images' bits anew."""
+    pixels = np.load(todo["pixels"])
+    model, config, inputs = digit_model(todo["objective"], todo["samples"], pixels, todo["batch"])
+    mesh, steps = data_mesh(), len(pixels) // model.batch_size
+    training = loop.Training(
+        name=model.name,
+        advance=digit_models._advance(model, config, inputs, mesh),
+        validate=lambda state: {},
+        epochs=model.epochs,
+        steps_per_epoch=steps,
+        steps_per_call=digit_models.steps_per_call(model, steps),
+        examples_per_step=model.batch_size,
+        save_every=config.save_every,
+    )
+    state = replicate(digit_models.initial_state(model, config, inputs), mesh)
+    parameters, trained = count_parameters(state.params), Model(training, state)
+    return lambda epochs: trained.train(epochs * steps), steps * model.batch_size, parameters
+
+
+def log_likelihood_mnist(todo: dict) -> Side:
+    """Estimates of log p(x) of all images, copied to the host."""
+    pixels = np.load(todo["pixels"])
+    state = digit_models.initial_state(*digit_model("vae", 1, pixels, len(pixels)))
+    bits = draw_test_bits(pixels, 0)
+
+    @jax.jit
+    def estimate(params, bits):
+        return log_likelihood(state.vae, params, bits.astype(jnp.float32), state.key, todo["samples"])
+
+    return repeated(lambda: np.asarray(estimate(state.params, bits))), len(pixels), count_parameters(state.params)
+
+
 def train_celeba(todo: dict) -> Side:
     """Steps of the face model's training; a unit is as many as the experiment compiles into a call."""
     config = CelebaConfig(batch_size=todo["batch"], dtype=todo["dtype"], placement=todo["placement"])
@@ -198,6 +245,8 @@ SIDES: dict[str, Callable[[dict], Side]] = {
         score_fraud,
         score_claims,
         isolation_forest,
+        train_mnist,
+        log_likelihood_mnist,
         train_celeba,
         generate,
         prepare_pictures,
@@ -208,13 +257,18 @@ SIDES: dict[str, Callable[[dict], Side]] = {
 }
 
 
+# Sides that use XLA's own threads: the limits, and a function of the library as it is.
+OF_XLA = {function.__name__ for function in (multiply, copy, log_likelihood_mnist)}
+
+
 def main() -> None:
     """Serves the side described on the command line."""
     todo = task(lambda: jax.default_backend() == "gpu")
     prepare_jax(large_arrays=todo["what"] in (train_celeba.__name__, generate.__name__))
-    if todo["what"] not in (multiply.__name__, copy.__name__):  # limits use XLA's own threads
+    if todo["what"] not in OF_XLA:
         # Scoring uses all cores, as it does with several models.
-        use_cores(todo["models"] if todo["what"] == train_fraud.__name__ else todo.get("batch", os.cpu_count()))
+        divided = {train_fraud.__name__: todo.get("models"), train_mnist.__name__: 1}
+        use_cores(divided.get(todo["what"]) or todo.get("batch", os.cpu_count()))
     work, amount, parameters = SIDES[todo["what"]](todo)
     units = todo.get("warm_up", 2)
     work(units)

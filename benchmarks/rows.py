@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +23,18 @@ from benchmarks.stand_in import write_words
 from experiments.fraud.config import FraudConfig
 from experiments.fraud.inputs import Inputs, prepare
 from experiments.fraud.models import settings_of
+from experiments.mnist import models as digit_models
+from experiments.mnist.config import MnistConfig
 from vae_jax.detector import recipes
+from vae_jax.images.digits import Digits, find_digits
 from vae_jax.images.drawn_faces import draw_face
 from vae_jax.networks.columns import expand
 
 ROOT = Path(__file__).parent.parent
 PEERS = Path(__file__).parent / "peers"
 FRAUD_BATCH, SAMPLES, SCORED_ROWS, MODELS = 128, 100, 16_384, 8
+DIGIT_BATCH, DIGIT_SAMPLES = 20, 5_000  # samples of the posterior for log p(x)
+DIGITS_MEASURED = {"cpu": 26, "gpu": 500}  # test images at once: our chunk, and the experiment's call
 CHUNK = 64  # pictures generated at once, on all sides
 MOST_PICTURES = 8_192  # to prepare
 DRAWN_PICTURES, DRAWN_SIZE = 512, 200
@@ -106,6 +112,12 @@ class Bench:
     def scored_rows(self) -> str:
         """Path of the rows to score."""
         return self.save("scored.npy", np.resize(self.fraud_inputs.x, (SCORED_ROWS, self.fraud_inputs.x.shape[1])))
+
+    @cached_property
+    def digits(self) -> Digits:
+        """MNIST if available, else drawn digits."""
+        folder = Path(os.environ.get("VAE_JAX_DATA", ""), "mnist")
+        return find_digits(str(folder) if folder.exists() else "synthetic")
 
     @cached_property
     def claims(self) -> dict[str, str]:
@@ -268,6 +280,47 @@ def claims(what: str, bench: Bench) -> Result:
     return Result(f"claims_{what}", unit, found.rates, left_out=found.left_out, failed=found.failed)
 
 
+def digit_layers(samples: int) -> list[int]:
+    """Multiply-adds per image and layer of the digits' network; each sample is decoded."""
+    (hidden,), (latent,) = digit_models.NETWORKS[1]
+    encoder = [i * o for i, o in pairwise((digit_models.PIXELS, *hidden, 2 * latent))]
+    decoder = [samples * i * o for i, o in pairwise((latent, *hidden[::-1], digit_models.PIXELS))]
+    return encoder + decoder
+
+
+def digit_peers(bench: Bench, **todo) -> list[Command]:
+    """PyTorch's sides for the digits, in TF32 on a GPU, as JAX multiplies there."""
+    tf32 = bench.suite == "gpu"
+    return [bench.peer("torch_mnist.py", **todo, how=how, tf32=tf32) for how in compiled_ways(bench)]
+
+
+def mnist_train(objective: str, samples: int, bench: Bench) -> Result:
+    """Training of the one-layer digits model; an epoch has as many steps as the experiment compiles into one call."""
+    images = bench.digits.train
+    most = digit_models.STEPS_PER_CALL[bench.suite == "gpu"] // samples
+    images = images[: min(most, len(images) // DIGIT_BATCH) * DIGIT_BATCH]
+    model = {
+        "pixels": bench.save(f"digits_{objective}.npy", images),
+        "objective": objective,
+        "samples": samples,
+        "batch": DIGIT_BATCH,
+    }
+    adam = {"learning_rate": MnistConfig().learning_rate, "epsilon": digit_models.ADAM_EPSILON}
+    sides = [bench.ours("train_mnist", **model), *digit_peers(bench, what="train", **model, **adam)]
+    cost = Cost(limits.training_operations(digit_layers(samples)), digit_models.PIXELS)  # an image's bits, as bytes
+    unit = f"images/s, batch {DIGIT_BATCH}, {samples} sample{'s' * (samples > 1)}"
+    return result(bench, f"mnist_train_{objective}", unit, sides, cost)
+
+
+def mnist_log_likelihood(bench: Bench) -> Result:
+    """Log p(x) of test images by importance sampling."""
+    pixels = bench.save("digits_test.npy", bench.digits.test[: DIGITS_MEASURED[bench.suite]])
+    todo = {"pixels": pixels, "samples": DIGIT_SAMPLES}
+    sides = [bench.ours("log_likelihood_mnist", **todo), *digit_peers(bench, what="log_likelihood", **todo)]
+    cost = Cost(2 * sum(digit_layers(DIGIT_SAMPLES)), digit_models.PIXELS + limits.FLOAT)
+    return result(bench, "mnist_log_likelihood", f"images/s, {DIGIT_SAMPLES:,} samples", sides, cost)
+
+
 def our_face_training(bench: Bench, batch: int, pictures: int, name: str = "vae_jax", **changes) -> Command:
     """Our side of the faces' training."""
     usual = {"batch": batch, "pixels": bench.pixels(pictures), "dtype": "float32", "placement": "resident"}
@@ -391,6 +444,9 @@ ROWS: dict[str, Row] = {
     "fraud_score_gaussian": Row(BOTH, partial(fraud_score, "gaussian")),
     "claims_train": Row(BOTH, partial(claims, "train")),
     "claims_score": Row(BOTH, partial(claims, "score")),
+    "mnist_train_vae": Row(BOTH, partial(mnist_train, "vae", 1)),
+    "mnist_train_iwae": Row(BOTH, partial(mnist_train, "iwae", 50)),
+    "mnist_log_likelihood": Row(BOTH, mnist_log_likelihood),
     "celeba_train_cpu": Row(("cpu",), partial(celeba_train, "celeba_train_cpu", 64, 256, "float32")),
     **{
         f"celeba_train_gpu_{dtype}": Row(

@@ -14,7 +14,8 @@ from benchmarks.limits import Cost, Rates
 from benchmarks.results import Result
 from benchmarks.sides import Command, Side, SideError, check_parameters, race
 from experiments.command_line import run
-from vae_jax.networks import conv_vae
+from vae_jax.images.digits import Digits
+from vae_jax.networks import conv_vae, dense_vae
 from vae_jax.tables.transactions import read_csv
 
 PEERS = Path(bench.__file__).parent / "peers"
@@ -149,6 +150,8 @@ def test_rows_are_chosen_by_name_or_beginning():
         return bench.choose(bench.BenchConfig(suite=suite, only=words))
 
     assert choose("fraud_train") == ["fraud_train_report", "fraud_train_gaussian", "fraud_train_models"]
+    assert choose("mnist_train") == ["mnist_train_vae", "mnist_train_iwae"]
+    assert choose("mnist", suite="gpu") == choose("mnist") == [*choose("mnist_train"), "mnist_log_likelihood"]
     assert choose("scaling", "import_time") == ["import_time", "scaling"]
     assert "celeba_train_gpu_bfloat16" in choose(suite="gpu")
     assert "celeba_train_gpu_bfloat16" not in choose()
@@ -171,6 +174,29 @@ def test_operations_of_faces():
     assert limits.face_training(64, 4).operations == 6 * 70_877_184 - 2 * 3_538_944
     shapes = jax.eval_shape(conv_vae().init, jax.random.key(0), np.zeros((1, 128, 128, 3)), np.zeros((1, 200)))
     assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)) == limits.FACE_PARAMETERS
+
+
+def test_operations_of_digits():
+    # By hand: 784 x 200, 200 x 200 and two heads of 200 x 50; then 50 x 200, 200 x 200 and 200 x 784 for each sample.
+    assert rows.digit_layers(3) == [156_800, 40_000, 20_000, 30_000, 120_000, 470_400]
+    vae = dense_vae(784, (200, 200), 50, bernoulli=True)
+    shapes = jax.eval_shape(vae.init, jax.random.key(0), np.zeros((1, 784)), np.zeros((1, 50)))
+    kernels = [leaf for leaf in jax.tree.leaves(shapes) if leaf.ndim == 2]
+    assert sum(math.prod(leaf.shape) for leaf in kernels) == sum(rows.digit_layers(1))
+
+
+def test_sides_of_digits_get_the_same_images_and_samples(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "result", lambda bench, name, unit, sides, cost: [json.loads(s.words[-1]) for s in sides])
+    measured = rows.Bench("cpu", 1, 1.0, sys.executable, tmp_path)
+    images, labels = np.zeros((1_000, 784), np.uint8), np.zeros(1_000, np.uint8)
+    measured.__dict__["digits"] = Digits(images, labels, images, labels, "")
+    for name, used in (("vae", 1_000), ("iwae", 240), ("log_likelihood", 26)):
+        row = "mnist_log_likelihood" if name == "log_likelihood" else f"mnist_train_{name}"
+        ours, *peers = rows.ROWS[row].measure(measured)
+        assert [peer["how"] for peer in peers] == ["eager", "torch.compile"]
+        assert np.load(ours["pixels"]).shape == (used, 784)
+        given = ours.keys() - {"what", "name", "device"}
+        assert all(peer[key] == ours[key] for peer in peers for key in given)
 
 
 def test_limit_is_the_longer_of_both_times():
