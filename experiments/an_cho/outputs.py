@@ -12,7 +12,7 @@ from experiments.an_cho import figures, page
 from experiments.an_cho.config import AnChoConfig
 from experiments.an_cho.inputs import AN_CHO, Inputs, describe_data, training_rows
 from experiments.an_cho.published import roc_auc_of
-from experiments.an_cho.results import METHODS, over_classes, summarise
+from experiments.an_cho.results import COLUMNS, MEASURES, over_classes, summarise
 from experiments.runs import processes
 from experiments.runs.experiment import describe_machine
 from experiments.runs.run_folder import Run, disk_errors
@@ -52,16 +52,19 @@ def settings(config: AnChoConfig) -> dict:
 
 
 def result_table(task: str, classes: Mapping[str, Mapping]) -> Table:
-    """ROC AUC of each method by class, and the mean of each measure over the classes."""
-    table = Table(title=f"{TABLE_TITLES[task]}: ROC AUC, then means over classes")
-    for title in ("method", *classes, "mean", "AP", "F1"):
-        table.add_column(title, justify="left" if title == "method" else "right")
+    """ROC AUC of each class by method, and the mean of each measure over the classes."""
+    table = Table(title=TABLE_TITLES[task])
     means = over_classes(classes)
-    for method, of in means.items():
-        cells = (f"{classes[name][method]['roc_auc']['mean']:.3f}" for name in classes)
-        table.add_row(METHODS[method], *cells, *(f"{value:.3f}" for value in of.values()))
-    if task == "mnist":
-        values = [roc_auc_of(name) for name in classes]
-        mean = sum(values) / len(values)
-        table.add_row("published: VAE, 32 latents", *(f"{value:.2f}" for value in values), f"{mean:.2f}", "-", "-")
+    for title in ("ROC AUC", *(COLUMNS[method] for method in means)):
+        table.add_column(title, justify="left" if title == "ROC AUC" else "right")
+    published = roc_auc_of if task == "mnist" else None
+    if published:
+        table.add_column("published: VAE, 32 latents", justify="right")
+    for name, of in classes.items():
+        cells = [f"{of[method]['roc_auc']['mean']:.3f}" for method in means]
+        table.add_row(
+            name, *cells, *([f"{published(name):.2f}"] if published else []), end_section=name == [*classes][-1]
+        )
+    for measure, title in MEASURES.items():
+        table.add_row(f"mean {title}", *(f"{of[measure]:.3f}" for of in means.values()))
     return table

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from experiments.an_cho import published
-from experiments.an_cho.results import MEASURES, METHODS, ahead, hardest, listed, over_classes, roc_aucs
+from experiments.an_cho.results import COLUMNS, MEASURES, ahead, hardest, listed, over_classes, roc_aucs
 from experiments.page.report import Words, render
 
 OURS = "reconstruction_probability"
@@ -22,7 +22,7 @@ def render_page(metrics: dict, pictures: Mapping[str, Path]) -> str:
         words(metrics),
         verdict=verdict(metrics),
         sliders={},
-        methods=METHODS,
+        columns=COLUMNS,
         measures=MEASURES,
         titles=TITLES,
         means={task: over_classes(classes) for task, classes in metrics["results"].items()},
@@ -72,7 +72,8 @@ def words(metrics: dict) -> dict[str, Words]:
     found = {}
     for task, classes in metrics["results"].items():
         values = ", ".join(f"{name} {value:.3f}" for name, value in roc_aucs(classes, OURS).items())
-        caption = "Mean ± standard deviation over seeds. Look for the classes where all methods fail."
+        several = "Mean ± standard deviation over seeds. " if len(metrics["config"]["seeds"]) > 1 else ""
+        caption = f"{several}Look for the classes where all methods fail."
         if task == "mnist":
             caption += (
                 f" Grey lines: the VAE with {published.TONNAER_LATENTS} latents of {published.TONNAER}. Below the "

@@ -14,6 +14,14 @@ METHODS = {
     "kernel_pca": "kernel PCA",
     "columns": "VAE, likelihood by kind of column",
 }
+COLUMNS = {
+    "reconstruction_probability": "VAE, probability",
+    "vae_error": "VAE, error",
+    "autoencoder": "autoencoder",
+    "pca": "PCA",
+    "kernel_pca": "kernel PCA",
+    "columns": "VAE, by kind",
+}  # titles in tables
 MEASURES = {"roc_auc": "ROC AUC", "average_precision": "average precision", "f1": "F1"}
 HARDEST = 3  # classes that the verdict names
 
