@@ -27,6 +27,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from tyro.conf import Positional, Suppress
 
+from experiments.an_cho.kdd99 import COLUMNS, KINDS
 from experiments.baselines import BASELINES, TITLES, Scorer, fifth_neighbour, pca_of_one_hot
 from experiments.command_line import UsageError, parse, run
 from experiments.startup import prepare_jax
@@ -41,19 +42,6 @@ from vae_jax.tables.transactions import load_transactions
 
 Measured = dict[str, float]  # by title
 FOLDER = Path(os.environ.get("VAE_JAX_DATA", ""))
-KDD_COLUMNS = """duration protocol_type service flag src_bytes dst_bytes land wrong_fragment urgent hot
-num_failed_logins logged_in num_compromised root_shell su_attempted num_root num_file_creations num_shells
-num_access_files num_outbound_cmds is_host_login is_guest_login count srv_count serror_rate srv_serror_rate rerror_rate
-srv_rerror_rate same_srv_rate diff_srv_rate srv_diff_host_rate dst_host_count dst_host_srv_count dst_host_same_srv_rate
-dst_host_diff_srv_rate dst_host_same_src_port_rate dst_host_srv_diff_host_rate dst_host_serror_rate
-dst_host_srv_serror_rate dst_host_rerror_rate dst_host_srv_rerror_rate label"""
-ATTACKS = {
-    "DoS": "back land neptune pod smurf teardrop apache2 mailbomb processtable udpstorm",
-    "R2L": """ftp_write guess_passwd imap multihop phf spy warezclient warezmaster named sendmail snmpgetattack
-        snmpguess worm xlock xsnoop httptunnel""",
-    "U2R": "buffer_overflow loadmodule perl rootkit ps sqlattack xterm",
-    "Probe": "ipsweep nmap portsweep satan mscan saint",
-}
 
 
 @dataclass(frozen=True)
@@ -195,12 +183,10 @@ def kdd99_later(config: ColumnsConfig, seed: int) -> dict[str, Measured]:
 
 def attacks(name: str, config: ColumnsConfig, seed: int) -> dict[str, Measured]:
     """The attacks of one file against the normal rows of the 10 % file."""
-    normal, rows = (
-        pd.read_csv(FOLDER / "kdd99" / of, names=KDD_COLUMNS.split()) for of in ("kddcup.data_10_percent.gz", name)
-    )
+    normal, rows = (pd.read_csv(FOLDER / "kdd99" / of, names=COLUMNS) for of in ("kddcup.data_10_percent.gz", name))
     label = rows.pop("label").str.rstrip(".")
     normal = normal[normal.pop("label") == "normal."]
-    classes = {name: rows[label.isin(of.split())] for name, of in ATTACKS.items()}
+    classes = {name: rows[label.isin(of.split())] for name, of in KINDS.items()}
     return compare(divide(normal, classes, config.on, seed, most=20_000), config, seed)
 
 
