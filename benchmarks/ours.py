@@ -42,7 +42,6 @@ from vae_jax.images.pictures import find_pictures
 from vae_jax.importance import log_likelihood
 from vae_jax.networks import count_parameters
 from vae_jax.training import TrainState
-from vae_jax.training.parallel import data_mesh, replicate
 
 IMAGE_SIZE = 128
 INVENTED = 256  # pictures per unit of generating: four of the experiment's chunks
@@ -141,19 +140,9 @@ def train_mnist(todo: dict) -> Side:
     """Epochs of the digits model's training, which draw the images' bits anew."""
     pixels = np.load(todo["pixels"])
     model, config, inputs = digit_model(todo["objective"], todo["samples"], pixels, todo["batch"])
-    mesh, steps = data_mesh(), len(pixels) // model.batch_size
-    training = loop.Training(
-        name=model.name,
-        advance=digit_models._advance(model, config, inputs, mesh),
-        validate=lambda state: {},
-        epochs=model.epochs,
-        steps_per_epoch=steps,
-        steps_per_call=digit_models.steps_per_call(model, steps),
-        examples_per_step=model.batch_size,
-        save_every=config.save_every,
-    )
-    state = replicate(digit_models.initial_state(model, config, inputs), mesh)
+    training, state = digit_models.training(model, config, inputs)
     parameters, trained = count_parameters(state.params), Model(training, state)
+    steps = training.steps_per_epoch
     return lambda epochs: trained.train(epochs * steps), steps * model.batch_size, parameters
 
 
@@ -257,8 +246,8 @@ SIDES: dict[str, Callable[[dict], Side]] = {
 }
 
 
-# Sides that use XLA's own threads: the limits, and a function of the library as it is.
-OF_XLA = {function.__name__ for function in (multiply, copy, log_likelihood_mnist)}
+# Sides that use XLA's own threads: the limits, the digits experiment, and a function of the library as it is.
+OF_XLA = {function.__name__ for function in (multiply, copy, train_mnist, log_likelihood_mnist)}
 
 
 def main() -> None:
@@ -267,8 +256,8 @@ def main() -> None:
     prepare_jax(large_arrays=todo["what"] in (train_celeba.__name__, generate.__name__))
     if todo["what"] not in OF_XLA:
         # Scoring uses all cores, as it does with several models.
-        divided = {train_fraud.__name__: todo.get("models"), train_mnist.__name__: 1}
-        use_cores(divided.get(todo["what"]) or todo.get("batch", os.cpu_count()))
+        models = todo.get("models") if todo["what"] == train_fraud.__name__ else None
+        use_cores(models or todo.get("batch", os.cpu_count()))
     work, amount, parameters = SIDES[todo["what"]](todo)
     units = todo.get("warm_up", 2)
     work(units)

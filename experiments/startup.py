@@ -62,15 +62,17 @@ def keep_memory() -> None:
         mallopt(ARENA_MAX, 1)  # arenas other than the first can't grow large enough
 
 
-def use_cores(count: int) -> None:
+def use_cores(count: int | None) -> None:
     """Makes devices of the CPU cores, as many as divide `count`: the number of models, or of examples in a batch.
+
+    None leaves one device with XLA's own threads, the fastest for products of some hundred rows and columns.
 
     Each device gets one thread: XLA's own threads hand over in steps so small that two cores take longer than one. No
     device is left idle, because its thread would be asked to help the others. Does nothing with an accelerator, an
     explicit number of devices or several processes. Call before the first use of a device.
     """
     named = jax.config.jax_num_cpu_devices != -1  # pyright: ignore[reportAttributeAccessIssue]
-    if named or _accelerated() or jax.distributed.is_initialized():
+    if count is None or named or _accelerated() or jax.distributed.is_initialized():
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jax.config.update("jax_num_cpu_devices", max(n for n in range(1, cores + 1) if count % n == 0))

@@ -60,7 +60,7 @@ MNIST = Experiment(
     check=check,
     prepare=prepare,
     describe=Inputs.describe,
-    divided=lambda config: 1,  # a step is too small to divide among cores
+    divided=lambda config: None,
     preset=preset,
 )
 

@@ -137,9 +137,14 @@ def learning_rate(config: MnistConfig, steps: int) -> optax.Schedule:
 
 def train(model: Model, config: MnistConfig, inputs: Inputs, run: Run, output: Console) -> TrainState:
     """Trains a model, or resumes it; returns its best state."""
+    return loop.train(run, *training(model, config, inputs), output)
+
+
+def training(model: Model, config: MnistConfig, inputs: Inputs) -> tuple[loop.Training, TrainState]:
+    """Compiles the training of a model and builds its initial state."""
     mesh = data_mesh()
     steps = len(inputs.train) // model.batch_size
-    training = loop.Training(
+    compiled = loop.Training(
         name=model.name,
         advance=_advance(model, config, inputs, mesh),
         validate=_validate(config, inputs),
@@ -151,7 +156,7 @@ def train(model: Model, config: MnistConfig, inputs: Inputs, run: Run, output: C
         save_every_minutes=10.0,
         unit="images",
     )
-    return loop.train(run, training, replicate(initial_state(model, config, inputs), mesh), output)
+    return compiled, replicate(initial_state(model, config, inputs), mesh)
 
 
 def steps_per_call(model: Model, steps_per_epoch: int) -> int:

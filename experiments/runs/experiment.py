@@ -42,7 +42,7 @@ class Experiment:
       check: raises UsageError for an invalid config.
       prepare: config -> checked inputs.
       describe: inputs -> JSON object that identifies the data and holds what a model needs besides its parameters.
-      divided: config -> number of things to divide among the CPU cores.
+      divided: config -> number of things to divide among the CPU cores, see `use_cores`.
       preset: config -> the defaults of the options that it does not name.
     """
 
@@ -51,7 +51,7 @@ class Experiment:
     check: Callable[[Any], None]
     prepare: Callable[[Any], Any]
     describe: Callable[[Any], dict]
-    divided: Callable[[Any], int]
+    divided: Callable[[Any], int | None]
     preset: Callable[[Any], Any] = no_preset
 
     @property

@@ -167,7 +167,7 @@ def step_with_noise(
         return minimised, {name: value.mean() for name, value in info.items()}
 
     grads, info = jax.grad(mean_loss, has_aux=True)(state.params)
-    if axis_name is not None:
+    if axis_name is not None and jax.lax.axis_size(axis_name) > 1:
         # As one array: devices synchronise at every collective, and a network has dozens of small arrays.
         flat, unravel = ravel_pytree((grads, info))
         grads, info = unravel(jax.lax.pmean(flat, axis_name))
