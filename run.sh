@@ -36,7 +36,7 @@ versions of oldest .venv-oldest.
 
   VAE_JAX_PYTHON=PATH        use this Python as it is, and install nothing
   VAE_JAX_BENCH_PYTHON=PATH  use this Python, as it is, for PyTorch and Keras in bench
-  VAE_JAX_DATA=DIR           folder with creditcard/creditcard.csv, celeba/ and adbench/
+  VAE_JAX_DATA=DIR           folder with creditcard/creditcard.csv, celeba/, mnist/, kdd99/ and adbench/
 TEXT
 }
 

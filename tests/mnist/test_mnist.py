@@ -48,24 +48,21 @@ def small(folder: Path, *more: str) -> list[str]:
 def finished(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run."""
     run = tmp_path_factory.mktemp("runs") / "run"
-    main(small(folder, "--layers", "1", "2", "--objective", "iwae", "--run-dir", str(run)))
+    main(small(folder, "--samples", "2", "--layers", "1", "2", "--objective", "iwae", "--run-dir", str(run)))
     return run
 
 
 def test_a_run_measures_every_model_and_shows_it(finished: Path) -> None:
     metrics = json.loads((finished / "metrics.json").read_text())
-    assert list(metrics["models"]) == [
-        f"iwae_{samples}_{layers}" for layers in ("1_layer", "2_layers") for samples in ("1_sample", "2_samples")
-    ]
+    assert list(metrics["models"]) == ["iwae_2_samples_1_layer", "iwae_2_samples_2_layers"]
     for model in metrics["models"].values():
         assert 0 < model["negative_log_likelihood"] < 784 * np.log(2)
         assert len(model["active_latents"]) == model["layers"]
-        assert model["published"] == PUBLISHED.get(("iwae", model["layers"], model["samples"]))
+        assert model["published"] is None  # the paper has no two samples
     page = (finished / "report.html").read_text()
     for name in ("curves", "reconstructions", "plane", *(f"samples_{name}" for name in metrics["models"])):
         assert (finished / "figures" / f"{name}.png").stat().st_size > 1000
         assert f'id="{name}"' in page
-    assert "86.76" in page
     assert metrics["command"].startswith("bash run.sh mnist --preset short")
 
 
