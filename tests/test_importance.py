@@ -11,6 +11,7 @@ from flax import linen as nn
 from helpers import assert_close, assert_same, numpy_soft_clip, random_params
 from scipy import special, stats
 
+from vae_jax.generation import reconstruct, sample_prior
 from vae_jax.importance import SampledBound, elbo, iwae, log_likelihood, log_weights
 from vae_jax.networks import (
     OBSERVATION_LOG_VAR,
@@ -169,6 +170,19 @@ def test_weights_of_two_layers_of_numpy():
         - log_normal(z2, *q2)
     )
     assert_close(log_weights(vae, params, x, noise), expected, rtol=0, atol=5e-5)
+
+
+def test_samples_of_the_prior_are_drawn_from_the_top():
+    vae = hierarchical_vae(6, ((5,), (4,)), (3, 2))
+    params = random_params(vae, 6)
+    noise = jax.random.normal(KEY, (7, 5))
+    z = vae.apply(params, noise, method="draw_prior")
+    given = vae.priors[0].apply({"params": params["params"]["priors_0"]}, noise[:, 3:])
+    assert_same(z[:, 3:], noise[:, 3:])
+    assert_close(z[:, :3], given.mean + jnp.exp(given.log_var / 2) * noise[:, :3], rtol=1e-5, atol=1e-6)
+    new = sample_prior(vae, params, KEY, num_samples=7)
+    drawn = vae.apply(params, jax.random.normal(KEY, (7, 5)), method="draw_prior")
+    assert_close(new, vae.apply(params, drawn, method="decode").mean, rtol=1e-5, atol=1e-6)
 
 
 def two_surrogates(vae, params, x, noise):
@@ -356,6 +370,13 @@ def test_conditional_likelihood_is_that_of_the_features_given_the_label():
     other = with_labels(x, (labels + 1) % 3, 3)
     changed = Objective(bernoulli).evaluate(vae, params, other, noise, other)[0].reconstruction
     assert abs(changed - terms.reconstruction).max() > 1e-3
+
+
+def test_a_conditional_reconstruction_is_of_the_features():
+    vae, params = conditional()
+    rows = with_labels(bits(5).astype(jnp.float32), jnp.array([0, 1, 2, 2, 1]), 3)
+    z = with_labels(encode(vae, params, rows).mean, jnp.array([0, 1, 2, 2, 1]), 3)
+    assert_close(reconstruct(vae, params, rows), vae.apply(params, z, method="decode").mean, rtol=1e-5, atol=1e-6)
 
 
 def test_conditional_model_learns_what_the_label_says():

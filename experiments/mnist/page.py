@@ -21,19 +21,15 @@ def verdict(metrics: dict) -> str:
         bounds = ", ".join(f"{-model['validation_loss']:.1f} with {model['title']}" for model in models.values())
         return f"The bound on held-out images, in nats: {bounds}."
     best = min(models.values(), key=lambda model: model["negative_log_likelihood"])
-    text = f"{_told(best)} has the best log likelihood: −log p(x) is {best['negative_log_likelihood']:.2f} nats"
+    text = f"{best['title']} has the best log likelihood: −log p(x) is {best['negative_log_likelihood']:.2f} nats"
     if best["published"] is not None:
         text += f" (published: {best['published']:.2f})"
     rivals = [m for m in models.values() if m["objective"] == "vae" and m["layers"] == best["layers"] and m is not best]
     if best["objective"] == "iwae" and rivals:
         rival = min(rivals, key=lambda model: model["negative_log_likelihood"])
         ahead = rival["negative_log_likelihood"] - best["negative_log_likelihood"]
-        text += f", {ahead:.2f} better than {_told(rival)} ({rival['negative_log_likelihood']:.2f})"
+        text += f", {ahead:.2f} better than {rival['title']} ({rival['negative_log_likelihood']:.2f})"
     return text + "."
-
-
-def _told(model: dict) -> str:
-    return f"{model['title']}"
 
 
 def words(metrics: dict, figures: Iterable[str]) -> dict[str, Words]:
