@@ -133,7 +133,7 @@ def digit_model(objective: str, samples: int, pixels: np.ndarray, batch: int):
     config = MnistConfig(objective=(objective,), samples=(samples,), layers=(1,), batch_size=batch)  # pyright: ignore[reportArgumentType]
     (model,) = digit_models.models(config)
     none = pixels[:0]
-    return model, config, digits.Inputs(None, pixels, none, none, none)  # pyright: ignore[reportArgumentType] (training needs no labels)
+    return model, config, digits.Inputs(None, pixels, none, none)  # pyright: ignore[reportArgumentType] (training needs no labels)
 
 
 def train_mnist(todo: dict) -> Side:

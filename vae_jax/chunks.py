@@ -1,4 +1,4 @@
-"""A compiled function applied to many rows, a chunk at a time, from the host: memory does not grow with the rows."""
+"""Functions applied to many rows, a chunk at a time, so that memory does not grow with the rows."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
 def in_chunks(function: Callable[..., Any], *arrays: np.ndarray, size: int) -> Any:
-    """Applies a function to the rows of arrays, `size` at a time, and concatenates the results, a tree."""
+    """Applies a compiled function, from the host, to `size` rows at a time, and concatenates the results, a tree."""
     found = []
     for start in range(0, len(arrays[0]), size):
         taken = [array[start : start + size] for array in arrays]
@@ -19,3 +20,15 @@ def in_chunks(function: Callable[..., Any], *arrays: np.ndarray, size: int) -> A
         filled = [np.concatenate([rows, np.repeat(rows[:1], size - count, axis=0)]) for rows in taken]
         found.append(jax.tree.map(lambda leaf: leaf[:count], jax.device_get(function(*filled))))  # noqa: B023 (at once)
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
+
+
+def map_chunks(function: Callable[[Any], Any], rows: Any, chunk: int) -> Any:
+    """Applies a function, within a program, to chunks of rows, the last one padded: other shapes could reorder sums."""
+    count = jax.tree.leaves(rows)[0].shape[0]
+
+    def cut(array: jax.Array) -> jax.Array:
+        filled = jnp.pad(array, [(0, -count % chunk)] + [(0, 0)] * (array.ndim - 1))
+        return filled.reshape(-1, chunk, *array.shape[1:])
+
+    results = jax.lax.map(function, jax.tree.map(cut, rows))
+    return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:])[:count], results)

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from vae_jax.chunks import map_chunks
 from vae_jax.networks import VAE, Gaussian, encode
 from vae_jax.objectives import Terms, bernoulli
 
@@ -284,8 +285,8 @@ def log_likelihood(
       (5,)
     """
     samples = min(SAMPLES_AT_ONCE, num_samples)
-    numbers = PROCESSOR_NUMBERS if (platform or jax.default_backend()) == "cpu" else ACCELERATOR_NUMBERS
-    rows = max(1, min(x.shape[0], numbers // (samples * math.prod(x.shape[1:]))))
+    at_once = PROCESSOR_NUMBERS if (platform or jax.default_backend()) == "cpu" else ACCELERATOR_NUMBERS
+    rows = max(1, min(x.shape[0], at_once // (samples * math.prod(x.shape[1:]))))
     chunks = -(-num_samples // samples)
 
     def of_rows(part: tuple[Array, Array]) -> Array:
@@ -307,7 +308,4 @@ def log_likelihood(
         (largest, total), _ = jax.lax.scan(add, start, jnp.arange(chunks))
         return largest + jnp.log(total) - math.log(num_samples)
 
-    padding = -x.shape[0] % rows
-    batches = jnp.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1)).reshape(-1, rows, *x.shape[1:])
-    numbered = jnp.arange(x.shape[0] + padding).reshape(-1, rows)
-    return jax.lax.map(of_rows, (batches, numbered)).reshape(-1)[: x.shape[0]]
+    return map_chunks(of_rows, (x, jnp.arange(x.shape[0])), rows)

@@ -20,7 +20,6 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -28,6 +27,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from vae_jax.chunks import map_chunks
 from vae_jax.distributions import log_prob_per_dimension, sample
 from vae_jax.networks import VAE, ColumnObservation, Gaussian, Observation, decode, encode, log_prob_of_parts
 from vae_jax.training.parallel import AXIS, replicated, sharded
@@ -224,22 +224,10 @@ def reconstruction_probability(
             return _score_encoded(vae, params, part[0], part[1], noise, residual_sd, gaps)
 
         seen = jnp.where(jnp.isnan(block), 0.0, block) if gaps and not layout else block
-        return _by_chunk(score_part, (block, encode(vae, params, seen)), size)
+        return map_chunks(score_part, (block, encode(vae, params, seen)), size)
 
     with jax.default_matmul_precision(PRECISION):
-        return _by_chunk(score, x, size * max(1, ROWS_ENCODED // size))
-
-
-def _by_chunk(function: Callable[[Any], Any], rows: Any, chunk: int) -> Any:
-    """Applies a function to chunks of rows, the last one padded: another shape could reorder the sums of a row."""
-    count = jax.tree.leaves(rows)[0].shape[0]
-
-    def cut(array: Array) -> Array:
-        filled = jnp.pad(array, [(0, -count % chunk)] + [(0, 0)] * (array.ndim - 1))
-        return filled.reshape(-1, chunk, *array.shape[1:])
-
-    results = jax.lax.map(function, jax.tree.map(cut, rows))
-    return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:])[:count], results)
+        return map_chunks(score, x, size * max(1, ROWS_ENCODED // size))
 
 
 @partial(jax.jit, static_argnames=("vae", "num_samples", "mesh", "gaps"))

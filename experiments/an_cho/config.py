@@ -24,7 +24,7 @@ class AnChoOptions:
 
     preset: Literal["paper", "short"] = "paper"
     """Defaults of the other options: paper (three seeds, all training rows), or short (one seed, fewer rows and \
-epochs), which takes about a quarter of an hour on two cores."""
+epochs), which takes about 20 minutes on two busy cores."""
     data: str = "auto"
     """Data to use: auto, synthetic (drawn digits, without KDD99), or a folder with mnist/ and kdd99/. auto takes the \
 first it finds of $VAE_JAX_DATA, data, and downloads; without a network it draws digits and leaves KDD99 out."""

@@ -21,7 +21,7 @@ class DigitOptions:
 
     preset: Literal["paper", "short"] = "paper"
     """Defaults of the other options: paper (3,280 epochs for each of ten models: for a GPU), or short (one layer of \
-latents, VAE and IWAE with 50 samples, 30 epochs: three quarters of an hour on two cores)."""
+latents, VAE and IWAE with 50 samples, 30 epochs)."""
     figure: Literal["iwae", "aevb"] = "iwae"
     """What to reproduce: iwae (the log likelihoods of Burda et al. 2016, table 1) or aevb (the bound against the \
 number of training samples for several numbers of latents, Kingma & Welling 2013, figure 2)."""

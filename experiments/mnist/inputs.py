@@ -24,7 +24,6 @@ class Inputs:
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
-    test_labels: np.ndarray
 
     def describe(self) -> dict:
         """Identifies the data."""
@@ -41,16 +40,14 @@ def prepare(config: MnistConfig) -> Inputs:
     count = min(len(digits.train), config.limit or len(digits.train))
     held_out = max(CHUNK, round(count * VALIDATION_SHARE) // CHUNK * CHUNK)
     if count - held_out < config.batch_size:
-        raise UsageError(
-            f"{config.data}: {count:,} training images are too few; {config.batch_size + held_out:,} are needed"
-        )
+        option, needed = f"--batch-size {config.batch_size}", config.batch_size + held_out
+        raise UsageError(f"{option}: {count:,} training images are too few; {needed:,} are needed")
     tested = len(digits.test) if config.limit is None else max(config.limit // 5, 1)
     return Inputs(
         digits,
         digits.train[: count - held_out],
         digits.train[count - held_out : count],
         digits.test[:tested],
-        digits.test_labels[:tested],
     )
 
 

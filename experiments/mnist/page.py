@@ -40,7 +40,7 @@ def words(metrics: dict, figures: Iterable[str]) -> dict[str, Words]:
             "Training",
             "",
             "The bound that each model is trained with, on held-out images, with the sign changed; lower is better. "
-            "Dotted lines are the published values of −log p(x), which no bound can fall below for long. The bounds of "
+            "Dotted lines are the published values of −log p(x). The bounds of "
             "VAEs and IWAEs don't compare with each other, because an IWAE's is tighter; the table's −log p(x) does.",
             ["Line chart: the negative bound of each model on held-out images by epoch."],
         ),

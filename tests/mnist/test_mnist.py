@@ -113,7 +113,7 @@ def test_wrong_options_are_refused_in_one_line(folder: Path, words, message, tmp
 def inputs(rows: int = 1000) -> Inputs:
     pixels, labels = images(rows, 0)
     pixels = pixels.reshape(rows, -1)
-    return Inputs(Digits(pixels, labels, pixels, labels, "blocks"), pixels, pixels[:100], pixels, labels)
+    return Inputs(Digits(pixels, labels, pixels, labels, "blocks"), pixels, pixels[:100], pixels)
 
 
 def test_one_sample_is_trained_once_and_the_table_has_all_others() -> None:

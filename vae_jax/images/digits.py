@@ -11,6 +11,7 @@ import hashlib
 import os
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ class Digits:
     source: str
     synthetic: bool = False
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Changes when the images do."""
         digest = hashlib.sha256()
