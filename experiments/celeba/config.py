@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import jax
@@ -52,8 +52,9 @@ for mse and 1 for gaussian."""
     """Pictures per step, over all devices together."""
     learning_rate: float = 5e-4
     """Learning rate of Adam."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the computation; parameters, loss and optimiser are float32 either way."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of the computation: float32, bfloat16, or auto (bfloat16 on GPUs and TPUs, else float32). Parameters, \
+loss and optimiser are float32 either way."""
     placement: Literal["auto", "resident", "stream"] = "auto"
     """Where training pictures are kept: resident (all on every device; every process reads all of them), stream (read \
 ahead from disk; each process reads only its share), or auto (resident for a single process if they fit, else \
@@ -89,6 +90,13 @@ PRESETS = {
 def preset(config: CelebaConfig) -> CelebaConfig:
     """The defaults of a config's preset."""
     return PRESETS[config.preset]
+
+
+def settle(config: CelebaConfig) -> CelebaConfig:
+    """Decides the options that depend on the machine."""
+    if config.dtype != "auto":
+        return config
+    return replace(config, dtype="float32" if jax.default_backend() == "cpu" else "bfloat16")
 
 
 def check(config: CelebaConfig) -> None:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from experiments.celeba.config import CelebaConfig, check, preset
+from experiments.celeba.config import CelebaConfig, check, preset, settle
 from experiments.command_line import UsageError
 from experiments.runs import processes
 from experiments.runs.experiment import Experiment
@@ -72,6 +72,7 @@ CELEBA = Experiment(
     describe=Inputs.describe,
     divided=lambda config: config.batch_size,
     preset=preset,
+    settle=settle,
 )
 
 

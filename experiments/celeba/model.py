@@ -57,7 +57,7 @@ def initial_state(config: CelebaConfig) -> TrainState:
         config.image_size,
         latent_dim=config.latent_dim,
         learned_variance=config.reconstruction == "gaussian",
-        dtype=None if config.dtype == "float32" else jnp.bfloat16,
+        dtype=jnp.bfloat16 if config.dtype == "bfloat16" else None,
     )
     objective = Objective(RECONSTRUCTIONS[config.reconstruction], config.used_weight)
     shape = (config.image_size, config.image_size, 3)

@@ -43,7 +43,7 @@ class CelebaSweepConfig:
     """Passes over the training pictures."""
     batch_size: int = 64
     """Pictures per step."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the computation, as in the celeba command."""
     limit: int | None = None
     """Use only this many pictures."""

@@ -32,6 +32,11 @@ def no_preset(config: Any) -> Any:
     return type(config)()
 
 
+def settled(config: Any) -> Any:
+    """A config whose options do not depend on the machine."""
+    return config
+
+
 @dataclass(frozen=True)
 class Experiment:
     """What differs between the experiments at the start of a run.
@@ -44,6 +49,7 @@ class Experiment:
       describe: inputs -> JSON object that identifies the data and holds what a model needs besides its parameters.
       divided: config -> number of things to divide among the CPU cores, see `use_cores`.
       preset: config -> the defaults of the options that it does not name.
+      settle: config -> one whose options that depend on the machine are decided; it is saved with the run.
     """
 
     name: str
@@ -53,6 +59,7 @@ class Experiment:
     describe: Callable[[Any], dict]
     divided: Callable[[Any], int | None]
     preset: Callable[[Any], Any] = no_preset
+    settle: Callable[[Any], Any] = settled
 
     @property
     def command(self) -> str:
@@ -88,6 +95,7 @@ class Experiment:
             self._refuse_other_options(config, theirs, "process 0 has")
 
         use_cores(self.divided(config))
+        config = self.settle(config)
         processes.by_main(lambda: self.check(config), lambda _: json.dumps(dataclasses.asdict(config)), same_options)
         inputs = self._inputs(config)
 

@@ -38,6 +38,7 @@ def sweep(
     with stopping.immediate():
         for weight, config in configs.items():
             use_cores(experiment.divided(config))
+            config = experiment.settle(config)
             experiment.check(config)
             inputs = inputs or experiment.prepare(config)
             table.add_row(f"{weight:g}", *measure(config, inputs))

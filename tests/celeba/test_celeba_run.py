@@ -7,6 +7,7 @@ import shutil
 import signal
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,7 +15,7 @@ from run_helpers import assert_bit_for_bit, final_arrays, logged_epochs, refused
 
 import experiments.celeba.__main__ as celeba
 from experiments.celeba import faces
-from experiments.celeba.config import PRESETS
+from experiments.celeba.config import PRESETS, CelebaConfig, settle
 from experiments.celeba.model import train
 from experiments.command_line import run
 from experiments.runs.progress import console
@@ -150,6 +151,14 @@ def test_bfloat16_and_the_other_reconstructions_train(
     assert lines[-1]["validation_loss"] < lines[0]["validation_loss"]
     kernel = final_arrays(tmp_path / "run", "vae")["['params']['params']['encoder']['Conv_0']['kernel']"]
     assert kernel.dtype == np.float32
+
+
+def test_precision_suits_the_machine_and_is_saved(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a run which began on a GPU continues in bfloat16 on a CPU."""
+    assert json.loads((finished / "config.json").read_text())["dtype"] == "float32"
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert settle(CelebaConfig()).dtype == "bfloat16"
+    assert settle(CelebaConfig(dtype="float32")).dtype == "float32"
 
 
 def test_pictures_that_can_not_be_used_are_listed(tmp_path: Path, cache: Path) -> None:
