@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal, get_args, get_origin, get_type_hints
 
 from experiments.command_line import RunError, UsageError
 from vae_jax.version import __version__
@@ -114,7 +114,25 @@ def read_config(run: Run, config_type: type) -> Any:
     names = {field.name for field in dataclasses.fields(config_type)}
     if unknown := sorted(record.keys() - names):
         raise UsageError(f"{run.folder / CONFIG}: made by another version; it has {', '.join(unknown)}")
-    return as_config(config_type, record)
+    config, kinds = as_config(config_type, record), get_type_hints(config_type)
+    for name in record:
+        if not _is_a(getattr(config, name), kinds[name]):
+            raise UsageError(f"{run.folder / CONFIG}: damaged ({name} is {record[name]!r})")
+    return config
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    """Whether a value is of an option's type: a plain one, a literal, a union of them or a tuple."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return value in parts
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_is_a(item, parts[0]) for item in value)
+    if parts:
+        return any(_is_a(value, part) for part in parts)
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
 
 
 def _check_format(run: Run) -> None:

@@ -77,6 +77,12 @@ def test_a_model_is_replaced_and_anything_else_is_not(detector, folder):
     assert VAEDetector.load(folder).offset_ == detector.offset_
 
 
+def test_what_a_desktop_leaves_in_folders_is_no_obstacle(detector, folder):
+    (folder / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    detector.save(folder)
+    assert VAEDetector.load(folder).offset_ == detector.offset_
+
+
 @pytest.mark.parametrize("name", ["detector.json", "arrays.safetensors", "README.md"])
 def test_a_missing_or_altered_file_is_named(folder, name):
     path = folder / name

@@ -21,8 +21,8 @@ def palette(**options) -> bytes:
     return encoded(picture, **options)
 
 
-def deep(value: int) -> bytes:
-    return encoded(np.full((24, 20), value, np.uint16))
+def deep(value: int, **options) -> bytes:
+    return encoded(np.full((24, 20), value, np.uint16), **options)
 
 
 PLAIN = {
@@ -44,6 +44,8 @@ PLAIN = {
     "16-bit, dark": (deep(2 * 257), (2, 2, 2)),
     "16-bit, middle": (deep(100 * 257), (100, 100, 100)),
     "16-bit, white": (deep(65535), (255, 255, 255)),
+    "16-bit grey, transparent": (deep(1000, transparency=1000), (255, 255, 255)),
+    "16-bit grey, another grey transparent": (deep(100 * 257, transparency=1000), (100, 100, 100)),
     "16-bit colours": (
         raw_png(20, 24, 16, 2, (b"\0" + np.array([100 * 257, 65535, 0], ">u2").tobytes() * 20) * 24),
         (100, 255, 0),

@@ -14,8 +14,8 @@ from picture_helpers import SIDE, face, write_faces, write_zip
 
 from vae_jax.data.errors import DataError
 from vae_jax.data.parts import TEST, TRAIN, VALIDATION
+from vae_jax.images import listing, readers
 from vae_jax.images import pictures as module
-from vae_jax.images import readers
 from vae_jax.images.cache import prepare_images
 from vae_jax.images.decoding import PictureError, decode
 from vae_jax.images.drawn_faces import ATTRIBUTES, draw_face
@@ -103,6 +103,36 @@ def test_lists_in_a_folder_of_their_own(tmp_path, suffix):
 def test_naming_the_image_folder_finds_the_lists_beside_it(tmp_path, suffix):
     write_lists(tmp_path, suffix)
     assert_the_six(read_path(write_faces(tmp_path / "img_align_celeba", NAMES)))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "txt"])
+@pytest.mark.parametrize("within", ["", "celeba/Anno/"])
+def test_lists_within_a_zip(tmp_path, within, suffix):
+    write_lists(tmp_path / "lists", suffix)
+    members = {f"celeba/{name}": face(i) for i, name in enumerate(NAMES)}
+    lists = {within + path.name: path.read_bytes() for path in (tmp_path / "lists").iterdir()}
+    path = write_zip(tmp_path / "celeba.zip", members | lists)
+    assert_the_six(read_path(path))
+    write_lists(tmp_path, suffix, parts=[1, 1, 1, 2, 0, 0])  # those beside it go first
+    np.testing.assert_array_equal(read_path(path).parts, [1, 1, 1, 2, 0, 0])
+
+
+def test_lists_within_a_zip_that_can_not_be_used_are_named(tmp_path, monkeypatch):
+    members = {name: face(i) for i, name in enumerate(NAMES)}
+    path = write_zip(tmp_path / "a.zip", members | {"list_eval_partition.txt": b"000000.jpg 9"})
+    with pytest.raises(DataError, match=r"a\.zip/list_eval_partition\.txt: 000000\.jpg has .9., expected"):
+        read_path(path)
+    monkeypatch.setattr(listing, "MOST_BYTES", 10)
+    assert refusal(path) == "list_eval_partition.txt has 12 bytes, more than 10"
+
+
+@pytest.mark.parametrize("suffix", ["csv", "txt"])
+def test_lists_may_begin_with_a_byte_order_mark(tmp_path, suffix):
+    write_faces(tmp_path, NAMES)
+    write_lists(tmp_path, suffix)
+    for path in tmp_path.glob(f"list_*.{suffix}"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert_the_six(read_path(tmp_path))
 
 
 def test_lists_beside_any_other_folder_are_not_taken(tmp_path):
@@ -435,6 +465,7 @@ class Outside:
         (tmp_path / "work").mkdir()
         monkeypatch.chdir(tmp_path / "work")
         monkeypatch.delenv("VAE_JAX_DATA", raising=False)
+        monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "kagglehub"))
         monkeypatch.setattr(module, "network_answers", self._answers)
         monkeypatch.setattr(module, "download_from_kaggle", self._kaggle)
         monkeypatch.setattr(module, "read_tfds", self._tfds)

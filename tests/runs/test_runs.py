@@ -258,6 +258,17 @@ def test_damaged_config_is_refused(content):
     assert refusal(run_folder.read_config, run, Config).startswith(f"{run.folder / 'config.json'}: damaged")
 
 
+@pytest.mark.parametrize(
+    "damage", [{"epochs": "3"}, {"epochs": True}, {"epochs": 3.5}, {"dims": [4, None]}, {"name": 2}]
+)
+def test_config_with_a_value_of_another_type_is_refused_by_name(damage):
+    run = run_folder.create("fraud", None, Config())
+    run.write_json("config.json", asdict(Config()) | damage)
+    ((name, value),) = damage.items()
+    expected = f"{run.folder / 'config.json'}: damaged ({name} is {value!r})"
+    assert refusal(run_folder.read_config, run, Config) == expected
+
+
 def test_run_has_a_format_and_one_of_before_had_none():
     run = run_folder.create("fraud", None, Config())
     assert run.read_json("format.json")["format"] == run_folder.FORMAT

@@ -273,6 +273,7 @@ class Outside:
         (tmp_path / "work").mkdir()
         monkeypatch.chdir(tmp_path / "work")
         monkeypatch.delenv("VAE_JAX_DATA", raising=False)
+        monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "kagglehub"))
         monkeypatch.setattr(requests, "head", self._head)
         monkeypatch.setattr(kagglehub, "dataset_download", self._download)
 
@@ -340,6 +341,18 @@ def test_auto_does_not_simulate_when_a_download_fails(outside):
     outside.online, outside.failure = True, OSError("disk full")
     with pytest.raises(DataError, match="disk full"):
         load_transactions("auto")
+
+
+@pytest.mark.parametrize("source", ["auto", "kaggle"])
+def test_an_earlier_download_is_read_without_a_network(outside, source):
+    """So that a run on downloaded data continues when the network is gone."""
+    downloads = outside.tmp_path / "kagglehub" / "datasets" / "mlg-ulb" / "creditcardfraud"
+    for version in ("2", "10", "11"):  # the last one was cut off
+        outside._write(downloads / "versions" / version / "creditcard.csv", "kaggle")
+        if version != "11":
+            (downloads / f"{version}.complete").touch()
+    assert load_transactions(source).source == f"Kaggle: {downloads / 'versions' / '10' / 'creditcard.csv'}"
+    assert outside.requests == outside.downloads == 0
 
 
 def test_path_never_falls_back(outside):
@@ -440,6 +453,13 @@ def test_time_is_a_feature_if_asked(tmp_path, keep_time):
     np.testing.assert_array_equal(found.features[:, -1], np.arange(ROWS) + 0.5)
     if keep_time:
         np.testing.assert_array_equal(found.features[:, 0], found.time)
+
+
+def test_time_of_a_table_of_other_columns_is_not_asked_for_in_vain(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("a,b\n1.5,2\n2.5,3\n")
+    with pytest.raises(DataError, match=r"^--keep-time: .*mine\.csv has other columns"):
+        load_transactions(str(path), keep_time=True)
 
 
 def test_real_transactions(real_transactions):

@@ -30,13 +30,27 @@ def network_answers() -> bool:
     return answered.is_set()
 
 
-def download_from_kaggle(name: str, by_hand: str) -> Path:
-    """Downloads a public data set (owner/set) without credentials, and returns its folder; later calls reuse it.
+def earlier_download(name: str) -> Path | None:
+    """The folder of a data set (owner/set) that was downloaded from Kaggle before, its newest version; or None."""
+    from kagglehub.config import get_cache_folder
 
-    Raises DataError if that fails; `by_hand` is what to pass to `--data` after a manual download.
+    folder = Path(get_cache_folder(), "datasets", name)
+    # kagglehub leaves a file like 3.complete beside versions/3.
+    complete = [int(mark.stem) for mark in folder.glob("*.complete") if mark.stem.isdecimal()]
+    found = [folder / "versions" / str(version) for version in sorted(complete, reverse=True)]
+    return next((version for version in found if version.is_dir()), None)
+
+
+def download_from_kaggle(name: str, by_hand: str) -> Path:
+    """Downloads a public data set (owner/set) without credentials, and returns its folder.
+
+    Later calls reuse the download and need no network: a run must be continued with the version that it began with.
+    Raises DataError if the download fails; `by_hand` is what to pass to `--data` after a manual one.
     """
     import kagglehub
 
+    if earlier := earlier_download(name):
+        return earlier
     try:
         return Path(kagglehub.dataset_download(name))
     except Exception as error:  # kagglehub, requests, zipfile and the disk each raise their own

@@ -32,6 +32,7 @@ from vae_jax.version import __version__
 
 FORMAT = 4  # with exemplars (3 had no variances of theirs); a schema is still written in format 2, all else in format 1
 MANIFEST, DETECTOR, ARRAYS, CARD = "manifest.json", "detector.json", "arrays.safetensors", "README.md"
+LEFT_BY_DESKTOPS = {".DS_Store", "Thumbs.db", "desktop.ini"}
 EXEMPLARS = "exemplars"  # prefix of their arrays' names
 # What JSON holds as it is, of what was found in fitting.
 MEASURED = ("offset_", "n_steps_", "active_latents_", "false_alarm_share_", "kl_warmup_steps_", "n_features_in_")
@@ -127,10 +128,10 @@ def _read_settings(folder: Path, options: dict[str, Any]) -> Resolved:
 
 
 def _may_be_replaced(folder: Path) -> bool:
-    """Whether a folder is empty, or holds a model and nothing else."""
+    """Whether a folder is empty, or holds a model and nothing else of its owner's."""
     if not folder.is_dir():
         return False
-    names = {path.name for path in folder.iterdir()}
+    names = {path.name for path in folder.iterdir()} - LEFT_BY_DESKTOPS
     try:
         return not names or (names <= {MANIFEST, DETECTOR, ARRAYS, CARD} and bool(_read_manifest(folder)))
     except ModelError:

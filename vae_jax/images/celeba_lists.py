@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +13,17 @@ import numpy as np
 from vae_jax.data.errors import DataError
 from vae_jax.data.parts import TEST, TRAIN, VALIDATION
 
+ListFile = Path | zipfile.Path
+# pandas' ParserError is a ValueError; the last five come from zips.
+DAMAGE = (OSError, ValueError, KeyError, IndexError)
+DAMAGE += (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error)
+
 if TYPE_CHECKING:
     import pandas as pd
     from jaxtyping import Int
 
 
-def read_partition(path: Path, names: Sequence[str]) -> tuple[Int[np.ndarray, " N"], list[str]]:
+def read_partition(path: ListFile, names: Sequence[str]) -> tuple[Int[np.ndarray, " N"], list[str]]:
     r"""Reads the part each image belongs to.
 
     Args:
@@ -48,7 +55,7 @@ def read_partition(path: Path, names: Sequence[str]) -> tuple[Int[np.ndarray, " 
     return parts[:, 0], notices
 
 
-def read_attributes(path: Path, names: Sequence[str]) -> tuple[Int[np.ndarray, "N A"], tuple[str, ...], list[str]]:
+def read_attributes(path: ListFile, names: Sequence[str]) -> tuple[Int[np.ndarray, "N A"], tuple[str, ...], list[str]]:
     r"""Reads any number of attributes per image.
 
     Args:
@@ -78,14 +85,15 @@ def read_attributes(path: Path, names: Sequence[str]) -> tuple[Int[np.ndarray, "
     return attributes, tuple(map(str, table.columns)), notices
 
 
-def _read(path: Path, header: int | None) -> pd.DataFrame:
+def _read(path: ListFile, header: int | None) -> pd.DataFrame:
     """Reads a list, with the names as its index."""
     import pandas as pd
 
     try:
         if path.suffix == ".csv":
-            return pd.read_csv(path, header=header, index_col=0, dtype=str)
-        lines = path.read_text(encoding="utf-8").splitlines()
+            with path.open(encoding="utf-8-sig") as file:
+                return pd.read_csv(file, header=header, index_col=0, dtype=str)
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
         if header is not None:
             lines = lines[1:]  # the original list starts with the number of images
         rows = [line.split() for line in lines if line.strip()]
@@ -97,11 +105,11 @@ def _read(path: Path, header: int | None) -> pd.DataFrame:
         if columns is not None:
             frame.columns = columns
         return frame
-    except (OSError, ValueError, KeyError, IndexError) as error:  # pandas' ParserError is a ValueError
+    except DAMAGE as error:
         raise DataError(f"{path}: malformed ({str(error).splitlines()[0][:150]})") from error
 
 
-def _check_values(path: Path, table: pd.DataFrame, allowed: Sequence[int]) -> None:
+def _check_values(path: ListFile, table: pd.DataFrame, allowed: Sequence[int]) -> None:
     good = table.isin([str(value) for value in allowed])
     if not good.to_numpy().all():
         row, column = np.argwhere(~good.to_numpy())[0]
@@ -112,7 +120,7 @@ def _check_values(path: Path, table: pd.DataFrame, allowed: Sequence[int]) -> No
 
 
 def _match(
-    path: Path, table: pd.DataFrame, names: Sequence[str], missing: int, meaning: str
+    path: ListFile, table: pd.DataFrame, names: Sequence[str], missing: int, meaning: str
 ) -> tuple[np.ndarray, list[str]]:
     """Puts the rows of a list into the order of the images."""
     if table.index.has_duplicates:

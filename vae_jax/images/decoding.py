@@ -87,7 +87,9 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     from PIL import Image
 
     if picture.mode.startswith("I") or picture.mode == "F":
-        values = np.asarray(picture, np.float64)
+        values = np.array(picture, np.float64)
+        if "transparency" in picture.info:
+            values[values == picture.info["transparency"]] = 65535
         return Image.fromarray(np.clip(values / 257, 0, 255).round().astype(np.uint8)).convert("RGB")
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")

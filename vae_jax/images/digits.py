@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vae_jax.data.downloads import download_from_kaggle, network_answers
+from vae_jax.data.downloads import download_from_kaggle, earlier_download, network_answers
 from vae_jax.data.errors import DataError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def find_digits(source: str = "auto") -> Digits:
     for folder in [*folders, Path("data")]:
         if (folder / "mnist").exists():
             return read_folder(folder / "mnist")
-    if not network_answers():
+    if not (earlier_download(KAGGLE_SET) or network_answers()):
         return drawn_digits()
     try:
         return find_digits("kaggle")

@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import zipfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from vae_jax.data.errors import DataError
-from vae_jax.images.readers import FolderReader, Reader, ZipReader
+from vae_jax.images.celeba_lists import ListFile
+from vae_jax.images.readers import MOST_BYTES, FolderReader, Reader, ZipReader
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 PARTITION_LISTS = ("list_eval_partition.csv", "list_eval_partition.txt")
 ATTRIBUTE_LISTS = ("list_attr_celeba.csv", "list_attr_celeba.txt")
+LISTS = (*PARTITION_LISTS, *ATTRIBUTE_LISTS)
 IMAGE_FOLDER = "img_align_celeba"
 OTHER_WAYS = "use --data kaggle, --data tfds or --data synthetic, or unpack the pictures and name their folder"
 
@@ -23,7 +26,7 @@ class Found(NamedTuple):
 
     names: list[str]
     reader: Reader
-    lists: list[Path]
+    lists: Sequence[ListFile]
     fingerprint: str
     stamp: str
     notices: list[str]
@@ -42,7 +45,7 @@ def list_folder(path: Path) -> Found:
         subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
         for name in sorted(files):
             file = Path(folder, name)
-            if name in (*PARTITION_LISTS, *ATTRIBUTE_LISTS):
+            if name in LISTS:
                 lists.append(file)
             elif name.lower().endswith(SUFFIXES) and not name.startswith("."):
                 picture = file.relative_to(path).as_posix()
@@ -54,7 +57,7 @@ def list_folder(path: Path) -> Found:
                 fingerprint.update(f"{picture} {size}\n".encode())
                 stamp.update(f"{modified}\n".encode())
     if not lists:  # the path is the folder of images itself, with the lists beside it
-        lists = [path.parent / name for name in (*PARTITION_LISTS, *ATTRIBUTE_LISTS)]
+        lists = [path.parent / name for name in LISTS]
         lists = [file for file in lists if path.name == IMAGE_FOLDER and file.is_file()]
     notices = []
     if unreadable:
@@ -85,7 +88,7 @@ def list_zip(path: Path) -> Found:
     """Lists a zip file."""
     try:
         with zipfile.ZipFile(path) as archive:
-            checksums = {entry.filename: entry.CRC for entry in archive.infolist()}  # the last of each name is read
+            members = {entry.filename: entry for entry in archive.infolist()}  # the last of each name is read
             entries = archive.namelist()
     except OSError as error:
         raise DataError(f"{path}: can't be read ({error.strerror or error})") from error
@@ -99,7 +102,7 @@ def list_zip(path: Path) -> Found:
             ) from error
         raise DataError(f"{path}: not a folder and not a readable zip ({error}); {OTHER_WAYS}") from error
     entries = [e for e in entries if e.lower().endswith(SUFFIXES) and not _hidden(e)]
-    unsafe = [e for e in entries if PurePosixPath(e).is_absolute() or ".." in PurePosixPath(e).parts or "\\" in e]
+    unsafe = [entry for entry in entries if _leads_out(entry)]
     repeated = len(entries) - len(set(entries))
     names = sorted(set(entries) - set(unsafe))
     notices = []
@@ -107,9 +110,23 @@ def list_zip(path: Path) -> Found:
         notices.append(f"{len(unsafe):,} entries whose path leads out of the zip are left out, e.g. {unsafe[0]}")
     if repeated:
         notices.append(f"{repeated:,} repeated names in the zip: the last picture of each name counts")
-    fingerprint = hashlib.sha256("\n".join(f"{name} {checksums[name]}" for name in names).encode()).hexdigest()
-    lists = [file for name in (*PARTITION_LISTS, *ATTRIBUTE_LISTS) if (file := path.parent / name).is_file()]
+    fingerprint = hashlib.sha256("\n".join(f"{name} {members[name].CRC}" for name in names).encode()).hexdigest()
+    beside = [file for name in LISTS if (file := path.parent / name).is_file()]
+    lists = [*beside, *_lists_within(path, members.values())]
     return Found(names, ZipReader(path, names), lists, fingerprint, str(_status(path)), notices)
+
+
+def _lists_within(path: Path, members: Iterable[zipfile.ZipInfo]) -> list[zipfile.Path]:
+    """The lists in a zip, which count where none lies beside it."""
+    found = [m for m in members if PurePosixPath(m.filename).name in LISTS and not _hidden(m.filename)]
+    for member in found:
+        if member.file_size > MOST_BYTES:
+            raise DataError(f"{path}: {member.filename} has {member.file_size:,} bytes, more than {MOST_BYTES:,}")
+    return [zipfile.Path(path, member.filename) for member in found if not _leads_out(member.filename)]
+
+
+def _leads_out(entry: str) -> bool:
+    return PurePosixPath(entry).is_absolute() or ".." in PurePosixPath(entry).parts or "\\" in entry
 
 
 def _hidden(entry: str) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vae_jax.data.downloads import download_from_kaggle, network_answers
+from vae_jax.data.downloads import download_from_kaggle, earlier_download, network_answers
 from vae_jax.data.errors import DataError
 from vae_jax.data.parts import TEST, TRAIN, TRAIN_SHARE, VALIDATION, VALIDATION_SHARE
 from vae_jax.images.celeba_lists import read_attributes, read_partition
@@ -117,7 +117,7 @@ def _find(source: str, limit: int | None, seed: int) -> Pictures:
     for folder in [*folders, Path("data")]:
         if (folder / "celeba").exists():
             return read_path(folder / "celeba", seed)
-    if not network_answers():
+    if not (earlier_download(KAGGLE_SET) or network_answers()):
         return _find("synthetic", limit, seed)
     try:
         return _find("kaggle", limit, seed)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vae_jax.data.downloads import download_from_kaggle, network_answers
+from vae_jax.data.downloads import download_from_kaggle, earlier_download, network_answers
 from vae_jax.data.errors import DataError
 from vae_jax.tables.cells import cells_of
 from vae_jax.tables.csv_file import as_numbers, parse, place_of, read_header, read_text
@@ -138,7 +138,7 @@ def load_transactions(
         path = folder / "creditcard" / FILE_NAME
         if path.exists():
             return _read(path, keep_time)
-    if network_answers():
+    if earlier_download(KAGGLE_SET) or network_answers():
         return _read(_download(), keep_time, "Kaggle: ")
     return load_transactions("synthetic", keep_time, seed)
 
@@ -153,6 +153,8 @@ def _read(path: Path, keep_time: bool, prefix: str = "", reading: Reading | None
     if _is_ulb(frame.columns):
         reading = _as_ulb(reading, frame.columns, keep_time)
         frame = frame.drop(columns=[name for name in reading.drop if name in frame.columns])
+    elif keep_time:
+        raise DataError(f"--keep-time: {path} has other columns than the credit card set; all of them are kept anyway")
     found = from_frame(path, frame, reading)
     return Transactions(
         found.features,
@@ -174,6 +176,8 @@ def _read_numbers(path: Path, keep_time: bool, prefix: str, reading: Reading) ->
             if reading.label in (None, LABEL) and not reading.drop:
                 return _from_frame(_ulb_frame(path, text), f"{prefix}{path}", keep_time)
             reading = _as_ulb(reading, names, keep_time)
+        elif keep_time:
+            return None
         frame, labels = _table(path, text, reading.label, reading.drop)
     except _ColumnsError:
         raise
