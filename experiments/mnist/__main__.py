@@ -25,7 +25,9 @@ def main(arguments: Sequence[str]) -> None:
         with MNIST.resumable(opened):
             found = models(config)
             extra = [plane_model(config)] if config.plane_epochs and config.figure == "iwae" else []
-            trained = {model.name: train(model, config, inputs, opened, output) for model in [*extra, *found]}
+            trained = {}
+            for model in [*extra, *found]:
+                trained[model.name] = train(model, config, inputs, opened, output, trained)
             if processes.finish():
                 trained = {name: on_one_device(state) for name, state in trained.items()}
                 plane = trained.pop("plane", None)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 from flax import linen as nn
 from rich.console import Console
 
@@ -39,6 +41,7 @@ ADAM_EPSILON = 1e-4  # there
 AEVB_HIDDEN = (500,)  # Kingma & Welling 2013, section 5
 # Steps of one posterior sample in a compiled call, on a CPU and elsewhere: about a second's worth.
 STEPS_PER_CALL = (600, 6000)
+CONTINUED_RATE = 1 / 3  # of the learning rate, for models that start from a trained one
 BIAS_BOUND = 1e-3  # pixels that are never or always on start at the log odds of this
 
 
@@ -54,6 +57,7 @@ class Model:
       samples: posterior samples K.
       epochs: to train for.
       batch_size: images per step.
+      start: name of the model whose trained parameters it starts from.
     """
 
     name: str
@@ -64,27 +68,43 @@ class Model:
     samples: int
     epochs: int
     batch_size: int
+    start: str | None = None
 
 
 def models(config: MnistConfig) -> list[Model]:
     """The models that the options ask for, in the order of their training."""
-    batch_size, epochs = config.batch_size, config.epochs
     if config.figure == "aevb":
         return [
-            Model(f"latents_{n}", f"{n} latents", (AEVB_HIDDEN,), (n,), "vae", 1, epochs, 5 * batch_size)
+            Model(f"latents_{n}", f"{n} latents", (AEVB_HIDDEN,), (n,), "vae", 1, config.epochs, 5 * config.batch_size)
             for n in config.latents
         ]
     found = []
     for layers in config.layers:
+        single = _model(config, "vae", 1, layers)
+        if 1 in config.samples or config.continued_epochs:
+            found.append(single)
         for objective in config.objective:
             for samples in config.samples:
-                if samples == 1 and objective == "iwae" and "vae" in config.objective:
-                    continue  # the same as the VAE's
-                title = f"{objective.upper()}, {_count(samples, 'sample')}, {_count(layers, 'layer')}"
-                name = title.lower().replace(", ", "_").replace(" ", "_")
-                hidden_dims, latent_dims = NETWORKS[layers]
-                found.append(Model(name, title, hidden_dims, latent_dims, objective, samples, epochs, batch_size))
+                if samples > 1:  # with one, an IWAE is a VAE
+                    found.append(_model(config, objective, samples, layers, start=single.name))
     return found
+
+
+def _model(config: MnistConfig, objective: str, samples: int, layers: int, start: str | None = None) -> Model:
+    title = f"{objective.upper()}, {_count(samples, 'sample')}, {_count(layers, 'layer')}"
+    hidden_dims, latent_dims = NETWORKS[layers]
+    continued = config.continued_epochs if start else 0
+    return Model(
+        name=title.lower().replace(", ", "_").replace(" ", "_"),
+        title=title,
+        hidden_dims=hidden_dims,
+        latent_dims=latent_dims,
+        objective=objective,
+        samples=samples,
+        epochs=continued or config.epochs,
+        batch_size=config.batch_size,
+        start=start if continued else None,
+    )
 
 
 def _count(number: int, noun: str) -> str:
@@ -93,7 +113,7 @@ def _count(number: int, noun: str) -> str:
 
 def plane_model(config: MnistConfig) -> Model:
     """The model with two latents, whose plane is shown."""
-    return Model("plane", "VAE, 2 latents", (AEVB_HIDDEN,), (2,), "vae", 1, config.plane_epochs, 5 * config.batch_size)
+    return Model("plane", "VAE, 2 latents", (AEVB_HIDDEN,), (2,), "vae", 1, config.plane_epochs, config.batch_size)
 
 
 def initial_state(model: Model, config: MnistConfig, inputs: Inputs) -> TrainState:
@@ -123,21 +143,36 @@ def initial_state(model: Model, config: MnistConfig, inputs: Inputs) -> TrainSta
 def _optimizer(model: Model, config: MnistConfig, steps_per_epoch: int) -> optax.GradientTransformation:
     if config.figure == "aevb":
         return optax.adagrad(20 * config.learning_rate)
-    return optax.adam(learning_rate(config, model.epochs * steps_per_epoch), eps=ADAM_EPSILON)
+    rate = config.learning_rate * (CONTINUED_RATE if model.start else 1)
+    scheduled = partial(learning_rate, config.schedule, steps=model.epochs * steps_per_epoch)
+    if config.optimizer == "muon":
+        return optax.contrib.muon(scheduled(10 * rate), adam_learning_rate=scheduled(rate))
+    return optax.adam(scheduled(rate), eps=ADAM_EPSILON)
 
 
-def learning_rate(config: MnistConfig, steps: int) -> optax.Schedule:
+def learning_rate(schedule: str, start: float, steps: int) -> optax.Schedule:
     """The learning rate by step, over a training of so many steps."""
-    if config.schedule == "cosine":
-        return optax.cosine_decay_schedule(config.learning_rate, steps)
+    if schedule == "cosine":
+        return optax.cosine_decay_schedule(start, steps)
     ends = np.cumsum(STAGES) * steps // sum(STAGES)
     factor = 10 ** (-1 / (len(STAGES) - 1))
-    return optax.piecewise_constant_schedule(config.learning_rate, {int(end): factor for end in ends[:-1]})
+    return optax.piecewise_constant_schedule(start, {int(end): factor for end in ends[:-1]})
 
 
-def train(model: Model, config: MnistConfig, inputs: Inputs, run: Run, output: Console) -> TrainState:
-    """Trains a model, or resumes it; returns its best state."""
-    return loop.train(run, *training(model, config, inputs), output)
+def train(
+    model: Model,
+    config: MnistConfig,
+    inputs: Inputs,
+    run: Run,
+    output: Console,
+    trained: Mapping[str, TrainState] = MappingProxyType({}),
+) -> TrainState:
+    """Trains a model, or resumes it; returns its best state. `trained` has the model that it starts from."""
+    compiled, state = training(model, config, inputs)
+    if model.start:
+        # A copy, because training donates its state.
+        state = state.replace(params=jax.tree.map(jnp.copy, trained[model.start].params))
+    return loop.train(run, compiled, state, output)
 
 
 def training(model: Model, config: MnistConfig, inputs: Inputs) -> tuple[loop.Training, TrainState]:

@@ -1,5 +1,6 @@
 """The digits experiment: its models, its measures, and whole runs on a few images."""
 
+import dataclasses
 import json
 import signal
 from pathlib import Path
@@ -13,7 +14,8 @@ from experiments.mnist.__main__ import main
 from experiments.mnist.config import PRESETS, STAGES, MnistConfig
 from experiments.mnist.inputs import MNIST, Inputs
 from experiments.mnist.measures import PUBLISHED, active_by_layer
-from experiments.mnist.models import initial_state, learning_rate, models, steps_per_call
+from experiments.mnist.models import initial_state, learning_rate, models, steps_per_call, train, training
+from experiments.runs import loop
 from vae_jax.images.digits import FILES, Digits
 from vae_jax.networks import encode
 from vae_jax.training import active_latents
@@ -39,8 +41,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def small(folder: Path, *more: str) -> list[str]:
-    """A run of some seconds: both objectives, one epoch."""
+    """A run of some seconds: one epoch from scratch."""
     words = ["--data", folder, "--preset", "short", "--samples", 1, 2, "--epochs", 1, "--plane-epochs", 1]
+    words += ["--continued-epochs", 0]
     return [str(word) for word in (*words, "--test-samples", 20, *more)]
 
 
@@ -125,9 +128,37 @@ def test_one_sample_is_trained_once_and_the_table_has_all_others() -> None:
     }
 
 
+def test_with_one_sample_an_iwae_is_a_vae() -> None:
+    found = models(MnistConfig(objective=("iwae",), samples=(1, 50), layers=(1,)))
+    assert [(model.objective, model.samples) for model in found] == [("vae", 1), ("iwae", 50)]
+
+
+def test_models_with_several_samples_continue_from_the_one_with_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = MnistConfig(objective=("iwae",), samples=(5,), layers=(2,), epochs=7, continued_epochs=3)
+    single, several = models(config)
+    assert (single.samples, single.epochs, single.start) == (1, 7, None)
+    assert (several.samples, several.epochs, several.start) == (5, 3, single.name)
+    monkeypatch.setattr(loop, "train", lambda run, compiled, state, output: state)  # as it begins
+    data = inputs()
+    trained = initial_state(single, dataclasses.replace(config, seed=1), data)
+    state = train(several, config, data, None, None, {single.name: trained})
+    kernels = [s.params["params"]["decoder"]["logits"]["kernel"] for s in (state, trained)]
+    np.testing.assert_array_equal(*kernels)
+    assert state.objective.num_samples == 5
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_either_optimiser_lowers_the_loss(optimizer: str) -> None:
+    config = MnistConfig(samples=(1,), layers=(1,), optimizer=optimizer, learning_rate=2e-3, epochs=1, batch_size=100)
+    compiled, state = training(models(config)[0], config, inputs(2000))
+    before = compiled.validate(state)["loss"]
+    state, _ = compiled.advance(state, 0, compiled.steps_per_call)
+    assert compiled.validate(state)["loss"] < before - 25
+
+
 def test_the_papers_schedule() -> None:
     assert sum(STAGES) == PRESETS["paper"].epochs == 3280
-    rate = learning_rate(MnistConfig(), 3280 * 7)
+    rate = learning_rate("paper", 1e-3, 3280 * 7)
     for stage in range(8):
         first = 7 * sum(3**i for i in range(stage))
         for step in (first, first + 7 * 3**stage - 1):
