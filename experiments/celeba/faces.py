@@ -14,6 +14,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from experiments import PROGRAM
 from experiments.celeba import face_model, gallery
 from experiments.celeba.config import CelebaConfig
 from experiments.celeba.face_model import FaceModel
@@ -30,7 +31,7 @@ from vae_jax.images.decoding import PictureError, decode
 from vae_jax.images.listing import SUFFIXES
 from vae_jax.images.pictures import read_path
 
-COMMAND = "bash run.sh faces"
+COMMAND = f"{PROGRAM} faces"
 
 Read = Callable[[], np.ndarray]  # returns the pictures to start from
 
