@@ -40,6 +40,15 @@ def raw_png(width: int, height: int, depth: int, colour_type: int, rows: bytes) 
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
+def raw_tiff(width: int, height: int, colours: np.ndarray) -> bytes:
+    """A TIFF file of one 16-bit colour, which Pillow doesn't write: header, one directory, the depths, the pixels."""
+    start, pixels = 8 + 2 + 9 * 12 + 4, colours.astype("<u2").tobytes() * (width * height)
+    tags = {256: width, 257: height, 258: start, 259: 1, 262: 2, 273: start + 6, 277: 3, 278: height, 279: len(pixels)}
+    entries = b"".join(struct.pack("<HHII", tag, *((3, 3) if tag == 258 else (4, 1)), n) for tag, n in tags.items())
+    directory = struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
+    return b"II*\0" + struct.pack("<I", 8) + directory + struct.pack("<HHH", 16, 16, 16) + pixels
+
+
 def write_faces(folder: Path, names: Iterable[str]) -> Path:
     """Puts face i under the i-th name; names may have folders in them."""
     for i, name in enumerate(names):

@@ -5,6 +5,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
+
+from vae_jax.version import __version__
 
 PROJECT = Path(__file__).parent.parent
 
@@ -41,3 +44,17 @@ def test_other_environments_share_the_tested_versions(name):
     tested = _pinned("requirements.txt")
     shared = {package: version for package, version in _pinned(name).items() if package in tested}
     assert shared == {package: tested[package] for package in shared}
+
+
+def test_the_citation_names_the_version():
+    assert yaml.safe_load((PROJECT / "CITATION.cff").read_text())["version"] == __version__
+
+
+def test_every_package_is_packed():
+    tools = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    found = [
+        ".".join([name, *path.parent.relative_to(PROJECT / folder).parts])
+        for name, folder in tools["package-dir"].items()
+        for path in (PROJECT / folder).rglob("__init__.py")
+    ]
+    assert sorted(tools["packages"]) == sorted(found)

@@ -26,9 +26,9 @@ class FaceOptions:
     """Defaults of the other options: report (the full experiment), or smoke, which takes about three minutes on two \
 cores."""
     data: str = "auto"
-    """Pictures to use: auto, kaggle, tfds, synthetic, or a folder or zip of JPEG and PNG files. auto takes the first \
-it finds of $VAE_JAX_DATA/celeba, data/celeba, a download from Kaggle, one by tensorflow-datasets and, without a \
-network, built-in drawn faces."""
+    """Pictures to use: auto, kaggle, tfds, synthetic, or a folder or zip of JPEG, PNG, WebP, AVIF, BMP, TIFF and, \
+with pillow-heif, HEIC files. auto takes the first it finds of $VAE_JAX_DATA/celeba, data/celeba, a download from \
+Kaggle, one by tensorflow-datasets and, without a network, built-in drawn faces."""
     limit: int | None = None
     """Use only this many pictures, the same share of training, validation and test."""
     image_size: int = 128

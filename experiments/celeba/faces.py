@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import numpy as np
 
+from experiments import PROGRAM
 from experiments.celeba import face_model, gallery
 from experiments.celeba.config import CelebaConfig
 from experiments.celeba.face_model import FaceModel
@@ -26,11 +26,10 @@ from experiments.runs.experiment import INPUTS
 from experiments.runs.progress import console
 from experiments.startup import prepare_jax, use_cores
 from vae_jax.data.errors import DataError
-from vae_jax.images.decoding import PictureError, decode
-from vae_jax.images.listing import SUFFIXES
+from vae_jax.images.decoding import SUFFIXES, PictureError, decode
 from vae_jax.images.pictures import read_path
 
-COMMAND = "bash run.sh faces"
+COMMAND = f"{PROGRAM} faces"
 
 Read = Callable[[], np.ndarray]  # returns the pictures to start from
 
@@ -64,7 +63,8 @@ class PicturesConfig(FacesConfig):
     """Options of the actions that start from pictures."""
 
     input: str | None = None
-    """A picture, or a folder or zip of pictures; by default the run's held-out pictures."""
+    """A picture, or a folder or zip of pictures, in any format that celeba reads; by default the run's held-out \
+pictures."""
     count: int = 16
     """Use at most this many pictures."""
 
@@ -205,23 +205,28 @@ def read_input(config: PicturesConfig, trained: CelebaConfig, opened: run_folder
     try:
         if path.is_file() and path.suffix.lower() in SUFFIXES:
             return decode(path.read_bytes(), trained.image_size, trained.crop)[None]
-        return np.stack(list(islice(usable_pictures(path, trained), config.count)))
+        return usable_pictures(path, trained, config.count)
     except (DataError, PictureError, OSError) as error:
         raise UsageError(f"--input {path}: {str(error).removeprefix(f'{path}: ')}") from error
 
 
-def usable_pictures(path: Path, trained: CelebaConfig) -> Iterator[np.ndarray]:
-    """Yields the usable pictures of a folder or zip, and reports the others; raises PictureError if there are none."""
+def usable_pictures(path: Path, trained: CelebaConfig, most: int) -> np.ndarray:
+    """The first usable pictures of a folder or zip; reports the others, and raises PictureError if there are none."""
     pictures = read_path(path, with_lists=False)
+    found: list[np.ndarray] = []
     failed: list[str] = []
     for i, name in enumerate(pictures.names):
+        if len(found) == most:
+            break
         try:
-            yield pictures.reader.read(i, trained.image_size, trained.crop)
+            found.append(pictures.reader.read(i, trained.image_size, trained.crop))
         except PictureError as error:
-            failed.append(str(error))
-            console(sys.stderr).print(f"left out: {name}: {error}", soft_wrap=True)
-    if len(failed) == len(pictures.names):
-        raise PictureError(failed[0])
+            failed.append(f"{name}: {error}")
+    if not found:
+        raise PictureError(f"none of the {len(failed):,} pictures can be used; {failed[0]}")
+    for line in failed:
+        console(sys.stderr).print(f"left out: {line}", soft_wrap=True)
+    return np.stack(found)
 
 
 ACTIONS: dict[str, tuple[type, Callable[[Any, Read, FaceModel], tuple[Sheet, np.ndarray]]]] = {

@@ -13,6 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from experiments.celeba import face_model, figures, gallery, measures, page
+from experiments.celeba.card import model_card
 from experiments.celeba.config import CelebaConfig
 from experiments.celeba.face_model import FaceModel
 from experiments.celeba.inputs import CELEBA, Inputs, notices
@@ -81,6 +82,7 @@ def conclude(
         "machine": describe_machine(),
     }
     opened.write_json("metrics.json", metrics)
+    opened.write_text("README.md", model_card(metrics, pictures.attribute_names))
     with disk_errors(opened.folder):
         paths = draw(opened.folder / "figures", config, inputs, model, log)
         figures.draw_latents(paths["latents"], held_out, evaluation["informative_latents"])

@@ -11,6 +11,7 @@ from typing import Literal
 import jax
 import numpy as np
 
+from experiments import PROGRAM
 from experiments.celeba import face_model, gallery
 from experiments.celeba.config import CelebaConfig, Reconstruction
 from experiments.celeba.inputs import CELEBA, Inputs
@@ -24,7 +25,7 @@ from experiments.startup import prepare_jax
 from vae_jax.images.measures import sliced_wasserstein
 from vae_jax.training import stream_key
 
-COMMAND = "bash run.sh celeba-sweep"
+COMMAND = f"{PROGRAM} celeba-sweep"
 MEASURES = ("RMSE", "PSNR (dB)", "SSIM", "KL (nats)", "active latents", "above 0.1 nats")
 DISTANCES = ("SWD reconstructions", "SWD prior", "SWD mixture")  # sliced Wasserstein, to validation pictures
 

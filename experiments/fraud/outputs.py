@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.panel import Panel
@@ -20,9 +21,11 @@ from experiments.fraud.results import Result, evaluate_baselines
 from experiments.runs.experiment import describe_machine
 from experiments.runs.run_folder import Run, disk_errors
 from vae_jax.detector.model_folder import ModelError
-from vae_jax.tables.transactions import FEATURES
+from vae_jax.front_matter import CODE_LICENSE
+from vae_jax.tables.transactions import FEATURES, KAGGLE_SET
 
 COLLAPSE = "POSTERIOR COLLAPSE"
+CARD_METRICS = ("average_precision", "roc_auc", "precision", "recall")
 
 
 def conclude(config: FraudConfig, inputs: Inputs, opened: Run, results: Mapping[str, Result], output: Console) -> None:
@@ -75,7 +78,7 @@ def save_models(opened: Run, metrics: dict, results: Mapping[str, Result]) -> No
     for recipe, result in results.items():
         folder = opened.path("model" if recipe == preferred else f"model_{recipe}")
         try:
-            result.detector.save(folder, card_measures(metrics, recipe))
+            result.detector.save(folder, card_measures(metrics, recipe), card_head(metrics, recipe))
         except ModelError as error:
             raise RunError(str(error)) from error
 
@@ -90,10 +93,17 @@ def card_measures(metrics: dict, recipe: str) -> dict[str, str]:
         "false alarms among them": f"{measures['false_positives']:,}",
         "misses": f"{measures['false_negatives']:,}",
     }
-    for name in ("average_precision", "roc_auc", "precision", "recall"):
-        if measures[name] is not None:
-            found[name.replace("_", " ")] = f"{measures[name]:.3f}"
-    return found
+    found |= {name.replace("_", " "): f"{measures[name]:.3f}" for name in CARD_METRICS if measures[name] is not None}
+    return found | {"command": f"`{metrics['command']}`"}
+
+
+def card_head(metrics: dict, recipe: str) -> dict[str, Any]:
+    """What the model card's head says about the run."""
+    data, measures = metrics["data"], metrics["recipes"][recipe]
+    head: dict[str, Any] = {"metrics": [name for name in CARD_METRICS if measures[name] is not None]}
+    if data["synthetic"]:
+        return head | {"license": CODE_LICENSE}
+    return head if data["own"] else head | {"datasets": [KAGGLE_SET]}
 
 
 def collapse_notice(recipe: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from experiments import PROGRAM
 from experiments.command_line import parse, run
 from experiments.fraud.config import FraudConfig
 from experiments.fraud.inputs import FRAUD, Inputs
@@ -22,7 +23,7 @@ from experiments.startup import prepare_jax
 from vae_jax.detector.recipes import posterior_means
 from vae_jax.training import active_latents
 
-COMMAND = "bash run.sh sweep"
+COMMAND = f"{PROGRAM} sweep"
 
 
 @dataclass(frozen=True)

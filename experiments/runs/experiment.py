@@ -17,6 +17,7 @@ import jax
 from rich.console import Console
 from rich.panel import Panel
 
+from experiments import PROGRAM
 from experiments.command_line import Interrupted, UsageError, parse
 from experiments.runs import loggers, processes, run_folder
 from experiments.startup import use_cores
@@ -64,7 +65,7 @@ class Experiment:
     @property
     def command(self) -> str:
         """The command as a user types it."""
-        return f"bash run.sh {self.name}"
+        return f"{PROGRAM} {self.name}"
 
     def start(self, arguments: Sequence[str]) -> tuple[Any, Any, run_folder.Run]:
         """Reads the command line and the data, and creates the run folder or reopens the one to continue.

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from experiments import PROGRAM
 from experiments.command_line import UsageError, parse, run
 from experiments.runs import stopping
 from experiments.runs.progress import WorkProgress, console
@@ -38,7 +39,7 @@ from vae_jax.detector.estimator import new_gaps_notice
 from vae_jax.detector.model_folder import ModelError
 from vae_jax.tables.files import check_encoding
 
-COMMAND = "bash run.sh score"
+COMMAND = f"{PROGRAM} score"
 CHUNK = 16_384  # rows scored at once
 ROW, SCORE, DECISION, STRONGEST = "row", "log_reconstruction_probability", "decision", "strongest"
 ANOMALY, NORMAL = "anomaly", "normal"

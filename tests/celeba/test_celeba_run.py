@@ -10,11 +10,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from run_helpers import assert_bit_for_bit, final_arrays, logged_epochs, refused, resume, start, wait_for
 
 import experiments.celeba.__main__ as celeba
 from experiments.celeba import faces
+from experiments.celeba.card import MEASURES, TAGS, model_card
 from experiments.celeba.config import PRESETS, CelebaConfig, settle
 from experiments.celeba.model import train
 from experiments.command_line import run
@@ -22,6 +24,7 @@ from experiments.runs.progress import console
 from vae_jax.images.drawn_faces import ATTRIBUTES, draw_face
 
 SMALL = ["--data", "synthetic", "--limit", "160", "--image-size", "32", "--latent-dim", "4", "--batch-size", "16"]
+NO_PICTURE = "not a JPEG, PNG, WebP, AVIF, BMP, TIFF or HEIC picture"
 SHEETS = ["reconstructions_training", "reconstructions_held-out", "samples_prior", "samples_mixture", "interpolations"]
 
 
@@ -52,7 +55,7 @@ def metrics(finished: Path) -> dict:
 
 def test_a_run_leaves_every_file_behind(finished: Path) -> None:
     names = {str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file()}
-    expected = {"config.json", "metrics.json", "metrics.jsonl", "report.html", "model/latents.npz"}
+    expected = {"README.md", "config.json", "metrics.json", "metrics.jsonl", "report.html", "model/latents.npz"}
     expected |= {f"figures/{name}.png" for name in (*SHEETS, "traversals", "latents", "training")}
     expected |= {f"figures/edits_{name}.png" for name in ATTRIBUTES}
     assert expected <= names
@@ -73,6 +76,35 @@ def test_metrics_json_holds_what_is_promised(metrics: dict) -> None:
     assert evaluation["train_images_per_second"] > 0
     assert evaluation["parameters"] > 0
     assert metrics["data"]["train"] + metrics["data"]["validation"] + metrics["data"]["test"] == 160
+
+
+def test_the_model_card_says_what_was_measured(finished: Path, metrics: dict) -> None:
+    card = (finished / "README.md").read_text()
+    head = yaml.safe_load(card.split("---\n")[1])
+    assert head == {
+        "license": "apache-2.0",
+        "library_name": "vae_jax",
+        "pipeline_tag": "unconditional-image-generation",
+        "tags": TAGS,
+        "metrics": list(MEASURES),
+    }
+    for words in (
+        f"- RMSE: {metrics['evaluation']['rmse']:.4g}\n",
+        f"- mixture samples: {metrics['evaluation']['sliced_wasserstein']['mixture_samples']['mean']:.1f}\n",
+        f"training {metrics['data']['train']:,}, ",
+        "(DRAWN: no photographs)",
+        metrics["command"],
+        "## Limits of use",
+        "## Licence",
+    ):
+        assert words in card
+
+
+def test_the_model_card_of_celeba_names_its_terms(metrics: dict) -> None:
+    card = model_card(metrics | {"data": metrics["data"] | {"synthetic": False}}, ("5_o_Clock_Shadow", "Male"))
+    head = yaml.safe_load(card.split("---\n")[1])
+    assert (head["license"], head["datasets"]) == ("other", ["jessicali9530/celeba-dataset"])
+    assert "for non-commercial research only" in card
 
 
 def test_the_log_has_one_line_an_epoch(finished: Path) -> None:
@@ -169,9 +201,9 @@ def test_pictures_that_can_not_be_used_are_listed(tmp_path: Path, cache: Path) -
     (pictures / "bad.jpg").write_text("not a picture")
     arguments = ["--data", str(pictures), "--image-size", "16", "--batch-size", "8", "--cache", str(cache)]
     _, inputs, _ = celeba.CELEBA.start([*arguments, "--run-dir", str(tmp_path / "run")])
-    assert inputs.images.left_out == {"bad.jpg": "not a JPEG or PNG picture"}
+    assert inputs.images.left_out == {"bad.jpg": NO_PICTURE}
     assert len(inputs.images.usable) == 60
-    notice = "Pictures left out because they can't be used: 1, e.g. bad.jpg: not a JPEG or PNG picture."
+    notice = f"Pictures left out because they can't be used: 1, e.g. bad.jpg: {NO_PICTURE}."
     assert celeba.notices(inputs)[-1] == notice
 
 
@@ -222,12 +254,13 @@ def test_faces_takes_ones_own_pictures_and_names_those_it_can_not_use(
     folder.mkdir()
     (folder / "bad.jpg").write_text("not a picture")
     arguments = ["reconstruct", "--model", str(finished), "--output", str(tmp_path / "made"), "--input"]
-    assert "not a JPEG or PNG picture" in refused(faces.main, [*arguments, folder], capsys)
-    Image.fromarray(draw_face(5, 5, 64)[0]).save(folder / "me.jpg")
-    for given in (folder, folder / "me.jpg"):
+    none = f"error: --input {folder}: none of the 1 pictures can be used; bad.jpg: {NO_PICTURE}"
+    assert refused(faces.main, [*arguments, folder], capsys) == none
+    Image.fromarray(draw_face(5, 5, 64)[0]).save(folder / "me.webp")
+    for given in (folder, folder / "me.webp"):
         assert run(faces.main, [*arguments, str(given)]) == 0
         assert len(list((tmp_path / "made").glob("reconstruct_*.png"))) == 1
-    assert capsys.readouterr().err == "left out: bad.jpg: not a JPEG or PNG picture\n"
+    assert capsys.readouterr().err == f"left out: bad.jpg: {NO_PICTURE}\n"
 
 
 @pytest.mark.parametrize(

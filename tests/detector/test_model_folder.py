@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from helpers import assert_same
 from run_helpers import refused
 from test_detector import FEATURES, SMALL, correlated
@@ -59,6 +60,29 @@ def test_the_card_says_what_was_measured(detector, folder):
     assert f"`{detector.recipe}` recipe" in card
 
 
+def test_the_cards_head_is_yaml_as_model_hubs_want_it(detector, folder):
+    detector.save(folder, head={"license": "mit", "datasets": ["mine/rows"], "metrics": []})
+    empty, head, text = (folder / "README.md").read_text().split("---\n", 2)
+    assert empty == ""
+    assert yaml.safe_load(head) == {
+        "license": "mit",
+        "library_name": "vae_jax",
+        "tags": list(model_folder.TAGS),
+        "datasets": ["mine/rows"],
+    }
+    assert text.startswith("\n# Anomaly detector")
+    detector.save(folder)
+    head = yaml.safe_load((folder / "README.md").read_text().split("---\n")[1])
+    assert (head["license"], head["license_name"]) == ("other", "see-below")  # it is the owner's to choose
+
+
+def test_the_card_may_be_edited(detector, folder):
+    (folder / "README.md").write_text("# Mine")
+    assert VAEDetector.load(folder).offset_ == detector.offset_
+    (folder / "README.md").unlink()
+    assert VAEDetector.load(folder).offset_ == detector.offset_
+
+
 def test_a_model_is_replaced_and_anything_else_is_not(detector, folder):
     detector.save(folder)
     assert "0.875" not in (folder / "README.md").read_text()
@@ -83,7 +107,7 @@ def test_what_a_desktop_leaves_in_folders_is_no_obstacle(detector, folder):
     assert VAEDetector.load(folder).offset_ == detector.offset_
 
 
-@pytest.mark.parametrize("name", ["detector.json", "arrays.safetensors", "README.md"])
+@pytest.mark.parametrize("name", ["detector.json", "arrays.safetensors"])
 def test_a_missing_or_altered_file_is_named(folder, name):
     path = folder / name
     content = bytearray(path.read_bytes())

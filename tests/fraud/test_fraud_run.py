@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from run_helpers import (
     ROOT,
     assert_bit_for_bit,
@@ -206,8 +207,13 @@ def test_the_saved_detector_gives_the_runs_own_scores(
     finished: Path, small_csv: Path, recipe: str, folder: str
 ) -> None:
     assert_gives_the_runs_own_scores(finished, recipe, folder, small_csv)
-    metrics = json.loads((finished / "metrics.json").read_text())["recipes"][recipe]
-    assert f"average precision: {metrics['average_precision']:.3f}" in (finished / folder / "README.md").read_text()
+    metrics = json.loads((finished / "metrics.json").read_text())
+    card = (finished / folder / "README.md").read_text()
+    assert f"average precision: {metrics['recipes'][recipe]['average_precision']:.3f}\n" in card
+    assert f"command: `{metrics['command']}`\n" in card
+    head = yaml.safe_load(card.split("---\n")[1])
+    assert head["datasets"] == ["mlg-ulb/creditcardfraud"]
+    assert head["metrics"] == ["average_precision", "roc_auc", "precision", "recall"]
 
 
 def test_the_score_command_gives_the_runs_own_scores(finished: Path, small_csv: Path, tmp_path: Path) -> None:

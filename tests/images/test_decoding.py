@@ -1,9 +1,11 @@
+import sys
+
 import numpy as np
 import pytest
-from picture_helpers import encoded, raw_png
+from picture_helpers import encoded, raw_png, raw_tiff
 from PIL import Image
 
-from vae_jax.images.decoding import PictureError, decode
+from vae_jax.images.decoding import PictureError, decode, reads_heic
 
 RED, GREEN, BLUE, YELLOW = (220, 20, 20), (20, 220, 20), (20, 20, 220), (220, 220, 20)
 STRIPES = np.repeat(np.array([[RED, GREEN, BLUE]], np.uint8), (10, 20, 10), axis=1).repeat(20, axis=0)  # 40 wide
@@ -50,6 +52,20 @@ PLAIN = {
         raw_png(20, 24, 16, 2, (b"\0" + np.array([100 * 257, 65535, 0], ">u2").tobytes() * 20) * 24),
         (100, 255, 0),
     ),
+    "webp": (plain("RGB", RED, kind="WEBP", lossless=True), RED),
+    "webp, half transparent": (plain("RGBA", (255, 0, 100, 51), kind="WEBP", lossless=True), (255, 204, 224)),
+    "avif, transparent": (plain("RGBA", (*RED, 0), kind="AVIF"), (255, 255, 255)),
+    "avif, grey": (plain("L", 77, kind="AVIF", quality=100), (77, 77, 77)),
+    "bmp": (plain("RGB", RED, kind="BMP"), RED),
+    "bmp, grey": (plain("L", 77, kind="BMP"), (77, 77, 77)),
+    "bmp, palette": (palette(kind="BMP"), (10, 200, 30)),
+    "tiff": (plain("RGB", RED, kind="TIFF"), RED),
+    "tiff, cmyk": (plain("CMYK", (0, 255, 255, 0), kind="TIFF"), (255, 0, 0)),
+    "tiff, palette": (palette(kind="TIFF"), (10, 200, 30)),
+    "tiff, black and white": (plain("1", 1, kind="TIFF"), (255, 255, 255)),
+    "tiff, half transparent": (plain("RGBA", (255, 0, 100, 51), kind="TIFF"), (255, 204, 224)),
+    "tiff, 16-bit": (encoded(np.full((24, 20), 100 * 257, np.uint16), "TIFF"), (100, 100, 100)),
+    "tiff, 16-bit colours": (raw_tiff(20, 24, np.array([100 * 257, 65535, 0])), (100, 255, 0)),
 }
 
 
@@ -96,14 +112,46 @@ STORED = {  # how a camera stores a picture under each EXIF orientation
 }
 
 
+def written(picture: np.ndarray, kind: str, **options) -> bytes:
+    """A file of any format; the test is skipped where it takes pillow-heif, and that is not there."""
+    if kind == "HEIF" and not reads_heic():
+        pytest.skip("pillow-heif, which is optional, is not installed")
+    return encoded(picture, kind, quality=95, **options)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "BMP", "TIFF", "HEIF"])
+def test_every_format_is_read(kind):
+    corners = decode(written(QUARTERS, kind), 16)[[3, 3, 12, 12], [3, 12, 3, 12]].astype(int)
+    assert np.abs(corners - [RED, GREEN, BLUE, YELLOW]).max() < 12
+
+
 @pytest.mark.parametrize("orientation", STORED)
-@pytest.mark.parametrize("crop", ["none", "center"])
-def test_exif_rotation_is_undone(orientation, crop):
+@pytest.mark.parametrize(
+    ("kind", "crop"),
+    [("JPEG", "none"), ("JPEG", "center"), *((kind, "none") for kind in ("PNG", "WEBP", "AVIF", "TIFF", "HEIF"))],
+)
+def test_exif_rotation_is_undone(kind, orientation, crop):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    picture = decode(encoded(STORED[orientation], "JPEG", quality=95, exif=exif), 16, crop)
+    picture = decode(written(STORED[orientation], kind, exif=exif.tobytes()), 16, crop)
     corners = picture[[3, 3, 12, 12], [3, 12, 3, 12]].astype(int)
     assert np.abs(corners - [RED, GREEN, BLUE, YELLOW]).max() < 12
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "AVIF", "TIFF", "HEIF"])
+def test_of_several_pictures_the_first_is_taken(kind):
+    others = [Image.new("RGB", (64, 48), colour) for colour in (RED, BLUE)]
+    file = written(np.full((48, 64, 3), GREEN, np.uint8), kind, save_all=True, append_images=others)
+    assert np.abs(decode(file, 16).astype(int) - GREEN).max() < 12
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"mif1"])
+def test_heic_without_pillow_heif_names_the_remedy(monkeypatch, brand):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    reads_heic.cache_clear()
+    with pytest.raises(PictureError, match=r"^reading HEIC needs pillow-heif: pip install pillow-heif$"):
+        decode(b"\0\0\0\x18ftyp" + brand + bytes(4) + b"mif1heic" + bytes(200), 16)
+    reads_heic.cache_clear()
 
 
 def test_garbled_exif_data_do_not_matter():
@@ -113,18 +161,22 @@ def test_garbled_exif_data_do_not_matter():
     np.testing.assert_array_equal(decode(garbled, 16), decode(plainly, 16))
 
 
-JPEG, PNG = encoded(NOISE, "JPEG"), encoded(NOISE)
+JPEG, PNG, WEBP, TIFF = (encoded(NOISE, kind) for kind in ("JPEG", "PNG", "WEBP", "TIFF"))
 
+NO_PICTURE = "not a JPEG, PNG, WebP, AVIF, BMP, TIFF or HEIC picture"
 BAD = {
-    "empty": (b"", "not a JPEG or PNG picture"),
-    "text": (b"hello, world\n" * 100, "not a JPEG or PNG picture"),
-    "html": (b"<!DOCTYPE html><html></html>", "not a JPEG or PNG picture"),
-    "another format": (encoded(NOISE, "GIF"), "not a JPEG or PNG picture"),
+    "empty": (b"", NO_PICTURE),
+    "text": (b"hello, world\n" * 100, NO_PICTURE),
+    "html": (b"<!DOCTYPE html><html></html>", NO_PICTURE),
+    "another format": (encoded(NOISE, "GIF"), NO_PICTURE),
     "half a jpeg": (JPEG[: len(JPEG) // 2], "damaged (image file is truncated"),
     "jpeg header alone": (JPEG[:30], "damaged ("),
     "half a png": (PNG[: len(PNG) // 2], "damaged (image file is truncated"),
     "png with damaged data": (PNG[:100] + bytes(50) + PNG[150:], "damaged ("),
     "one pixel": (encoded(np.zeros((1, 1, 3), np.uint8)), "1 x 1 pixels are too few"),
+    "half a webp": (WEBP[: len(WEBP) // 2], "damaged ("),
+    "half a tiff": (TIFF[: len(TIFF) // 2], "damaged ("),
+    "tiff of floats": (encoded(np.ones((20, 20), np.float32), "TIFF"), "samples of 32 bits or with a sign"),
     "narrow": (encoded(np.zeros((500, 15, 3), np.uint8)), "15 x 500 pixels are too few"),
     "too large": (raw_png(10_001, 10_000, 8, 2, b""), "10,001 x 10,000 pixels are more than 100,000,000"),
     "decompression bomb": (raw_png(60_000, 60_000, 8, 2, b""), "exceeds limit"),

@@ -10,8 +10,9 @@ from picture_helpers import CountingReader, counted, face, unusable, write_faces
 
 from vae_jax.data import image_cache
 from vae_jax.data.errors import DataError
+from vae_jax.images import cache as cache_module
 from vae_jax.images.cache import prepare_images
-from vae_jax.images.decoding import decode
+from vae_jax.images.decoding import FORMAT_NAMES, decode
 from vae_jax.images.drawn_faces import draw_face
 from vae_jax.images.pictures import find_pictures, read_path
 
@@ -147,8 +148,23 @@ def test_reasons_are_those_of_the_files(tmp_path):
     (tmp_path / "faces" / "b.jpg").write_text("hello")
     (tmp_path / "faces" / "c.jpg").symlink_to(tmp_path / "gone")
     images = prepare_images(read_path(tmp_path / "faces"), SIZE, "none", tmp_path / "cache")
-    assert images.left_out == {"b.jpg": "not a JPEG or PNG picture", "c.jpg": "No such file or directory"}
+    assert images.left_out == {"b.jpg": f"not a {FORMAT_NAMES} picture", "c.jpg": "No such file or directory"}
     np.testing.assert_array_equal(images.usable, [0, 3])
+
+
+@pytest.mark.parametrize(("name", "again"), [("a.HEIC", True), ("a.jpg", False)])
+def test_heic_pictures_are_prepared_anew_once_they_can_be_read(tmp_path, monkeypatch, name, again):
+    write_faces(tmp_path / "faces", ["b.jpg", name])
+
+    def prepare(reads_heic: bool):
+        monkeypatch.setattr(cache_module, "reads_heic", lambda: reads_heic)
+        done = []
+        prepare_images(
+            read_path(tmp_path / "faces"), SIZE, "none", tmp_path / "cache", report=lambda *counts: done.append(counts)
+        )
+        return bool(done)
+
+    assert [prepare(False), prepare(False), prepare(True), prepare(True)] == [True, False, again, False]
 
 
 def test_no_usable_picture_is_refused(tmp_path):

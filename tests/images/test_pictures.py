@@ -17,7 +17,7 @@ from vae_jax.data.parts import TEST, TRAIN, VALIDATION
 from vae_jax.images import listing, readers
 from vae_jax.images import pictures as module
 from vae_jax.images.cache import prepare_images
-from vae_jax.images.decoding import PictureError, decode
+from vae_jax.images.decoding import SUFFIXES, PictureError, decode
 from vae_jax.images.drawn_faces import ATTRIBUTES, draw_face
 from vae_jax.images.listing import Found
 from vae_jax.images.pictures import DRAWN_FACES, drawn_faces, find_pictures, list_tfds, read_path, seeded_parts
@@ -357,9 +357,20 @@ def test_zip_without_a_picture(tmp_path, members):
     assert refusal(write_zip(tmp_path / "a.zip", members)).startswith("no picture here")
 
 
+def test_every_format_is_found_by_its_name(tmp_path):
+    names = [f"a{suffix}" for suffix in SUFFIXES] + [f"B{suffix.upper()}" for suffix in SUFFIXES]
+    write_faces(tmp_path / "faces", [*names, "c.gif", "d.raw"])
+    assert sorted(read_path(tmp_path / "faces").names) == sorted(names)
+    members = {name: face(0) for name in [*names, "c.gif"]}
+    assert sorted(read_path(write_zip(tmp_path / "a.zip", members)).names) == sorted(names)
+
+
 def test_folder_without_a_picture(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
-    assert refusal(tmp_path) == "no picture here (files ending in .jpg, .jpeg, .png)"
+    expected = "expected files ending in .jpg, .jpeg, .png, .webp, .avif, .bmp, .tif, .tiff, .heic, .heif"
+    assert refusal(tmp_path) == f"no picture here, but notes.txt; {expected}"
+    (tmp_path / "notes.txt").unlink()
+    assert refusal(tmp_path) == f"no picture here; {expected}"
 
 
 @pytest.mark.parametrize("name", ["nowhere", "nowhere.zip", "file/below"])

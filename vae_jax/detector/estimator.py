@@ -399,7 +399,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         typical = self.typical_shares_ if self.schema_ else 0.0
         return np.argsort(typical - shares, axis=1, kind="stable")[:, :strongest]
 
-    def save(self, folder: str | Path, measures: Mapping[str, Any] | None = None) -> None:
+    def save(
+        self, folder: str | Path, measures: Mapping[str, Any] | None = None, head: Mapping[str, Any] | None = None
+    ) -> None:
         """Writes the detector into a folder, whole or not at all; see `model_folder.save`."""
         check_is_fitted(self)
         fitted = model_folder.Fitted(
@@ -412,7 +414,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             typical_shares=self.typical_shares_ if self.schema_ else None,
             exemplars=self.exemplars_,
         )
-        model_folder.save(fitted, Path(folder), measures or {})
+        model_folder.save(fitted, Path(folder), measures or {}, head or {})
 
     @classmethod
     def load(cls, folder: str | Path, feature_names: Sequence[str] | None = None) -> VAEDetector:

@@ -1,9 +1,9 @@
-"""A fitted detector in a folder: arrays in safetensors, the rest in JSON, a model card, and checksums of all.
+"""A fitted detector in a folder: arrays in safetensors, the rest in JSON, a model card, and checksums.
 
     manifest.json      format, version of the library that wrote it, SHA-256 of the other files
     detector.json      options, the features (their standardisation, or a table's schema), boundary, what was measured
     arrays.safetensors parameters, optimiser state
-    README.md          the model card
+    README.md          the model card, as model hubs want it; it may be edited
 
 Nothing is pickled: reading a folder runs no code of its author.
 """
@@ -25,6 +25,7 @@ import numpy as np
 from vae_jax.detector import exemplar, recipes
 from vae_jax.detector.exemplar import Exemplars
 from vae_jax.detector.settings import OF_RECIPE, Resolved
+from vae_jax.front_matter import LICENCE, front_matter
 from vae_jax.tables.gaussianise import Gaussianiser
 from vae_jax.tables.scaling import Scaler
 from vae_jax.tables.schema import Schema
@@ -33,6 +34,7 @@ from vae_jax.version import __version__
 FORMAT = 4  # with exemplars (3 had no variances of theirs); a schema is still written in format 2, all else in format 1
 MANIFEST, DETECTOR, ARRAYS, CARD = "manifest.json", "detector.json", "arrays.safetensors", "README.md"
 LEFT_BY_DESKTOPS = {".DS_Store", "Thumbs.db", "desktop.ini"}
+TAGS = ("anomaly-detection", "tabular", "variational-autoencoder", "jax", "flax")
 EXEMPLARS = "exemplars"  # prefix of their arrays' names
 # What JSON holds as it is, of what was found in fitting.
 MEASURED = ("offset_", "n_steps_", "active_latents_", "false_alarm_share_", "kl_warmup_steps_", "n_features_in_")
@@ -67,13 +69,14 @@ class ModelError(ValueError):
     """A folder that can't be read as a model, or does not fit the table; the message is one line."""
 
 
-def save(fitted: Fitted, folder: Path, measures: Mapping[str, Any]) -> None:
+def save(fitted: Fitted, folder: Path, measures: Mapping[str, Any], head: Mapping[str, Any]) -> None:
     """Writes a fitted detector, whole or not at all.
 
     Args:
       fitted: what to save.
       folder: where; a model that is there already is replaced.
       measures: names and values for the model card: what it was trained on and how well it did.
+      head: entries of the model card's head, such as `license`, `datasets` and `metrics`.
 
     Raises:
       ModelError: if the folder holds anything else than a model, or can't be written.
@@ -86,7 +89,7 @@ def save(fitted: Fitted, folder: Path, measures: Mapping[str, Any]) -> None:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
             made = Path(temporary, folder.name)
             made.mkdir()
-            _write_files(fitted, made, measures)
+            _write_files(fitted, made, measures, head)
             if folder.exists():
                 os.replace(folder, Path(temporary, "old"))
             os.replace(made, folder)
@@ -138,7 +141,7 @@ def _may_be_replaced(folder: Path) -> bool:
         return False
 
 
-def _write_files(fitted: Fitted, folder: Path, measures: Mapping[str, Any]) -> None:
+def _write_files(fitted: Fitted, folder: Path, measures: Mapping[str, Any], head: Mapping[str, Any]) -> None:
     from safetensors.numpy import save_file
 
     record = {
@@ -153,7 +156,7 @@ def _write_files(fitted: Fitted, folder: Path, measures: Mapping[str, Any]) -> N
     if with_schema:
         record["typical_shares"] = fitted.typical_shares
     (folder / DETECTOR).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    (folder / CARD).write_text(model_card(fitted, measures), encoding="utf-8")
+    (folder / CARD).write_text(model_card(fitted, measures, head), encoding="utf-8")
     arrays = _named(fitted.state)
     if fitted.residual_sd is not None:
         arrays["residual_sd"] = fitted.residual_sd
@@ -230,7 +233,7 @@ def _check_files(folder: Path) -> None:
     if written > FORMAT:
         newer = manifest.get("vae_jax", "a newer version")
         raise ModelError(f"{folder}: written by vae_jax {newer} in format {written}; this one reads up to {FORMAT}")
-    for name in (DETECTOR, ARRAYS, CARD):
+    for name in (DETECTOR, ARRAYS):
         if not (folder / name).is_file():
             raise ModelError(f"{folder / name}: missing")
         if _checksum(folder / name) != checksums.get(name):
@@ -264,12 +267,13 @@ def _difference(ours: tuple[str, ...], theirs: tuple[str, ...]) -> str:
     return f"made for other features: {'; '.join(words)}"
 
 
-def model_card(fitted: Fitted, measures: Mapping[str, Any]) -> str:
+def model_card(fitted: Fitted, measures: Mapping[str, Any], head: Mapping[str, Any]) -> str:
     """Describes a fitted detector for its users.
 
     Args:
       fitted: the detector.
       measures: names and values to add.
+      head: entries of the card's head.
 
     Returns:
       Markdown.
@@ -278,6 +282,8 @@ def model_card(fitted: Fitted, measures: Mapping[str, Any]) -> str:
     layers = "-".join(map(str, settings.hidden_dims)) or "linear"
     held = len(fitted.exemplars.rows) if fitted.exemplars else 0
     lines = [
+        *front_matter(**{"tags": TAGS, **head}),
+        "",
         f"# Anomaly detector: variational autoencoder, {'exemplars' if held else 'reconstruction probability'}",
         "",
         f"{settings.num_models} model{'s' * (settings.num_models > 1)} of the `{settings.recipe}` recipe "
@@ -290,7 +296,7 @@ def model_card(fitted: Fitted, measures: Mapping[str, Any]) -> str:
         "    detector = VAEDetector.load(FOLDER)",
         "    detector.predict(table)   # -1 = anomaly; score_samples, explain",
         "",
-        "    bash run.sh score --model FOLDER --input FILE --output FILE",
+        "    vae-jax score --model FOLDER --input FILE --output FILE   # in a clone: bash run.sh score",
         "",
         "## Boundary and measures",
         "",
@@ -316,6 +322,10 @@ def model_card(fitted: Fitted, measures: Mapping[str, Any]) -> str:
         "## Options",
         "",
         *(f"- {name}: {value}" for name, value in vars(settings).items()),
+        "",
+        "## Licence",
+        "",
+        LICENCE,
         "",
     ]
     return "\n".join(lines)

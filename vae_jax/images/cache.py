@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vae_jax.data.errors import DataError
-from vae_jax.images.decoding import CROPS, PictureError
+from vae_jax.images.decoding import CROPS, HEIC_SUFFIXES, PictureError, reads_heic
 from vae_jax.images.pictures import Pictures
 
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ def prepare_images(
     if crop not in CROPS:
         raise ValueError(f"unknown crop '{crop}': expected one of {', '.join(CROPS)}")
     made_from = f"{VERSION} {size} {crop} {pictures.fingerprint} {pictures.stamp}"
+    if any(name.lower().endswith(HEIC_SUFFIXES) for name in pictures.names) and reads_heic():
+        made_from += " with HEIC"  # not the set in which they were left out
     key = hashlib.sha256(made_from.encode()).hexdigest()[:20]
     folder, partial = cache / key, cache / f"{key}.partial"
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
 CROPS = ("none", "center")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".heic", ".heif")
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "TIFF")  # as Pillow calls them; HEIC takes pillow-heif
+FORMAT_NAMES = "JPEG, PNG, WebP, AVIF, BMP, TIFF or HEIC"
+HEIC_SUFFIXES = (".heic", ".heif")
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # after `ftyp`, at byte 8
 SMALLEST_SIDE = 16  # pixels; anything smaller is a tracking pixel or an icon, not a photograph
 MOST_PIXELS = 100_000_000  # more is treated as a decompression bomb, a small file that fills the memory
 
@@ -26,15 +32,16 @@ class PictureError(ValueError):
       ...     decode(b"<html>", size=64)
       ... except PictureError as error:
       ...     print(error)
-      not a JPEG or PNG picture
+      not a JPEG, PNG, WebP, AVIF, BMP, TIFF or HEIC picture
     """
 
 
 def decode(data: bytes, size: int, crop: str = "none") -> UInt8[np.ndarray, "size size 3"]:
-    """Decodes a JPEG or PNG file to an upright RGB image of one size.
+    """Decodes an image file to an upright RGB image of one size.
 
     Args:
-      data: the file's contents. Grey, palette, CMYK and 16-bit images are converted, transparent ones laid on white.
+      data: the contents of a JPEG, PNG, WebP, AVIF, BMP or TIFF file or, with pillow-heif, a HEIC file. Grey, palette,
+        CMYK and 16-bit images are converted, transparent ones laid on white. Of several images, the first is taken.
       size: height and width of the result.
       crop: `none` squeezes the whole image into the square; `center` cuts the largest square from its middle.
 
@@ -62,7 +69,7 @@ def decode(data: bytes, size: int, crop: str = "none") -> UInt8[np.ndarray, "siz
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own warnings about large images and odd EXIF data
-            picture = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
+            picture = Image.open(io.BytesIO(data), formats=_formats())
             width, height = picture.size
             if width * height > MOST_PIXELS:
                 raise PictureError(f"{width:,} x {height:,} pixels are more than {MOST_PIXELS:,}")
@@ -72,7 +79,9 @@ def decode(data: bytes, size: int, crop: str = "none") -> UInt8[np.ndarray, "siz
     except (PictureError, MemoryError):
         raise
     except Image.UnidentifiedImageError as error:
-        raise PictureError("not a JPEG or PNG picture") from error
+        if data[4:8] == b"ftyp" and data[8:12] in HEIC_BRANDS and not reads_heic():
+            raise PictureError("reading HEIC needs pillow-heif: pip install pillow-heif") from error
+        raise PictureError(f"not a {FORMAT_NAMES} picture") from error
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and others for damage
         raise PictureError(f"damaged ({(str(error) or type(error).__name__).splitlines()[0][:100]})") from error
     if crop == "center":
@@ -83,10 +92,27 @@ def decode(data: bytes, size: int, crop: str = "none") -> UInt8[np.ndarray, "siz
     return np.asarray(rgb.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0))
 
 
+@cache
+def reads_heic() -> bool:
+    """Whether pillow-heif is there, which then reads HEIC files for Pillow."""
+    try:
+        from pillow_heif import register_heif_opener  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
+def _formats() -> tuple[str, ...]:
+    return (*FORMATS, "HEIF") if reads_heic() else FORMATS
+
+
 def _to_rgb(picture: Image.Image) -> Image.Image:
     from PIL import Image
 
-    if picture.mode.startswith("I") or picture.mode == "F":
+    if picture.mode in ("I", "F"):  # from TIFF alone; nothing tells which number is white
+        raise PictureError("samples of 32 bits or with a sign; expected 8 or 16 bits")
+    if picture.mode.startswith("I"):
         values = np.array(picture, np.float64)
         if "transparency" in picture.info:
             values[values == picture.info["transparency"]] = 65535

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from vae_jax.data.errors import DataError
 from vae_jax.images.celeba_lists import ListFile
+from vae_jax.images.decoding import SUFFIXES
 from vae_jax.images.readers import MOST_BYTES, FolderReader, Reader, ZipReader
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
 PARTITION_LISTS = ("list_eval_partition.csv", "list_eval_partition.txt")
 ATTRIBUTE_LISTS = ("list_attr_celeba.csv", "list_attr_celeba.txt")
 LISTS = (*PARTITION_LISTS, *ATTRIBUTE_LISTS)
@@ -22,7 +22,7 @@ OTHER_WAYS = "use --data kaggle, --data tfds or --data synthetic, or unpack the 
 
 
 class Found(NamedTuple):
-    """Contents of a folder or zip: `Pictures` before the lists are read."""
+    """Contents of a folder or zip: `Pictures` before the lists are read; `other` is a file that is no picture."""
 
     names: list[str]
     reader: Reader
@@ -30,13 +30,14 @@ class Found(NamedTuple):
     fingerprint: str
     stamp: str
     notices: list[str]
+    other: str = ""
 
 
 def list_folder(path: Path) -> Found:
     """Lists a folder, searched recursively."""
     names, lists, unreadable = [], [], []
     fingerprint, stamp = hashlib.sha256(), hashlib.sha256()
-    seen = set()
+    seen, other = set(), ""
     for folder, subfolders, files in os.walk(path, followlinks=True):
         if (real := os.path.realpath(folder)) in seen:
             subfolders.clear()  # a link to a folder already visited
@@ -47,7 +48,9 @@ def list_folder(path: Path) -> Found:
             file = Path(folder, name)
             if name in LISTS:
                 lists.append(file)
-            elif name.lower().endswith(SUFFIXES) and not name.startswith("."):
+            elif name.startswith("."):
+                continue
+            elif name.lower().endswith(SUFFIXES):
                 picture = file.relative_to(path).as_posix()
                 if not _is_text(picture):
                     unreadable.append(picture)
@@ -56,6 +59,8 @@ def list_folder(path: Path) -> Found:
                 size, modified = _status(file)
                 fingerprint.update(f"{picture} {size}\n".encode())
                 stamp.update(f"{modified}\n".encode())
+            else:
+                other = other or name
     if not lists:  # the path is the folder of images itself, with the lists beside it
         lists = [path.parent / name for name in LISTS]
         lists = [file for file in lists if path.name == IMAGE_FOLDER and file.is_file()]
@@ -63,7 +68,7 @@ def list_folder(path: Path) -> Found:
     if unreadable:
         example = unreadable[0].encode(errors="surrogateescape").decode(errors="backslashreplace")
         notices.append(f"{len(unreadable):,} pictures whose names are not UTF-8 are left out, e.g. {example}")
-    return Found(names, FolderReader(path, names), lists, fingerprint.hexdigest(), stamp.hexdigest(), notices)
+    return Found(names, FolderReader(path, names), lists, fingerprint.hexdigest(), stamp.hexdigest(), notices, other)
 
 
 def _is_text(name: str) -> bool:
@@ -101,6 +106,7 @@ def list_zip(path: Path) -> Found:
                 + OTHER_WAYS
             ) from error
         raise DataError(f"{path}: not a folder and not a readable zip ({error}); {OTHER_WAYS}") from error
+    other = next((e for e in entries if not e.endswith("/") and not e.lower().endswith(SUFFIXES)), "")
     entries = [e for e in entries if e.lower().endswith(SUFFIXES) and not _hidden(e)]
     unsafe = [entry for entry in entries if _leads_out(entry)]
     repeated = len(entries) - len(set(entries))
@@ -113,7 +119,7 @@ def list_zip(path: Path) -> Found:
     fingerprint = hashlib.sha256("\n".join(f"{name} {members[name].CRC}" for name in names).encode()).hexdigest()
     beside = [file for name in LISTS if (file := path.parent / name).is_file()]
     lists = [*beside, *_lists_within(path, members.values())]
-    return Found(names, ZipReader(path, names), lists, fingerprint, str(_status(path)), notices)
+    return Found(names, ZipReader(path, names), lists, fingerprint, str(_status(path)), notices, other)
 
 
 def _lists_within(path: Path, members: Iterable[zipfile.ZipInfo]) -> list[zipfile.Path]:

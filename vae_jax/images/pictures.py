@@ -20,12 +20,12 @@ from vae_jax.data.downloads import download_from_kaggle, earlier_download, netwo
 from vae_jax.data.errors import DataError
 from vae_jax.data.parts import TEST, TRAIN, TRAIN_SHARE, VALIDATION, VALIDATION_SHARE
 from vae_jax.images.celeba_lists import read_attributes, read_partition
+from vae_jax.images.decoding import SUFFIXES
 from vae_jax.images.drawn_faces import ATTRIBUTES, draw_face
 from vae_jax.images.listing import (
     ATTRIBUTE_LISTS,
     IMAGE_FOLDER,
     PARTITION_LISTS,
-    SUFFIXES,
     Found,
     list_folder,
     list_zip,
@@ -82,7 +82,8 @@ def find_pictures(source: str = "auto", limit: int | None = None, seed: int = 0)
     """Finds and lists images.
 
     Args:
-      source: `auto`, `kaggle`, `tfds`, `synthetic`, or the path of a folder or zip. `auto` takes the first of
+      source: `auto`, `kaggle`, `tfds`, `synthetic`, or the path of a folder or zip, of files that
+        [`decode`][vae_jax.images.decoding.decode] reads. `auto` takes the first of
         `$VAE_JAX_DATA/celeba`, `data/celeba`, a download from Kaggle, one by tensorflow-datasets and, if no network
         answers within a few seconds, drawn faces.
       limit: number of images to use, with the same share of each part; None uses all.
@@ -148,9 +149,10 @@ def read_path(path: Path, seed: int = 0, prefix: str = "", with_lists: bool = Tr
 
 
 def _list(found: Found, path: Path, seed: int, prefix: str) -> Pictures:
-    names, reader, lists, fingerprint, stamp, notices = found
+    names, reader, lists, fingerprint, stamp, notices, other = found
     if not names:
-        raise DataError(f"{path}: no picture here (files ending in {', '.join(SUFFIXES)})")
+        there = f", but {other}" if other else ""
+        raise DataError(f"{path}: no picture here{there}; expected files ending in {', '.join(SUFFIXES)}")
     keys, notices = [PurePosixPath(name).name for name in names], list(notices)
     if lists and len(set(keys)) < len(keys):
         twice = Counter(keys).most_common(1)[0][0]

@@ -1,0 +1,85 @@
+"""The console script `vae-jax`: those commands of `run.sh` that need no clone of the repository.
+
+The experiments are installed as `vae_jax_experiments`, because any user may have a folder named `experiments`. While a
+command runs, the package goes by that name all the same, because its modules import each other by it.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+COMMANDS = {  # module and help of each; run.sh has the same
+    "fraud": ("fraud", "train on card transactions, detect the frauds, plot and report"),
+    "celeba": ("celeba", "train on faces; reconstruct, generate, measure, plot and report"),
+    "mnist": ("mnist", "reproduce two papers' figures on MNIST: log p(x) of VAEs and IWAEs, and the bound by latents"),
+    "an-cho": ("an_cho", "reproduce An & Cho 2015: anomalous digits and network attacks by reconstruction probability"),
+    "score": ("score", "score your own rows with a model saved by fraud"),
+    "faces": (
+        "celeba.faces",
+        "make pictures with a trained face model: sample, reconstruct, interpolate, traverse, edit",
+    ),
+    "sweep": ("fraud.sweep", "compare weights of the reconstruction term in fraud's report recipe"),
+    "celeba-sweep": ("celeba.sweep", "compare weights of the reconstruction term in celeba"),
+}
+IN_A_CLONE = ("adbench", "bench", "lower", "test", "oldest", "check", "docs")  # commands of run.sh that need one
+
+
+def main() -> int:
+    """Runs a command as `python -m` does, so that whatever it sets before JAX starts is set here, too."""
+    name, *rest = sys.argv[1:] or ["--help"]
+    if name in ("help", "-h", "--help"):
+        print(usage())
+        return 0
+    if name == "--version":
+        print(f"vae_jax {version()}")
+        return 0
+    if name in IN_A_CLONE:
+        return _refuse(f"{name} needs a clone of the repository: bash run.sh {name}")
+    if name not in COMMANDS:
+        return _refuse(f"unknown command '{name}'; vae-jax --help lists them")
+    sys.modules["experiments"] = sys.modules[str(__package__)]
+    sys.argv[1:] = rest
+    try:
+        runpy.run_module(f"experiments.{COMMANDS[name][0]}", run_name="__main__", alter_sys=True)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in ("experiments", "vae_jax"):
+            raise
+        return _refuse(f"vae-jax {name} needs {error.name}; pip install 'vae_jax[commands]' installs all it needs")
+    return 0
+
+
+def usage() -> str:
+    """The commands, each with a line of help."""
+    return "\n".join(
+        [
+            "usage: vae-jax COMMAND [options]",
+            "",
+            *(f"  {name:13} {text}" for name, (_, text) in COMMANDS.items()),
+            "",
+            "Every command lists its options with --help. vae-jax --version tells the version.",
+            "",
+            f"A clone of the repository has more, by bash run.sh COMMAND: {', '.join(IN_A_CLONE)}.",
+            "",
+            "  VAE_JAX_DATA=DIR  folder with creditcard/creditcard.csv, celeba/, mnist/ and kdd99/",
+        ]
+    )
+
+
+def version() -> str:
+    """The library's version, without importing it, and JAX with it, which takes seconds."""
+    package = find_spec("vae_jax")
+    assert package is not None
+    assert package.origin is not None
+    return runpy.run_path(str(Path(package.origin).with_name("version.py")))["__version__"]
+
+
+def _refuse(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
