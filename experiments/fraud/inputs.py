@@ -62,9 +62,20 @@ class Inputs:
 
     def describe(self) -> dict:
         """Identifies the data, and holds what a model needs besides its parameters."""
-        digest = hashlib.sha256(self.x.tobytes() if self.schema else np.asarray(self.table.features).tobytes())
-        digest.update(self.table.labels.tobytes())
-        return {"fingerprint": digest.hexdigest(), **self.features.to_json()}
+        return {"fingerprint": self.table.fingerprint, **self.features.to_json()}
+
+    def recognise(self, description: dict) -> bool:
+        """Whether a description is of the same rows and columns.
+
+        What the features learned is not compared, because its last digits depend on processors and versions of NumPy.
+        """
+        # Earlier versions took the rows of a table of words as the schema makes them.
+        earlier = hashlib.sha256(self.x.tobytes() + self.table.labels.tobytes()).hexdigest()
+        names = list(self.table.feature_names)
+        return (
+            description.get("fingerprint") in (self.table.fingerprint, earlier)
+            and description.get("feature_names", names) == names
+        )
 
     def recipes(self, config: FraudConfig) -> list[Recipe]:
         """The recipes to train: of those asked for, the ones that the table allows."""
@@ -113,7 +124,15 @@ def _advice(column: str) -> str:
     return f"mend the cell, or say --category {name} or --drop {name}"
 
 
-FRAUD = Experiment("fraud", FraudConfig, check, prepare, Inputs.describe, divided=lambda config: config.num_models or 1)
+FRAUD = Experiment(
+    name="fraud",
+    config_type=FraudConfig,
+    check=check,
+    prepare=prepare,
+    describe=Inputs.describe,
+    divided=lambda config: config.num_models or 1,
+    recognise=Inputs.recognise,
+)
 
 
 def describe_data(inputs: Inputs) -> list[str]:

@@ -51,6 +51,8 @@ class Experiment:
       divided: config -> number of things to divide among the CPU cores, see `use_cores`.
       preset: config -> the defaults of the options that it does not name.
       settle: config -> one whose options that depend on the machine are decided; it is saved with the run.
+      recognise: (inputs, description) -> whether a description, perhaps by an earlier version, is of the same data; by
+        default, whether it is that of these inputs.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Experiment:
     divided: Callable[[Any], int | None]
     preset: Callable[[Any], Any] = no_preset
     settle: Callable[[Any], Any] = settled
+    recognise: Callable[[Any, Any], bool] | None = None
 
     @property
     def command(self) -> str:
@@ -127,7 +130,7 @@ class Experiment:
         opened = processes.by_main(reopen, _place, run_folder.follow)
         _, saved = read(opened)
         inputs = self._inputs(saved)
-        if opened.read_json(INPUTS) != self.describe(inputs):
+        if not self._is_same_data(inputs, opened.read_json(INPUTS)):
             raise UsageError(f"{saved.data}: not the data that the run in {opened.folder} was started with")
         return saved, inputs, opened
 
@@ -136,13 +139,18 @@ class Experiment:
 
         def same_data(told: str) -> Any:
             inputs = self.prepare(config)
-            if json.loads(told) != self.describe(inputs):
+            if not self._is_same_data(inputs, json.loads(told)):
                 raise UsageError(f"--data {config.data}: not the same data as in process 0")
             return inputs
 
         return processes.by_main(
             lambda: self.prepare(config), lambda inputs: json.dumps(self.describe(inputs)), same_data
         )
+
+    def _is_same_data(self, inputs: Any, description: Any) -> bool:
+        if self.recognise is not None:
+            return self.recognise(inputs, description)
+        return description == self.describe(inputs)
 
     def _refuse_other_options(self, asked: Any, wanted: Any, owner: str, advice: str = "") -> None:
         for field in dataclasses.fields(self.config_type):

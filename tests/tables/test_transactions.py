@@ -472,6 +472,38 @@ def test_real_transactions(real_transactions):
     np.testing.assert_allclose(found.features[0, [0, -1]], [-1.3598071336738, 149.62], rtol=1e-15)
 
 
+def test_numbers_are_read_to_the_last_digit(tmp_path, rng):
+    cells = table(50)
+    for row in cells[1:]:
+        row[1:29] = map(repr, rng.normal(size=28).tolist())
+    (tmp_path / "long.csv").write_bytes(text_of(cells))
+    found = load_transactions(str(tmp_path / "long.csv"))
+    np.testing.assert_array_equal(found.features[:, :28], [[float(cell) for cell in row[1:29]] for row in cells[1:]])
+
+
+@pytest.mark.parametrize(
+    ("content", "fingerprint"),
+    [
+        (
+            "a,b,label\n0.1,-1.1,0\n-0.34364633301279866,3,1\n",
+            "35b4f5aaa339f924d83f15571da69baaf37a77600cd3a55b1bb8871be98add11",
+        ),
+        (
+            "a,b,label\n0.1,red,0\n-0.34364633301279866,,1\n",
+            "e89fd6803f3b85d14314f1919cb4983420d177b1977cff0745adfcd7ff2b7fa5",
+        ),
+    ],
+    ids=["numbers", "words and a gap"],
+)
+def test_fingerprint_is_the_same_with_any_versions_of_libraries(tmp_path, content, fingerprint):
+    """As recorded. A run is continued on data of the fingerprint that it was started with."""
+    (tmp_path / "a.csv").write_text(content)
+    assert load_transactions(str(tmp_path / "a.csv"), label="label").fingerprint == fingerprint
+    for old, new in (("0.1", "0.2"), (",1\n", ",0\n"), ("-0.34364633301279866", "-0.3436463330127986")):
+        (tmp_path / "b.csv").write_text(content.replace(old, new))
+        assert load_transactions(str(tmp_path / "b.csv"), label="label").fingerprint != fingerprint
+
+
 OTHER = b"amount;hour;country;stolen\n1.5;3;DE;0\n2.5;4;FR;1\n9;5;DE;0\n"
 
 

@@ -145,6 +145,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         weights = None
         if sample_weight is not None:
             weights = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+            if not weights.any():  # scikit-learn checks it from version 1.9 on
+                raise ValueError("sample_weight: at least one non-zero number is needed")
             X = _safe_indexing(X if hasattr(X, "columns") else np.asarray(X), np.flatnonzero(weights))
             weights = weights[weights > 0]
         rows, train, held_out = self._begin(X, settings)

@@ -86,6 +86,9 @@ def parse(path: Path, text: str, names: list[str], separator: str) -> pd.DataFra
     import pandas as pd
 
     rows = text.partition("\n")[2]
+    # Before 3.1, pandas got last digits of long numbers wrong unless asked; since then, asking is deprecated.
+    older = tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1)
+    exact: dict[str, Any] = {"float_precision": "round_trip"} if older else {}
     try:
         frame = pd.read_csv(
             io.StringIO(text),
@@ -95,6 +98,7 @@ def parse(path: Path, text: str, names: list[str], separator: str) -> pd.DataFra
             skip_blank_lines=False,  # so that a row's number is its place in the file
             keep_default_na=False,
             low_memory=False,
+            **exact,
         )
     except pd.errors.EmptyDataError:
         raise DataError(

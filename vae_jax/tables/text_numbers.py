@@ -283,7 +283,10 @@ def _parse(numbers: pa.Array) -> np.ndarray:
     """Converts plain numbers; NaN for those beyond float64."""
     import pyarrow as pa
 
-    values = numbers.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    try:
+        values = numbers.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:  # some versions refuse numbers beyond float64, others make them infinite, as NumPy does
+        values = np.array(numbers.to_pylist(), np.float64)
     return np.where(np.isfinite(values), values, np.nan)
 
 

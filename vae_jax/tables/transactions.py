@@ -6,6 +6,7 @@ The set (Dal Pozzolo et al. 2015, https://www.kaggle.com/datasets/mlg-ulb/credit
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 from collections.abc import Iterable, Sequence
@@ -76,6 +77,18 @@ class Transactions:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when a cell or a label does; does not depend on versions of libraries."""
+        digest = hashlib.sha256()
+        if isinstance(self.features, np.ndarray):
+            digest.update(np.asarray(self.features, np.float64).tobytes())
+        else:
+            for name in self.features.columns:
+                digest.update(repr([name, cells_of(self.features[name]).tolist()]).encode())
+        digest.update(self.labels.tobytes())
+        return digest.hexdigest()
 
     def codes(self) -> Float[np.ndarray, "N C"]:
         """Numbers that are equal where two rows have equal cells, without columns that only tell rows apart."""

@@ -1,0 +1,46 @@
+"""How a run tells that it is continued on the data that it was started with."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.fraud.config import FraudConfig
+from experiments.fraud.inputs import Inputs, prepare
+
+
+def read(path: Path, change: tuple[str, str] = ("", ""), words: bool = False) -> Inputs:
+    """Reads a hundred rows, written to a file after a change."""
+    rng = np.random.default_rng(0)
+    second = ["red", "blue"] if words else [1, 2]
+    rows = [f"{x!r},{rng.choice(second)},{i % 5 // 4}\n" for i, x in enumerate(rng.normal(size=100).tolist())]
+    path.write_text("".join(["a,b,label\n", *rows]).replace(*change, 1))
+    return prepare(FraudConfig(data=str(path), label="label", batch_size=8))
+
+
+@pytest.mark.parametrize("words", [False, True])
+def test_data_are_recognised_by_what_is_in_the_file(tmp_path, words):
+    saved = read(tmp_path / "a.csv", words=words).describe()
+    assert read(tmp_path / "moved.csv", words=words).recognise(saved)
+    first = "0.12573022"  # digits that the first row begins with
+    for change in ((first, "0.12573023"), (",0\n", ",1\n"), ("a,b", "c,b")):
+        assert not read(tmp_path / "a.csv", change, words).recognise(saved)
+
+
+@pytest.mark.parametrize("words", [False, True])
+def test_data_are_recognised_whatever_the_last_digits_of_what_was_learned(tmp_path, words):
+    """Those differ with the version of NumPy and with the processor."""
+    inputs = read(tmp_path / "a.csv", words=words)
+    other = replace(inputs, x=np.nextafter(inputs.x, np.float32(np.inf)))
+    if not words:
+        other = replace(other, features=replace(inputs.features, mean=np.nextafter(inputs.features.mean, np.inf)))
+    assert other.recognise(inputs.describe())
+
+
+def test_tables_of_words_are_recognised_as_earlier_versions_described_them(tmp_path):
+    inputs = read(tmp_path / "a.csv", words=True)
+    earlier = hashlib.sha256(inputs.x.tobytes() + inputs.table.labels.tobytes()).hexdigest()
+    assert inputs.recognise({**inputs.describe(), "fingerprint": earlier})
+    assert not read(tmp_path / "b.csv", ("red", "blue"), True).recognise({"fingerprint": earlier})
