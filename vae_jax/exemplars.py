@@ -168,7 +168,7 @@ def shares(kernels: Kernels, rows: Float[np.ndarray, "N D"]) -> Float[np.ndarray
         padded = np.zeros(len(x), np.float32)
         padded[: len(numbers)] = total
         gaps = bool(np.isnan(rows[numbers]).any())
-        parts = [quick_program(shares_of, "gaps")(x, *of, padded, gaps=gaps) for of, _ in exemplars]
+        parts = [quick_program(_shares, "gaps")(x, *of, padded, gaps=gaps) for of, _ in exemplars]
         found[numbers] = np.asarray(sum(parts[1:], parts[0]))[: len(numbers)]
     return found
 
@@ -263,8 +263,7 @@ def _log_sums(
     return jax.lax.map(log_sum, bandwidths)
 
 
-def shares_of(x: Array, centres: Array, log_var: Array, log_weights: Array, log_total: Array, gaps: bool) -> Array:
-    """The part of `shares` that a block of kernels has, given the logs of sums over all kernels, within a program."""
+def _shares(x: Array, centres: Array, log_var: Array, log_weights: Array, log_total: Array, gaps: bool) -> Array:
     halves, rest = log_kernels(x, centres, log_var, gaps)
     probability = jnp.exp(halves + rest + log_weights[None] - log_total[:, None])
     precision = jnp.exp(-log_var)

@@ -16,7 +16,8 @@ from jax.scipy.special import ndtri
 from sklearn.preprocessing._data import BOUNDS_THRESHOLD
 
 from vae_jax.detector.exemplar import Exemplars, kernel_sets, marginals_of
-from vae_jax.exemplars import EXEMPLARS_AT_ONCE, Kernels, log_kernels, shares_of
+from vae_jax.distributions import LOG_2PI
+from vae_jax.exemplars import EXEMPLARS_AT_ONCE, Kernels, log_kernels
 from vae_jax.marginals import BACKGROUND_SD, POINTS_PER_BANDWIDTH, Marginals
 from vae_jax.tables.gaussianise import Gaussianiser
 
@@ -37,10 +38,11 @@ def scores(exemplars: Exemplars) -> Callable[[Float[Array, "N D"]], tuple[Float[
         contributions = exemplars.pooled[-1] * log_marginals(marginals, x)
         pooled = contributions.sum(1)
         for kernels, bandwidths, of_set in zip(kernel_sets(exemplars), exemplars.bandwidths, weights, strict=True):
-            for bandwidth, weight in zip(bandwidths.tolist(), of_set.tolist(), strict=True):
-                log_density, shares = _under_kernels(kernels.widened(bandwidth), x)
-                pooled += weight * log_density
-                contributions += weight * shares
+            with jax.enable_x64(False):
+                found = _under_kernels(kernels, bandwidths.tolist(), x)
+            for (log_density, shares), weight in zip(found, of_set.tolist(), strict=True):
+                pooled += weight * log_density.astype(jnp.float64)
+                contributions += weight * shares.astype(jnp.float64)
         return pooled, contributions
 
     return score
@@ -54,10 +56,9 @@ def gaussianised(gaussianiser: Gaussianiser, rows: Float[Array, "N D"]) -> Float
     tables = [_Steps.of(of_feature) for of_feature in gaussianiser.quantiles.T]
     size = 1 << max(len(table.values) for table in tables).bit_length()
     stacked = _Steps(*(_stack([table[i] for table in tables], heavy, size, fill) for i, fill in enumerate(_FILL)))
-    every = np.ones(len(heavy))
-    mean, sd, first, last = 0 * every, every, 0 * every, 0 * every
-    mean[heavy], sd[heavy] = gaussianiser.mean, gaussianiser.sd
-    first[heavy], last[heavy] = gaussianiser.quantiles[0], gaussianiser.quantiles[-1]
+    mean, sd, first, last = np.tile([[0.0], [1.0], [0.0], [0.0]], len(heavy))[:, None]
+    mean[:, heavy], sd[:, heavy] = gaussianiser.mean, gaussianiser.sd
+    first[:, heavy], last[:, heavy] = gaussianiser.quantiles[0], gaussianiser.quantiles[-1]
 
     x = rows.astype(jnp.float64)
     within = jnp.clip(x, first, last)
@@ -69,7 +70,7 @@ def gaussianised(gaussianiser: Gaussianiser, rows: Float[Array, "N D"]) -> Float
     share = jnp.where(x - BOUNDS_THRESHOLD < first, 0.0, share)
     least = BOUNDS_THRESHOLD - np.spacing(1)
     normal = ndtri(jnp.clip(share, least, 1 - least)) + (x - within)
-    mapped = jnp.where(heavy, ((normal - mean) / sd).astype(jnp.float32), rows)
+    mapped = jnp.where(heavy[None], ((normal - mean) / sd).astype(jnp.float32), rows)
     return jnp.where(jnp.isnan(rows), jnp.nan, mapped)
 
 
@@ -89,30 +90,43 @@ def log_marginals(marginals: Marginals, rows: Float[Array, "N D"]) -> Float[Arra
     return jnp.where(gaps, 0.0, highest + jnp.log(jnp.exp(kernels - highest) + jnp.exp(wide - highest)))
 
 
-def _under_kernels(kernels: Kernels, x: Float[Array, "N D"]) -> tuple[Float[Array, " N"], Float[Array, "N D"]]:
-    """Log densities under a set of kernels, and the `shares` of features in them, float64."""
-    blocks = list(_blocks(kernels))
-    with jax.enable_x64(False):
-        logs = [_log_sum(of_block, x) for of_block in blocks]
-    logs = jnp.stack(logs, 1).astype(jnp.float64)
-    highest = logs.max(1)
-    total = highest + jnp.log(jnp.exp(logs - highest[:, None]).sum(1))
-    with jax.enable_x64(False):
-        parts = [shares_of(x, *of_block, total.astype(jnp.float32), gaps=True) for of_block in blocks]
-        shares = sum(parts[1:], parts[0])
-    return total, shares.astype(jnp.float64)
+def _under_kernels(
+    kernels: Kernels, bandwidths: list[float], x: Float[Array, "N D"]
+) -> list[tuple[Float[Array, " N"], Float[Array, "N D"]]]:
+    """For each bandwidth, log densities under a set of kernels and the `exemplars.shares` of features in them, float32.
+
+    Both are sums over kernels, and are updated block by block, relative to the largest term so far, so that the arrays
+    of rows x kernels are never there all at once (Milakov & Gimelshein 2018, https://arxiv.org/abs/1805.02867).
+    """
+    dim, known = x.shape[1], (~jnp.isnan(x)).sum(1).astype(x.dtype)
+    highest = [jnp.full(x.shape[:1], -1e30)] * len(bandwidths)
+    sums = [jnp.zeros((x.shape[0], 1 + 4 * dim))] * len(bandwidths)
+    for centres, log_var, log_weights in _blocks(kernels):
+        halves, rest = log_kernels(x, centres, log_var, gaps=True)
+        precision = jnp.exp(-log_var)
+        one = jnp.ones((len(centres), 1))
+        summed = jnp.concatenate([one, log_var, precision, centres * precision, centres**2 * precision], 1)
+        for i, bandwidth in enumerate(bandwidths):
+            logs = halves / bandwidth**2 + rest + log_weights[None]
+            top = jnp.maximum(highest[i], logs.max(1))
+            found = jnp.matmul(jnp.exp(logs - top[:, None]), summed, precision=jax.lax.Precision.HIGHEST)
+            sums[i] = sums[i] * jnp.exp(highest[i] - top)[:, None] + found
+            highest[i] = top
+
+    def results(i: int, bandwidth: float) -> tuple[Array, Array]:
+        means = sums[i][:, 1:] / sums[i][:, :1]
+        log_var, precision, linear, constant = (means[:, j * dim : (j + 1) * dim] for j in range(4))
+        squares = jnp.square(x) * precision - 2 * x * linear + constant
+        shares = -0.5 * (LOG_2PI + 2 * math.log(bandwidth) + log_var + squares / bandwidth**2)
+        total = highest[i] + jnp.log(sums[i][:, 0]) - known * math.log(bandwidth)
+        return total, jnp.where(jnp.isnan(x), 0.0, shares)
+
+    return [results(i, bandwidth) for i, bandwidth in enumerate(bandwidths)]
 
 
 def _blocks(kernels: Kernels) -> Iterator[Kernels]:
     for start in range(0, len(kernels.centres), EXEMPLARS_AT_ONCE):
         yield Kernels(*(array[start : start + EXEMPLARS_AT_ONCE] for array in kernels))
-
-
-def _log_sum(kernels: Kernels, x: Array) -> Array:
-    halves, rest = log_kernels(x, kernels.centres, kernels.log_var, gaps=True)
-    logs = halves + rest + kernels.log_weights
-    highest = logs.max(1)
-    return highest + jnp.log(jnp.exp(logs - highest[:, None]).sum(1))
 
 
 class _Steps(NamedTuple):
@@ -165,4 +179,4 @@ def _last_not_above(tables: Float[np.ndarray, "D G"], x: Float[Array, "N D"]) ->
 def _look_up(tables: Float[np.ndarray, "D G"], places: Array) -> Array:
     """The value at a place in each feature's table."""
     dim, size = tables.shape
-    return jnp.take(jnp.asarray(tables.ravel()), places + size * np.arange(dim, dtype=np.int32), mode="clip")
+    return jnp.take(jnp.asarray(tables.ravel()), places + size * np.arange(dim, dtype=np.int32)[None], mode="clip")

@@ -56,8 +56,8 @@ def as_function(detector: VAEDetector) -> Callable[[Float[Array, "N D"]], Result
     score_standardised = _scores(detector)
 
     def score(rows: Array) -> Results:
-        standardised = jnp.clip((rows - scaler.mean) / scaler.sd, -scaler.limit, scaler.limit).astype(jnp.float32)
-        scores, contributions = score_standardised(standardised)
+        far = (rows - scaler.mean[None]) / scaler.sd[None]
+        scores, contributions = score_standardised(jnp.clip(far, -scaler.limit, scaler.limit).astype(jnp.float32))
         return Results(scores, scores < detector.offset_, -contributions)
 
     return score
@@ -68,7 +68,8 @@ def _scores(detector: VAEDetector) -> Callable[[Array], tuple[Array, Array]]:
     if detector.exemplars_ is not None:
         return exemplar_function.scores(detector.exemplars_)
     settings, vae = detector.settings_, detector.vae_
-    noise = np.asarray(latent_noise(vae, recipes.score_key(settings), settings.num_samples))
+    with jax.enable_x64(False):  # or it would be other noise
+        noise = np.asarray(latent_noise(vae, recipes.score_key(settings), settings.num_samples))
     models = [
         jax.tree.map(itemgetter(k), (detector.params_, detector.residual_sd_)) for k in range(settings.num_models)
     ]
