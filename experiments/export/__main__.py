@@ -14,7 +14,7 @@ from typing import Literal
 
 import jax
 
-from experiments.command_line import UsageError, parse, run
+from experiments.command_line import RunError, UsageError, parse, run
 from experiments.export.models import Part, load
 from experiments.runs import stopping
 from experiments.runs.progress import console
@@ -79,10 +79,13 @@ def write(parts: Sequence[Part], write_part: Callable[[Part, Path], None], folde
 
 def write_onnx(part: Part, folder: Path) -> None:
     """Writes a model whose metadata are what there is to know, each value as JSON."""
-    from experiments.export.onnx_graph import to_onnx
+    from experiments.export.onnx_graph import NoOnnxError, to_onnx
 
     about = {name: json.dumps(value, ensure_ascii=False) for name, value in part.about.items()}
-    model = to_onnx(part.function, part.input, part.like, about)
+    try:
+        model = to_onnx(part.function, part.input, part.like, about)
+    except NoOnnxError as error:
+        raise RunError(f"{part.name}: {error}; --format stablehlo has all") from error
     (folder / f"{part.name}.onnx").write_bytes(model.SerializeToString())
 
 

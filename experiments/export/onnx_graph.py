@@ -132,7 +132,7 @@ class Graph:
         if name in UNCHANGED:
             return values
         if name == "broadcast_in_dim":
-            return [self._with_axes(values[0], set(range(len(out.shape))) - set(params["broadcast_dimensions"]))]
+            return [self.with_axes(values[0], set(range(len(out.shape))) - set(params["broadcast_dimensions"]))]
         if not any(isinstance(value, Value) for value in values) and not _depends_on_rows(equation):
             whole = [np.broadcast_to(of, atom.aval.shape) for of, atom in zip(values, equation.invars, strict=True)]
             found = equation.primitive.bind(*whole, **params)
@@ -176,7 +176,8 @@ class Graph:
             return np.broadcast_to(value, shape)
         return Value(self.add("Expand", value, self._shape(shape)), tuple(shape))
 
-    def _with_axes(self, value: Known, axes: set[int]) -> Known:
+    def with_axes(self, value: Known, axes: set[int]) -> Known:
+        """The value with new axes of size 1."""
         if isinstance(value, np.ndarray):
             return np.expand_dims(value, tuple(axes))
         if not axes:
@@ -286,6 +287,11 @@ def _concatenate(graph: Graph, params: Any, shape: tuple[Any, ...], *parts: Know
     return graph.add("Concat", *parts, axis=params["dimension"])
 
 
+def _stack(graph: Graph, params: Any, shape: tuple[Any, ...], *parts: Known) -> str:
+    axis = params["axis"]
+    return graph.add("Concat", *(graph.with_axes(part, {axis}) for part in parts), axis=axis)
+
+
 def _slice(graph: Graph, params: Any, shape: tuple[Any, ...], x: Value) -> str:
     starts, ends = params["start_indices"], params["limit_indices"]
     strides = params["strides"] or [1] * len(starts)
@@ -353,6 +359,7 @@ WHOLE: dict[str, Callable[..., str]] = {
     "reduce_max": _reduced("ReduceMax"),
     "reshape": _reshape,
     "concatenate": _concatenate,
+    "stack": _stack,
     "slice": _slice,
     "pad": _pad,
     "squeeze": _squeeze,

@@ -1,4 +1,4 @@
-"""Small detectors to export, rows that try everything a row may be, and the command."""
+"""Small models to export, and what they say themselves."""
 
 import warnings
 from functools import cache
@@ -7,9 +7,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from experiments.celeba import face_model
+from experiments.celeba.config import CelebaConfig
+from experiments.celeba.face_model import FaceModel, study_latents
+from experiments.celeba.model import NAME, initial_state
 from experiments.command_line import run
 from experiments.export.__main__ import main
+from experiments.runs import run_folder
 from vae_jax import VAEDetector
+from vae_jax.training.checkpoints import Checkpoints
 
 SETTINGS = {
     "exemplar": {"epochs": 1, "num_models": 1, "hidden_dims": (8,)},
@@ -72,3 +78,21 @@ def export(recipe: str, folder: Path, how: str) -> Path:
     detector(recipe).save(folder / "run" / "model")
     assert run(main, ["--model", str(folder / "run"), "--format", how]) == 0
     return folder / "run" / "export" / how
+
+
+def finished_faces(folder: Path) -> FaceModel:
+    """Makes the folder of a finished run of faces whose model is not trained; returns the model."""
+    config = CelebaConfig(image_size=16, latent_dim=3, dtype="bfloat16")
+    opened = run_folder.create("celeba", str(folder), config)
+    state = initial_state(config)
+    with Checkpoints(folder / "checkpoints" / NAME) as checkpoints:
+        checkpoints.save(1, state, 0.0)
+    latents = np.random.default_rng(0).normal(size=(2, 40, 3)).astype(np.float32)
+    face_model.save(study_latents(state, *latents, np.ones((40, 0)), (), 1, 0), opened)
+    in_float32 = initial_state(CelebaConfig(image_size=16, latent_dim=3)).vae
+    return study_latents(state.replace(vae=in_float32), *latents, np.ones((40, 0)), (), 1, 0)
+
+
+def pictures() -> np.ndarray:
+    """Pictures of noise, uint8."""
+    return np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3)).astype(np.uint8)

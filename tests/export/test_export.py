@@ -1,7 +1,6 @@
 """A detector as one function, and as StableHLO that JAX alone can run."""
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from exported import SETTINGS, assert_same, detector, expected, export, new_rows, table
+from exported import SETTINGS, assert_same, detector, expected, export, finished_faces, new_rows, pictures, table
 
 from experiments.command_line import run
 from experiments.export.__main__ import PLATFORMS, main
@@ -85,16 +84,42 @@ def test_stablehlo_runs_without_this_project(tmp_path):
     folder = export("gaussian", tmp_path, "stablehlo")
     np.save(tmp_path / "rows.npy", new_rows())
     files = [folder / "detector.stablehlo", tmp_path / "rows.npy", tmp_path / "found.npz"]
-    done = subprocess.run([sys.executable, "-c", LOADER, *map(str, files)], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", LOADER, *map(str, files)], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     with np.load(files[-1]) as found:
         assert_same(dict(found), expected("gaussian", new_rows()))
 
 
-def test_docs_show_the_loader():
+def test_faces_become_an_encoder_and_a_decoder(tmp_path):
+    model = finished_faces(tmp_path / "run")
+    assert run(main, ["--model", str(tmp_path / "run"), "--format", "stablehlo"]) == 0
+    folder = tmp_path / "run" / "export" / "stablehlo"
+    names = ["decoder.json", "decoder.stablehlo", "encoder.json", "encoder.stablehlo"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    encoder, decoder = (
+        jax.jit(jax.export.deserialize(bytearray((folder / f"{name}.stablehlo").read_bytes())).call)
+        for name in ("encoder", "decoder")
+    )
+    for count in (1, 3):
+        latents = encoder(np.float32(pictures()[:count] / 255))["mean"]
+        np.testing.assert_allclose(np.asarray(latents), model.encode(pictures()[:count]), atol=1e-5)
+        np.testing.assert_allclose(
+            np.asarray(decoder(latents)["pictures"]), model.decode(np.asarray(latents)), atol=1e-5
+        )
+    assert json.loads((folder / "encoder.json").read_text())["image_size"] == 16
+
+
+def test_docs_show_this_loader():
     shown = (ROOT / "docs" / "export.md").read_text()
-    for line in LOADER.splitlines()[3:6]:
-        assert re.sub(r"sys\.argv\[\d\]", "", line.strip()).split("(")[0] in shown
+    for call in (
+        "jax.export.deserialize(bytearray(open(",
+        "with jax.enable_x64(True):",
+        "jax.jit(program.call)(np.load(",
+    ):
+        assert call in LOADER
+        assert call in shown
 
 
 def test_json_says_what_a_reader_has_to_know(tmp_path):

@@ -5,12 +5,15 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
-from exported import SETTINGS, assert_same, detector, expected, export, new_rows
+from exported import SETTINGS, assert_same, detector, expected, export, finished_faces, new_rows, pictures
 
 WHY = "onnxruntime is not installed: .venv-export/bin/python -m pytest tests/export, after bash run.sh export --help"
 onnxruntime = pytest.importorskip("onnxruntime", reason=WHY)
 
+from experiments.command_line import run  # noqa: E402
+from experiments.export.__main__ import main  # noqa: E402
 from experiments.export.onnx_graph import NoOnnxError, to_onnx  # noqa: E402
 from vae_jax import VAEDetector  # noqa: E402
 
@@ -58,6 +61,17 @@ def test_metadata_say_what_a_reader_has_to_know(tmp_path):
     }
 
 
+def test_faces_become_an_encoder_and_a_decoder(tmp_path):
+    model = finished_faces(tmp_path / "run")
+    assert run(main, ["--model", str(tmp_path / "run"), "--format", "onnx"]) == 0
+    encoder, decoder = (str(tmp_path / "run" / "export" / "onnx" / f"{name}.onnx") for name in ("encoder", "decoder"))
+    for count in (1, 3):
+        latents = run_model(encoder, "pictures", np.float32(pictures()[:count] / 255))["mean"]
+        np.testing.assert_allclose(latents, model.encode(pictures()[:count]), atol=1e-5)
+        found = run_model(decoder, "latents", latents)["pictures"]
+        np.testing.assert_allclose(found, model.decode(latents), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "function",
     [
@@ -86,11 +100,6 @@ def test_an_operation_without_onnx_form_is_named(rng):
 
 
 def test_real_transactions(real_transactions, tmp_path):
-    import pandas as pd
-
-    from experiments.command_line import run
-    from experiments.export.__main__ import main
-
     frame = pd.read_csv(real_transactions, nrows=12_000)
     genuine = frame.pop("Class") == 0
     frame = frame.drop(columns="Time")
