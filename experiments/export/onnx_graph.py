@@ -12,10 +12,10 @@ from typing import Any
 
 import jax
 import numpy as np
-import onnx
+import onnx  # pyright: ignore[reportMissingImports]
 from jax.export import is_symbolic_dim
 from jax.extend.core import ClosedJaxpr, Literal
-from onnx import helper, numpy_helper
+from onnx import helper, numpy_helper  # pyright: ignore[reportMissingImports]
 
 OPSET, IR_VERSION = 18, 9
 PLATFORM = "cpu"  # whose branch is taken where a function has several; they differ in speed alone
@@ -111,14 +111,16 @@ class Graph:
         known.update(zip(jaxpr.invars, inputs, strict=True))
 
         def read(atom: Any) -> Known:
-            return np.asarray(atom.val, atom.aval.dtype) if isinstance(atom, Literal) else known[atom]
+            if isinstance(atom, Literal):
+                return np.asarray(atom.val, atom.aval.dtype)  # pyright: ignore[reportAttributeAccessIssue]
+            return known[atom]
 
         for equation in _needed(jaxpr):
             results = self._equation(equation, [read(atom) for atom in equation.invars])
             known.update(zip(equation.outvars, results, strict=True))
         return [read(atom) for atom in jaxpr.outvars]
 
-    def _equation(self, equation: Any, values: list[Known]) -> list[Known]:
+    def _equation(self, equation: Any, values: list[Any]) -> list[Known]:
         name, params, out = equation.primitive.name, equation.params, equation.outvars[0].aval
         if name == "platform_index":
             branches = params["platforms"]
@@ -146,7 +148,7 @@ class Graph:
         whole = [self.whole(value, atom.aval.shape) for value, atom in zip(values, equation.invars, strict=True)]
         return [Value(WHOLE[name](self, params, out.shape, *whole), out.shape)]
 
-    def _scan(self, params: Any, values: list[Known]) -> list[Known]:
+    def _scan(self, params: Any, values: list[Any]) -> list[Known]:
         """Adds a loop over constants, such as a polynomial's coefficients, step by step."""
         consts, carried = params["num_consts"], params["num_carry"]
         fixed, state, passed = values[:consts], values[consts : consts + carried], values[consts + carried :]
@@ -228,7 +230,7 @@ def _broadcast(sizes: tuple[Any, ...]) -> Any:
     return next((size for size in sizes if is_symbolic_dim(size) or size != 1), 1)
 
 
-def _integers(numbers: Sequence[int]) -> np.ndarray:
+def _integers(numbers: Sequence[int] | np.ndarray) -> np.ndarray:
     return np.array(list(numbers), np.int64)
 
 

@@ -101,7 +101,8 @@ def _under_kernels(
     dim, known = x.shape[1], (~jnp.isnan(x)).sum(1).astype(x.dtype)
     highest = [jnp.full(x.shape[:1], -1e30)] * len(bandwidths)
     sums = [jnp.zeros((x.shape[0], 1 + 4 * dim))] * len(bandwidths)
-    for centres, log_var, log_weights in _blocks(kernels):
+    for block in _blocks(kernels):
+        centres, log_var, log_weights = map(jnp.asarray, block)
         halves, rest = log_kernels(x, centres, log_var, gaps=True)
         precision = jnp.exp(-log_var)
         one = jnp.ones((len(centres), 1))
@@ -154,7 +155,7 @@ class _Steps(NamedTuple):
         return cls(values, upper, (lower + upper) / 2, slope)
 
 
-_FILL = _Steps(np.inf, 0.0, 0.0, 0.0)  # of places behind the last value
+_FILL = (np.inf, 0.0, 0.0, 0.0)  # of places behind the last value
 
 
 def _stack(tables: list[np.ndarray], heavy: np.ndarray, size: int, fill: float) -> np.ndarray:

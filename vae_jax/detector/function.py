@@ -69,13 +69,13 @@ def _scores(detector: VAEDetector) -> Callable[[Array], tuple[Array, Array]]:
         return exemplar_function.scores(detector.exemplars_)
     settings, vae = detector.settings_, detector.vae_
     with jax.enable_x64(False):  # or it would be other noise
-        noise = np.asarray(latent_noise(vae, recipes.score_key(settings), settings.num_samples))
+        noise = latent_noise(vae, recipes.score_key(settings), settings.num_samples)
     models = [
         jax.tree.map(itemgetter(k), (detector.params_, detector.residual_sd_)) for k in range(settings.num_models)
     ]
 
-    def mean(of_models: list[Any]) -> Array:
-        return sum(part.astype(jnp.float64) for part in of_models) / len(of_models)
+    def mean(of_models: list[Array]) -> Array:
+        return jnp.stack(of_models).astype(jnp.float64).mean(0)
 
     def score(rows: Array) -> tuple[Array, Array]:
         with jax.enable_x64(False):
