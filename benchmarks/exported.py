@@ -45,14 +45,12 @@ def main(folder: str, table: str) -> None:
             found = [program(rows[i : i + size]) for i in parts]
             joined = {key: np.concatenate([of[key] for of in found]) for key in found[0]}
             n = len(joined["score"])
-            of_score, of_shares = (
-                np.abs(joined[key] - of[:n]).max() for key, of in (("score", score), ("shares", shares))
-            )
+            of_score, of_shares = np.abs(joined["score"] - score[:n]).max(), np.abs(joined["shares"] - shares[:n]).max()
             decisions = int((joined["anomaly"] != (score[:n] < detector.offset_)).sum())
             rows_per_second = rate(lambda: program(rows[:size]), size)  # noqa: B023 (at once)
             print(
-                f"  {name}, {size:,} at once, {n:,} rows: differences {of_score:.1g} nats in scores, {of_shares:.1g} in "
-                f"shares, {decisions} in decisions; {rows_per_second:,.0f} rows/s"
+                f"  {name}, {size:,} at once, {n:,} rows: differences of {of_score:.1g} nats in scores, "
+                f"{of_shares:.1g} in shares, {decisions} in decisions; {rows_per_second:,.0f} rows/s"
             )
 
 

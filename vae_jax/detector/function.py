@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from vae_jax.detector import exemplar_function, recipes
 from vae_jax.scoring import latent_noise, score_block
