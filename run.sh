@@ -6,6 +6,7 @@ venv="$root/.venv"
 bench_venv="$root/.venv-bench"
 lower_venv="$root/.venv-lower"
 oldest_venv="$root/.venv-oldest"
+export_venv="$root/.venv-export"
 
 usage() {
   cat <<'TEXT'
@@ -17,6 +18,7 @@ usage: bash run.sh COMMAND [options]
   an-cho        reproduce An & Cho 2015: anomalous digits and network attacks by reconstruction probability
   score         score your own rows with a model saved by fraud
   faces         make pictures with a trained face model: sample, reconstruct, interpolate, traverse, edit
+  export        a trained model as ONNX (any language, browsers) or StableHLO (JAX alone)
   sweep         compare weights of the reconstruction term in fraud's report recipe
   celeba-sweep  compare weights of the reconstruction term in celeba
   adbench       compare detectors on the 43 tables of ADBench with published figures
@@ -31,8 +33,8 @@ usage: bash run.sh COMMAND [options]
 Every command except test, oldest, check, docs and help lists its options with --help.
 
 The first call makes an environment in .venv and installs the requirements; later calls start at once. The PyTorch and
-Keras that bench compares with get their own environment, .venv-bench, the compilers of lower get .venv-lower, and the
-versions of oldest .venv-oldest.
+Keras that bench compares with get their own environment, .venv-bench, the compilers of lower get .venv-lower, what
+export needs .venv-export, and the versions of oldest .venv-oldest.
 
   VAE_JAX_PYTHON=PATH        use this Python as it is, and install nothing
   VAE_JAX_BENCH_PYTHON=PATH  use this Python, as it is, for PyTorch and Keras in bench
@@ -122,7 +124,7 @@ install() {
 command="${1:-help}"
 shift || true
 case "$command" in
-  an-cho | celeba | faces | fraud | mnist | score | sweep | celeba-sweep | adbench | bench | lower | test | oldest | check | docs) ;;
+  an-cho | celeba | faces | fraud | mnist | score | export | sweep | celeba-sweep | adbench | bench | lower | test | oldest | check | docs) ;;
   help | -h | --help)
     usage
     exit
@@ -143,6 +145,9 @@ elif [ -n "${VAE_JAX_PYTHON:-}" ]; then
   [[ "$python" == /* ]] || python="$PWD/$python"
   missing="$("$python" -c "$find_missing")"
   [ -z "$missing" ] || fail "VAE_JAX_PYTHON=$VAE_JAX_PYTHON lacks $missing; install requirements.txt into it"
+elif [ "$command" = export ]; then
+  install "$export_venv" "$root/requirements-export.txt"
+  python="$export_venv/bin/python"
 else
   python="$venv/bin/python"
   install "$venv" "$root/requirements.txt"

@@ -228,7 +228,7 @@ def _reconstruct(vae: VAE, params: Any, rows: Array, noise: Array) -> tuple[Arra
     return posterior.mean, log_var
 
 
-def _log_kernels(x: Array, centres: Array, log_var: Array, gaps: bool) -> tuple[Array, Array]:
+def log_kernels(x: Array, centres: Array, log_var: Array, gaps: bool) -> tuple[Array, Array]:
     """Minus half the squared distances of rows from centres, and the other parts of log densities, shape (N or 1, E).
 
     Distances are in units of standard deviations, over the features that a row has.
@@ -250,7 +250,7 @@ def _log_kernels(x: Array, centres: Array, log_var: Array, gaps: bool) -> tuple[
 def _log_sums(
     x: Array, centres: Array, log_var: Array, log_weights: Array, bandwidths: Array, own: Array, gaps: bool
 ) -> Array:
-    halves, rest = _log_kernels(x, centres, log_var, gaps)
+    halves, rest = log_kernels(x, centres, log_var, gaps)
     left_out = jnp.arange(len(centres))[None] == own[:, None]
     known = (~jnp.isnan(x)).sum(1).astype(x.dtype)
 
@@ -264,7 +264,7 @@ def _log_sums(
 
 
 def _shares(x: Array, centres: Array, log_var: Array, log_weights: Array, log_total: Array, gaps: bool) -> Array:
-    halves, rest = _log_kernels(x, centres, log_var, gaps)
+    halves, rest = log_kernels(x, centres, log_var, gaps)
     probability = jnp.exp(halves + rest + log_weights[None] - log_total[:, None])
     precision = jnp.exp(-log_var)
     mean = partial(jnp.matmul, probability, precision=jax.lax.Precision.HIGHEST)

@@ -112,13 +112,26 @@ def score_row(
       >>> jax.grad(score)(x[0]).shape
       (4,)
     """
-    noise = _latent_noise(vae, key, num_samples)
-    with jax.default_matmul_precision(PRECISION):
-        scores = _score_encoded(vae, params, x[None], encode(vae, params, x[None]), noise, residual_sd)
+    scores = score_block(vae, params, x[None], latent_noise(vae, key, num_samples), residual_sd)
     return jax.tree.map(lambda array: array[0], scores)
 
 
-def _latent_noise(vae: VAE, key: PRNGKeyArray, num_samples: int) -> Float[Array, "S L"]:
+def score_block(
+    vae: VAE,
+    params: Any,
+    x: Float[Array, "N D"],
+    noise: Float[Array, "S L"],
+    residual_sd: Float[Array, " D"] | None = None,
+    gaps: bool = False,
+) -> Scores:
+    """The same as `reconstruction_probability` for all rows at once, with the noise that `latent_noise` draws."""
+    seen = jnp.where(jnp.isnan(x), 0.0, x) if gaps and getattr(vae.decoder, "layout", None) is None else x
+    with jax.default_matmul_precision(PRECISION):
+        return _score_encoded(vae, params, x, encode(vae, params, seen), noise, residual_sd, gaps)
+
+
+def latent_noise(vae: VAE, key: PRNGKeyArray, num_samples: int) -> Float[Array, "S L"]:
+    """The noise of a row's S latent samples, which all rows share."""
     return jax.random.normal(key, (num_samples, vae.latent_dim))
 
 
@@ -213,7 +226,7 @@ def reconstruction_probability(
       >>> bool(alone.log_reconstruction_prob[0] == scores.log_reconstruction_prob[7])
       True
     """
-    noise = _latent_noise(vae, key, num_samples)
+    noise = latent_noise(vae, key, num_samples)
     layout = getattr(vae.decoder, "layout", None)
     on_processor = COLUMN_NUMBERS if layout else PROCESSOR_NUMBERS
     decoded_at_once = on_processor if (platform or jax.default_backend()) == "cpu" else ACCELERATOR_NUMBERS

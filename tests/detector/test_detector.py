@@ -75,7 +75,7 @@ def test_every_check_of_scikit_learn_passes_and_none_is_skipped():
 def test_scores_are_the_mean_over_models_of_the_librarys_own(frame):
     fitted = VAEDetector(**SMALL, recipe="gaussian", num_models=2, validation_share=0.4).fit(frame)
     x = fitted.scaler_.transform(frame.to_numpy())
-    key = recipes._score_key(fitted)
+    key = recipes.score_key(fitted)
 
     def of_one(params):
         return reconstruction_probability(fitted.vae_, params, x, key, fitted.num_samples)

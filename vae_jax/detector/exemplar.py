@@ -289,7 +289,7 @@ def choose_exemplars(
     if len(chosen) == 1:  # without its own kernel there is none
         return found
     own = rng.permutation(len(chosen))[:MOST_MEASURED]
-    marginal = _marginals(found).log_density(chosen[own], _own_weights(found, own)).sum(1)
+    marginal = marginals_of(found).log_density(chosen[own], _own_weights(found, own)).sum(1)
     spreads = iqr([*_joint(found, chosen[own], own), marginal], axis=1)
     inverse = 1 / np.maximum(spreads, max(LEAST_SPREAD * spreads.max(), 1e-6))
     return found._replace(pooled=inverse / inverse.sum())
@@ -311,7 +311,8 @@ def log_variances(
     return np.stack([reconstruct(vae, one, rows, drawn)[1] for one, drawn in zip(_each(params), noise, strict=True)])
 
 
-def _sets(exemplars: Exemplars) -> list[Kernels]:
+def kernel_sets(exemplars: Exemplars) -> list[Kernels]:
+    """The S sets of kernels, of bandwidth 1."""
     return [Kernels(exemplars.rows, log_var, exemplars.log_weights) for log_var in exemplars.log_var]
 
 
@@ -319,11 +320,12 @@ def _joint(
     exemplars: Exemplars, rows: Float[np.ndarray, "N D"], own: Int[np.ndarray, " N"]
 ) -> Float[np.ndarray, "J N"]:
     """The S * B log densities of rows under kernels."""
-    sets = zip(_sets(exemplars), exemplars.bandwidths, strict=True)
+    sets = zip(kernel_sets(exemplars), exemplars.bandwidths, strict=True)
     return np.concatenate([log_densities(of_set, bandwidths, rows, own) for of_set, bandwidths in sets])
 
 
-def _marginals(exemplars: Exemplars) -> Marginals:
+def marginals_of(exemplars: Exemplars) -> Marginals:
+    """The densities of single features."""
     return Marginals.fit(exemplars.rows, np.exp(exemplars.log_weights.astype(np.float64)))
 
 
@@ -334,7 +336,7 @@ def _own_weights(exemplars: Exemplars, own: Int[np.ndarray, " N"]) -> Float[np.n
 
 def scorer(exemplars: Exemplars, what: tuple[str, ...]) -> Callable[[Float[np.ndarray, "N D"]], tuple[np.ndarray, ...]]:
     """The same as `recipes.scorer`, with one pooled log density as log reconstruction probability of all models."""
-    marginals = _marginals(exemplars)
+    marginals = marginals_of(exemplars)
 
     def score_rows(x: Float[np.ndarray, "N D"]) -> tuple[np.ndarray, ...]:
         found = {}
@@ -350,7 +352,7 @@ def scorer(exemplars: Exemplars, what: tuple[str, ...]) -> Callable[[Float[np.nd
 
 def score(exemplars: Exemplars, x: Float[np.ndarray, "N D"], own: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
     """Returns the pooled log densities of standardised rows, some of which are exemplars, see `log_density`."""
-    return _score(exemplars, _marginals(exemplars), x, own)
+    return _score(exemplars, marginals_of(exemplars), x, own)
 
 
 def _score(
@@ -370,7 +372,7 @@ def _contributions(exemplars: Exemplars, marginals: Marginals, x: Float[np.ndarr
     rows = exemplars.gaussianiser.transform(x)
     found = exemplars.pooled[-1] * marginals.log_density(rows)
     weights = exemplars.pooled[:-1].reshape(exemplars.bandwidths.shape)
-    for of_set, bandwidths, of_weights in zip(_sets(exemplars), exemplars.bandwidths, weights, strict=True):
+    for of_set, bandwidths, of_weights in zip(kernel_sets(exemplars), exemplars.bandwidths, weights, strict=True):
         for bandwidth, weight in zip(bandwidths, of_weights, strict=True):
             found = found + weight * shares(of_set.widened(float(bandwidth)), rows)
     return found

@@ -208,7 +208,7 @@ def residual_sds(
     """Measures K models' residual standard deviations on genuine held-out rows; None if the decoder gives its own."""
     if settings.recipe != "report":
         return None
-    return np.asarray(_residual_sds(vae, params, jnp.asarray(held_out), _score_key(settings)))
+    return np.asarray(_residual_sds(vae, params, jnp.asarray(held_out), score_key(settings)))
 
 
 @partial(jax.jit, static_argnames="vae")
@@ -216,7 +216,8 @@ def _residual_sds(vae: VAE, params: Any, x: Array, key: Array) -> Array:
     return jax.vmap(lambda params: measure_residual_sd(vae, params, x, key))(params)
 
 
-def _score_key(settings: Resolved) -> Array:
+def score_key(settings: Resolved) -> Array:
+    """The key of the latent noise in scores."""
     return stream_key(jax.random.key(settings.seed), "score")
 
 
@@ -238,7 +239,7 @@ def scorer(
     if exemplars is not None:
         return exemplar.scorer(exemplars, what)
     mesh = data_mesh()
-    placed = replicate((params, _score_key(settings), residual_sd), mesh)
+    placed = replicate((params, score_key(settings), residual_sd), mesh)
 
     def score_chunk(x: np.ndarray, gaps: bool = False) -> tuple[Array, ...]:
         params, key, residual_sd = placed

@@ -1,0 +1,1 @@
+"""Exports trained models as ONNX or StableHLO: `bash run.sh export`."""
