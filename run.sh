@@ -6,6 +6,7 @@ venv="$root/.venv"
 bench_venv="$root/.venv-bench"
 lower_venv="$root/.venv-lower"
 oldest_venv="$root/.venv-oldest"
+explore_venv="$root/.venv-explore"
 
 usage() {
   cat <<'TEXT'
@@ -17,6 +18,7 @@ usage: bash run.sh COMMAND [options]
   an-cho        reproduce An & Cho 2015: anomalous digits and network attacks by reconstruction probability
   score         score your own rows with a model saved by fraud
   faces         make pictures with a trained face model: sample, reconstruct, interpolate, traverse, edit
+  explore       look into finished runs in the browser: draw and edit faces, move the boundary of transactions
   sweep         compare weights of the reconstruction term in fraud's report recipe
   celeba-sweep  compare weights of the reconstruction term in celeba
   adbench       compare detectors on the 43 tables of ADBench with published figures
@@ -31,8 +33,8 @@ usage: bash run.sh COMMAND [options]
 Every command except test, oldest, check, docs and help lists its options with --help.
 
 The first call makes an environment in .venv and installs the requirements; later calls start at once. The PyTorch and
-Keras that bench compares with get their own environment, .venv-bench, the compilers of lower get .venv-lower, and the
-versions of oldest .venv-oldest.
+Keras that bench compares with get their own environment, .venv-bench, the compilers of lower get .venv-lower, the
+versions of oldest .venv-oldest, and explore, with Gradio, .venv-explore.
 
   VAE_JAX_PYTHON=PATH        use this Python as it is, and install nothing
   VAE_JAX_BENCH_PYTHON=PATH  use this Python, as it is, for PyTorch and Keras in bench
@@ -57,8 +59,9 @@ jax_extra() {
 # Prints which of the packages that everything needs an existing interpreter lacks.
 find_missing='
 from importlib.util import find_spec
+import sys
 needed = """jax flax optax orbax safetensors numpy pandas pyarrow openpyxl narwhals sklearn matplotlib PIL grain dm_pix
-            tyro rich jinja2 tensorboardX""".split()
+            tyro rich jinja2 tensorboardX""".split() + sys.argv[1:]
 print(", ".join(name for name in needed if not find_spec(name)))
 '
 
@@ -122,7 +125,7 @@ install() {
 command="${1:-help}"
 shift || true
 case "$command" in
-  an-cho | celeba | faces | fraud | mnist | score | sweep | celeba-sweep | adbench | bench | lower | test | oldest | check | docs) ;;
+  an-cho | celeba | explore | faces | fraud | mnist | score | sweep | celeba-sweep | adbench | bench | lower | test | oldest | check | docs) ;;
   help | -h | --help)
     usage
     exit
@@ -141,8 +144,11 @@ elif [ -n "${VAE_JAX_PYTHON:-}" ]; then
   require_python "$VAE_JAX_PYTHON"
   python="$(command -v "$VAE_JAX_PYTHON")"
   [[ "$python" == /* ]] || python="$PWD/$python"
-  missing="$("$python" -c "$find_missing")"
+  missing="$("$python" -c "$find_missing" $([ "$command" != explore ] || echo gradio))"
   [ -z "$missing" ] || fail "VAE_JAX_PYTHON=$VAE_JAX_PYTHON lacks $missing; install requirements.txt into it"
+elif [ "$command" = explore ]; then
+  install "$explore_venv" "$root/requirements-explore.txt"
+  python="$explore_venv/bin/python"
 else
   python="$venv/bin/python"
   install "$venv" "$root/requirements.txt"
