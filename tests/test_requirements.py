@@ -36,7 +36,7 @@ def test_oldest_versions_are_those_that_the_package_allows():
     assert tested.keys() <= oldest.keys()
 
 
-@pytest.mark.parametrize("name", ["requirements-lower.txt", "requirements-bench.txt"])
+@pytest.mark.parametrize("name", ["requirements-lower.txt", "requirements-bench.txt", "requirements-explore.txt"])
 def test_other_environments_share_the_tested_versions(name):
     tested = _pinned("requirements.txt")
     shared = {package: version for package, version in _pinned(name).items() if package in tested}
