@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import gradio as gr
+import gradio as gr  # pyright: ignore[reportMissingImports] (in an environment of its own)
 import numpy as np
 
 from experiments.celeba.face_model import ATTRIBUTE_NAMES
@@ -38,6 +38,7 @@ def build(found: Finished) -> gr.Blocks:
 
     def drop_to_edit(upload: str) -> tuple[Start, str, None]:
         start = drop(upload)
+        assert start.pixels is not None
         plain, _ = faces.moved(opened(), start, {})
         figures = [
             markup.figure(start.pixels, "Photograph", "photograph"),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
+import gradio as gr  # pyright: ignore[reportMissingImports] (in an environment of its own)
 
 from experiments.explore import drawing, markup, transactions
 from experiments.explore.faces import shown_path
@@ -78,7 +78,7 @@ def build(found: Finished) -> gr.Blocks:
         scored = chosen.scored
         place = int(scored.alarms(boundary, MOST)[event.row])
         return drawing.explanation(
-            row_title(scored.rows[place], label(scored.labels[place]), scored.scores[place]), chosen.explain(place)
+            row_title(scored.rows[place], label(int(scored.labels[place])), scored.scores[place]), chosen.explain(place)
         )
 
     def upload(recipe: str, path: str) -> tuple[ScoredTable, str, str, str]:
@@ -161,8 +161,8 @@ def alarm_table(recipe: Recipe, boundary: float) -> str:
     lines = [
         [
             f"{scored.rows[place]:,}",
-            drawing.minus(scored.scores[place], 1),
-            label(scored.labels[place]),
+            drawing.minus(float(scored.scores[place]), 1),
+            label(int(scored.labels[place])),
             *([recipe.strongest[int(place)]] if recipe.inputs else []),
         ]
         for place in scored.alarms(boundary, MOST)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import gradio as gr
+import gradio as gr  # pyright: ignore[reportMissingImports] (in an environment of its own)
 
 from experiments.command_line import RunError, UsageError
 from vae_jax.data.errors import DataError

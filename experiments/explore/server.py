@@ -56,7 +56,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 def serve(runs: Sequence[Finished], taken: socket.socket, upload_megabytes: int) -> None:
     """Serves the pages until a signal comes."""
-    import uvicorn
+    import uvicorn  # pyright: ignore[reportMissingImports]
 
     options = uvicorn.Config(
         WithHeaders(application(runs, upload_megabytes)), log_level="warning", timeout_graceful_shutdown=1
@@ -66,9 +66,9 @@ def serve(runs: Sequence[Finished], taken: socket.socket, upload_megabytes: int)
 
 def application(runs: Sequence[Finished], upload_megabytes: int):
     """The list of runs, and under each run's address its page."""
-    import gradio as gr
-    from fastapi import FastAPI
-    from fastapi.responses import HTMLResponse, Response
+    import gradio as gr  # pyright: ignore[reportMissingImports]
+    from fastapi import FastAPI  # pyright: ignore[reportMissingImports]
+    from fastapi.responses import HTMLResponse, Response  # pyright: ignore[reportMissingImports]
 
     from experiments.explore import face_page, fraud_page
 
