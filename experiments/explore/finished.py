@@ -52,7 +52,7 @@ def named(name: str) -> list[Path]:
     candidates = [Path(name), *(ROOT / kind / name for kind in KINDS)]
     found = [folder.resolve() for folder in candidates if (folder / CONFIG).is_file()]
     if not found:
-        raise UsageError(f"{name}: no run at {', '.join(map(str, candidates[:-1]))} or {candidates[-1]}")
+        raise UsageError(f"{name}: no run at {' or '.join(dict.fromkeys(map(str, candidates)))}")
     return found
 
 
