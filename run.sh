@@ -6,7 +6,6 @@ venv="$root/.venv"
 bench_venv="$root/.venv-bench"
 lower_venv="$root/.venv-lower"
 oldest_venv="$root/.venv-oldest"
-export_venv="$root/.venv-export"
 
 usage() {
   cat <<'TEXT'
@@ -18,6 +17,7 @@ usage: bash run.sh COMMAND [options]
   an-cho        reproduce An & Cho 2015: anomalous digits and network attacks by reconstruction probability
   score         score your own rows with a model saved by fraud
   faces         make pictures with a trained face model: sample, reconstruct, interpolate, traverse, edit
+  explore       look into finished runs in the browser: draw and edit faces, move the boundary of transactions
   export        a trained model as ONNX (any language, browsers) or StableHLO (JAX alone)
   sweep         compare weights of the reconstruction term in fraud's report recipe
   celeba-sweep  compare weights of the reconstruction term in celeba
@@ -34,7 +34,7 @@ Every command except test, oldest, check, docs and help lists its options with -
 
 The first call makes an environment in .venv and installs the requirements; later calls start at once. The PyTorch and
 Keras that bench compares with get their own environment, .venv-bench, the compilers of lower get .venv-lower, what
-export needs .venv-export, and the versions of oldest .venv-oldest.
+export needs .venv-export, explore, with Gradio, .venv-explore, and the versions of oldest .venv-oldest.
 
   VAE_JAX_PYTHON=PATH        use this Python as it is, and install nothing
   VAE_JAX_BENCH_PYTHON=PATH  use this Python, as it is, for PyTorch and Keras in bench
@@ -59,8 +59,9 @@ jax_extra() {
 # Prints which of the packages that everything needs an existing interpreter lacks.
 find_missing='
 from importlib.util import find_spec
+import sys
 needed = """jax flax optax orbax safetensors numpy pandas pyarrow openpyxl narwhals sklearn matplotlib PIL grain dm_pix
-            tyro rich jinja2 tensorboardX""".split()
+            tyro rich jinja2 tensorboardX""".split() + sys.argv[1:]
 print(", ".join(name for name in needed if not find_spec(name)))
 '
 
@@ -124,7 +125,7 @@ install() {
 command="${1:-help}"
 shift || true
 case "$command" in
-  an-cho | celeba | faces | fraud | mnist | score | export | sweep | celeba-sweep | adbench | bench | lower | test | oldest | check | docs) ;;
+  an-cho | celeba | explore | export | faces | fraud | mnist | score | sweep | celeba-sweep | adbench | bench | lower | test | oldest | check | docs) ;;
   help | -h | --help)
     usage
     exit
@@ -143,11 +144,12 @@ elif [ -n "${VAE_JAX_PYTHON:-}" ]; then
   require_python "$VAE_JAX_PYTHON"
   python="$(command -v "$VAE_JAX_PYTHON")"
   [[ "$python" == /* ]] || python="$PWD/$python"
-  missing="$("$python" -c "$find_missing")"
+  missing="$("$python" -c "$find_missing" $([ "$command" != explore ] || echo gradio))"
   [ -z "$missing" ] || fail "VAE_JAX_PYTHON=$VAE_JAX_PYTHON lacks $missing; install requirements.txt into it"
-elif [ "$command" = export ]; then
-  install "$export_venv" "$root/requirements-export.txt"
-  python="$export_venv/bin/python"
+elif [ "$command" = export ] || [ "$command" = explore ]; then
+  venv="$root/.venv-$command"
+  install "$venv" "$root/requirements-$command.txt"
+  python="$venv/bin/python"
 else
   python="$venv/bin/python"
   install "$venv" "$root/requirements.txt"

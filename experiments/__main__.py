@@ -21,6 +21,11 @@ COMMANDS = {  # module and help of each; run.sh has the same
         "celeba.faces",
         "make pictures with a trained face model: sample, reconstruct, interpolate, traverse, edit",
     ),
+    "explore": (
+        "explore",
+        "look into finished runs in the browser: draw and edit faces, move the boundary of transactions",
+    ),
+    "export": ("export", "a trained model as ONNX (any language, browsers) or StableHLO (JAX alone)"),
     "sweep": ("fraud.sweep", "compare weights of the reconstruction term in fraud's report recipe"),
     "celeba-sweep": ("celeba.sweep", "compare weights of the reconstruction term in celeba"),
 }
@@ -47,7 +52,8 @@ def main() -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] in ("experiments", "vae_jax"):
             raise
-        return _refuse(f"vae-jax {name} needs {error.name}; pip install 'vae_jax[commands]' installs all it needs")
+        extra = name if name in ("explore", "export") else "commands"
+        return _refuse(f"vae-jax {name} needs {error.name}; pip install 'vae_jax[{extra}]' installs all it needs")
     return 0
 
 

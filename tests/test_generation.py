@@ -16,6 +16,7 @@ from vae_jax.generation import (
     fit_mixture,
     interpolate,
     most_active,
+    principal_directions,
     reconstruct,
     sample_mixture,
     sample_prior,
@@ -312,3 +313,13 @@ def test_everything_can_be_compiled(state, data, mixture, ends):
         compiled, eager = jax.jit(function)(*arguments), function(*arguments)
         assert np.isfinite(eager).all(), name
         assert_close({name: compiled}, {name: eager}, atol=1e-5, rtol=1e-6)
+
+
+def test_principal_directions_are_those_of_the_covariance():
+    means = np.random.default_rng(0).normal(size=(500, 4)) @ np.diag([3.0, 1.0, 0.5, 0.0])
+    directions = principal_directions(means, 3)
+    variances, vectors = np.linalg.eigh(np.cov(means.T, bias=True))
+    for direction, variance, vector in zip(directions, variances[::-1], vectors.T[::-1], strict=False):
+        np.testing.assert_allclose(np.linalg.norm(direction), np.sqrt(variance), rtol=1e-9)
+        np.testing.assert_allclose(abs(direction @ vector), np.sqrt(variance), rtol=1e-9)
+        assert direction[np.abs(direction).argmax()] > 0

@@ -164,6 +164,32 @@ def most_active(posterior_mean: Float[np.ndarray, "N L"], count: int) -> Int[np.
     return np.argsort(-posterior_mean.var(0))[:count]
 
 
+def principal_directions(posterior_mean: Float[np.ndarray, "N L"], count: int) -> Float[np.ndarray, "K L"]:
+    """Finds the directions in which posterior means vary most: their principal components.
+
+    Args:
+      posterior_mean: means of q(z|x) over a data set, float. Not draws: a latent that the decoder ignores has
+        draws as wide as the prior's, while its mean does not vary.
+      count: number of directions.
+
+    Returns:
+      At most `count` directions, largest variance first, each as long as the standard deviation along it. The largest
+      entry of each is positive, so that the sign does not depend on the solver.
+
+    Examples:
+      >>> import numpy as np
+      >>> from vae_jax import generation
+      >>> posterior_mean = np.array([[3.0, 4.0], [-3.0, -4.0], [0.0, 0.1], [0.0, -0.1]])
+      >>> print(generation.principal_directions(posterior_mean, count=1).round(1))
+      [[2.1 2.8]]
+    """
+    centred = posterior_mean - posterior_mean.mean(0)
+    _, lengths, directions = np.linalg.svd(centred, full_matrices=False)
+    scaled = (lengths[:, None] / np.sqrt(len(centred)) * directions)[:count]
+    largest = np.take_along_axis(scaled, np.abs(scaled).argmax(1)[:, None], axis=1)
+    return np.where(largest < 0, -scaled, scaled)
+
+
 def attribute_vectors(
     posterior_mean: Float[np.ndarray, "N L"], labels: Int[np.ndarray, "N A"]
 ) -> Float[np.ndarray, "A L"]:
@@ -253,13 +279,16 @@ def fit_mixture(latents: Float[np.ndarray, "N L"], num_components: int = 10, see
     return LatentMixture(*(np.asarray(part, np.float32) for part in (mixture.weights_, mixture.means_, roots)))
 
 
-def sample_mixture(mixture: LatentMixture, key: PRNGKeyArray, num_samples: int) -> Float[Array, "S L"]:
+def sample_mixture(
+    mixture: LatentMixture, key: PRNGKeyArray, num_samples: int, temperature: float = 1.0
+) -> Float[Array, "S L"]:
     """Draws latents from a mixture.
 
     Args:
       mixture: the mixture.
       key: consumed.
       num_samples: number of latents S.
+      temperature: factor on the distance from the component's mean; below 1 gives more typical, less varied examples.
 
     Returns:
       The latents, float32.
@@ -281,4 +310,4 @@ def sample_mixture(mixture: LatentMixture, key: PRNGKeyArray, num_samples: int) 
     component = jax.random.categorical(component_key, jnp.log(mixture.weights), shape=(num_samples,))
     noise = jax.random.normal(noise_key, (num_samples, mixture.means.shape[1]))
     means, cholesky = jnp.asarray(mixture.means), jnp.asarray(mixture.cholesky)
-    return means[component] + jnp.einsum("sij,sj->si", cholesky[component], noise)
+    return means[component] + jnp.einsum("sij,sj->si", cholesky[component], temperature * noise)

@@ -35,6 +35,7 @@ class FaceModel:
       mixture: density of the training pictures' latents.
       active: indices of all latents, most active first.
       vectors: direction of each of the A attributes, shape (A, L).
+      chunk: pictures per device and call.
     """
 
     vae: VAE
@@ -43,6 +44,7 @@ class FaceModel:
     active: np.ndarray
     vectors: np.ndarray
     attribute_names: tuple[str, ...]
+    chunk: int = CHUNK
 
     @cached_property
     def _mesh(self) -> Mesh:
@@ -64,7 +66,7 @@ class FaceModel:
         """Divides the rows of a chunk among this process's devices."""
         compiled = compile_parallel(function, self._mesh, (replicated, sharded), sharded)
         return lambda rows: in_chunks(
-            lambda chunk: compiled(self._everywhere, chunk), rows, size=CHUNK * self._mesh.size
+            lambda chunk: compiled(self._everywhere, chunk), rows, size=self.chunk * self._mesh.size
         )
 
     def encode(self, x: np.ndarray) -> np.ndarray:

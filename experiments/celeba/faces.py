@@ -19,7 +19,7 @@ from experiments.celeba.config import CelebaConfig
 from experiments.celeba.face_model import FaceModel
 from experiments.celeba.inputs import CELEBA, prepare
 from experiments.celeba.model import CHUNK, NAME, initial_state
-from experiments.command_line import UsageError, parse, run
+from experiments.command_line import UsageError, parse, refusal, run
 from experiments.page.sheets import Sheet, draw_sheet
 from experiments.runs import loop, run_folder, stopping
 from experiments.runs.experiment import INPUTS
@@ -55,7 +55,11 @@ class SampleConfig(FacesConfig):
     density: Literal["prior", "mixture"] = "mixture"
     """Sample latents from the prior N(0, I), or from the mixture fitted to the training pictures."""
     temperature: float = 1.0
-    """Standard deviation of latents sampled from the prior; below 1 for more typical faces."""
+    """Factor on the latents' distance from the mean of the prior, or of their component of the mixture; below 1 for \
+more typical faces."""
+    shift: tuple[str, ...] = ()
+    """Then move the latents: NAME=AMOUNT for an attribute, or for pc1 to pc10, the principal directions, in standard \
+deviations; for example pc1=1.5 Smiling=-1."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,10 @@ pictures."""
 @dataclass(frozen=True)
 class ReconstructConfig(PicturesConfig):
     """Reconstruct pictures with the VAE."""
+
+    shift: tuple[str, ...] = ()
+    """Move the latents before they are decoded: NAME=AMOUNT for an attribute, or for pc1 to pc10, the principal \
+directions, in standard deviations; for example pc1=1.5 Smiling=-1."""
 
 
 @dataclass(frozen=True)
@@ -122,13 +130,17 @@ def main(arguments: Sequence[str]) -> None:
         use_cores(CHUNK)
         opened = run_folder.reopen(CELEBA.name, config.model, option="--model")
         trained = run_folder.read_config(opened, CelebaConfig)
-        state = loop.load_best(opened, NAME, initial_state(trained))
-        model = face_model.load(opened, state)
+        model = open_model(opened, trained)
         sheet, singles = make(config, partial(read_input, config, trained, opened), model)
         stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
         folder = Path(config.output) if config.output else opened.folder / "made" / f"{stamp}_{arguments[0]}"
         write(folder, arguments[0], sheet, singles)
     console().print(f"{folder / arguments[0]}.png, and {len(singles):,} single pictures beside it", soft_wrap=True)
+
+
+def open_model(opened: run_folder.Run, trained: CelebaConfig) -> FaceModel:
+    """The model of a finished run."""
+    return face_model.load(opened, loop.load_best(opened, NAME, initial_state(trained)))
 
 
 def write(folder: Path, name: str, sheet: Sheet, singles: np.ndarray) -> None:
@@ -146,14 +158,34 @@ def sample(config: SampleConfig, read: Read, model: FaceModel) -> tuple[Sheet, n
     """New faces."""
     if config.temperature <= 0:
         raise UsageError(f"--temperature {config.temperature}: expected more than 0")
-    pictures = gallery.samples(model, config.density, jax.random.key(config.seed), config.count, config.temperature)
+    z = gallery.draw(model, config.density, jax.random.key(config.seed), config.count, config.temperature)
+    pictures = model.decode(z + _shift(model, config.shift))
     return gallery.sheet_of(pictures), pictures
 
 
 def reconstruct(config: ReconstructConfig, read: Read, model: FaceModel) -> tuple[Sheet, np.ndarray]:
     """Pictures above their reconstructions."""
     pixels = read()
-    return gallery.reconstructions(model, pixels), model.decode(model.encode(pixels))
+    moved = _shift(model, config.shift)
+    return gallery.reconstructions(model, pixels, moved=moved), model.decode(model.encode(pixels) + moved)
+
+
+def _shift(model: FaceModel, given: tuple[str, ...]) -> np.ndarray | float:
+    """What NAME=AMOUNT adds to latents."""
+    if not given:
+        return 0.0
+    along, amounts = gallery.directions(model), {}
+    for word in given:
+        name, _, amount = word.partition("=")
+        if name not in along:
+            raise refusal("shift", word, f"NAME=AMOUNT, with one of {', '.join(along)}")
+        try:
+            amounts[name] = float(amount)
+        except ValueError:
+            raise refusal("shift", word, "NAME=AMOUNT, such as pc1=1.5") from None
+        if not np.isfinite(amounts[name]):
+            raise refusal("shift", word, "a finite number")
+    return gallery.shift(along, amounts)
 
 
 def interpolate(config: InterpolateConfig, read: Read, model: FaceModel) -> tuple[Sheet, np.ndarray]:

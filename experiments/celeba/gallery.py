@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +10,13 @@ import numpy as np
 
 from experiments.celeba.face_model import FaceModel
 from experiments.page.sheets import Sheet
-from vae_jax.generation import interpolate, sample_mixture, traverse
+from vae_jax.generation import interpolate, principal_directions, sample_mixture, traverse
 
 STEPS = 9  # of a path
 TRAVERSAL = 3.0  # range of a traversal to either side, in the prior's standard deviations
 STRENGTHS = tuple(np.linspace(-2, 2, STEPS).tolist())
+PRINCIPAL, NUM_PRINCIPAL = "pc", 10  # names of principal directions: pc1, pc2, ..., pc10
+FACES = 512  # that they are found from
 
 
 def as_pictures(pixels: np.ndarray) -> np.ndarray:
@@ -22,24 +24,44 @@ def as_pictures(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(pixels, np.float32) / 255
 
 
-def reconstructions(model: FaceModel, pixels: np.ndarray, columns: int = 8) -> Sheet:
-    """Pictures, each with its reconstruction below."""
+def reconstructions(model: FaceModel, pixels: np.ndarray, columns: int = 8, moved: np.ndarray | float = 0.0) -> Sheet:
+    """Pictures, each with its reconstruction below, from latents `moved` by so much."""
     count = len(pixels) // columns * columns or len(pixels)
     columns = min(columns, count)
     pixels = pixels[:count]
-    decoded = model.decode(model.encode(pixels))
+    decoded = model.decode(model.encode(pixels) + moved)
     pairs = [part.reshape(-1, columns, *part.shape[1:]) for part in (as_pictures(pixels), decoded)]
     rows = np.stack(pairs, 1).reshape(-1, columns, *decoded.shape[1:])
     return Sheet(rows, ("picture", "VAE") * (len(rows) // 2))
 
 
+def draw(model: FaceModel, density: str, key: jax.Array, count: int, temperature: float = 1.0) -> np.ndarray:
+    """Latents from the `prior` or the `mixture`, shape (count, L)."""
+    if density == "prior":
+        return np.asarray(temperature * jax.random.normal(key, (count, model.vae.latent_dim)))
+    return np.asarray(sample_mixture(model.mixture, key, count, temperature))
+
+
 def samples(model: FaceModel, density: str, key: jax.Array, count: int, temperature: float = 1.0) -> np.ndarray:
     """New faces from the `prior` or the `mixture`, shape (count, H, W, 3)."""
-    if density == "prior":
-        z = temperature * jax.random.normal(key, (count, model.vae.latent_dim))
-    else:
-        z = sample_mixture(model.mixture, key, count)
-    return model.decode(np.asarray(z))
+    return model.decode(draw(model, density, key, count, temperature))
+
+
+def directions(model: FaceModel) -> dict[str, np.ndarray]:
+    """What latents can be moved along: `pc1`, `pc2`, ..., the principal directions, and the attributes.
+
+    A principal direction is as long as a standard deviation. They are those of new faces, the same in every call, so
+    that neither the training pictures nor their latents are needed.
+    """
+    faces = samples(model, "mixture", jax.random.key(0), FACES)
+    principal = principal_directions(model.encode(faces), NUM_PRINCIPAL)
+    named = {f"{PRINCIPAL}{i}": direction for i, direction in enumerate(principal, start=1)}
+    return named | dict(zip(model.attribute_names, model.vectors, strict=True))
+
+
+def shift(along: Mapping[str, np.ndarray], amounts: Mapping[str, float]) -> np.ndarray | float:
+    """The sum of the named directions, each times its amount; to be added to latents."""
+    return sum((np.float32(amount) * along[name] for name, amount in amounts.items()), 0.0)
 
 
 def sheet_of(pictures: np.ndarray, columns: int = 10) -> Sheet:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from experiments.baselines import TITLES
@@ -15,7 +14,6 @@ from experiments.page.charts import BOUNDARY, FRAUD, GENUINE, HistogramScale, ch
 
 SCORER_COLOURS = ("#0072B2", "#D55E00", "#999999", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 HISTOGRAM_BINS = 60
-FEWEST_TICKS = 3
 
 
 def draw(folder: Path, results: Mapping[str, Any], scorers: Mapping[str, Any], metrics: dict) -> dict[str, Path]:
@@ -55,11 +53,7 @@ def draw_histogram(path: Path, scores: np.ndarray, labels: np.ndarray, measures:
         axes.set_xlabel("log reconstruction probability in nats (higher = more normal)")
         axes.set_xscale("function", functions=(scale.compress, scale.stretch))
         axes.set_xlim(edges[0], scale.top)
-        candidates = np.array([0, *(-d * 10**e for e in range(1, 8) for d in (1, 3))])
-        ticks = [x for x in candidates if edges[0] <= x <= scale.top]
-        if len(ticks) < FEWEST_TICKS:  # a narrow range
-            ticks = [x for x in MaxNLocator(6).tick_values(edges[0], scale.top) if edges[0] <= x <= scale.top]
-        axes.set_xticks(ticks)
+        axes.set_xticks(scale.ticks())
         axes.xaxis.set_major_formatter(lambda x, _: minus(x))
         axes.patch.set_gid("plot")  # for the page's slider
         counts = (

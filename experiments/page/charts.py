@@ -15,6 +15,7 @@ matplotlib.use("Agg")  # needs no display
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 # Okabe & Ito's palette.
 GENUINE, FRAUD, BOUNDARY = "#0072B2", "#E69F00", "#D40000"
@@ -31,6 +32,7 @@ STYLE: Any = {
     "svg.fonttype": "none",  # text stays text, in the page's font
     "svg.hashsalt": "vae_jax",  # equal figures give equal files
 }
+FEWEST_TICKS = 3
 HISTOGRAM_LINEAR = 10.0  # nats below the top within which the axis is nearly linear
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
@@ -74,6 +76,15 @@ class HistogramScale:
     def compress(self, scores: Any) -> np.ndarray:
         """Maps scores to places on the axis, which ends at 0."""
         return -np.log1p(np.maximum(self.top - np.asarray(scores), 0) / HISTOGRAM_LINEAR)
+
+    def ticks(self) -> list[float]:
+        """Round scores to label the axis at."""
+        candidates = [0.0, *(-d * 10.0**e for e in range(1, 8) for d in (1, 3))]
+        found = [score for score in candidates if self.bottom <= score <= self.top]
+        if len(found) < FEWEST_TICKS:  # a narrow range
+            even = MaxNLocator(6).tick_values(self.bottom, self.top)
+            found = [float(score) for score in even if self.bottom <= score <= self.top]
+        return found
 
     def stretch(self, places: Any) -> np.ndarray:
         """Maps places on the axis to scores."""

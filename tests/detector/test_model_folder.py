@@ -17,6 +17,7 @@ from test_detector import FEATURES, SMALL, correlated
 
 import experiments.score.__main__ as score
 from experiments.command_line import run
+from experiments.score import scoring
 from vae_jax import VAEDetector
 from vae_jax.detector import model_folder
 from vae_jax.detector.model_folder import ModelError
@@ -205,7 +206,7 @@ def test_the_score_command_gives_the_models_own_scores(chunk, detector, folder, 
     scores, shares = detector.score_samples(frame), detector.explain(frame)
     assert found["row"].tolist() == list(range(50))
     assert found["hour"].tolist() == frame["hour"].tolist()
-    assert found[score.SCORE].tolist() == [float(f"{number:.9g}") for number in scores]
+    assert found[scoring.SCORE].tolist() == [float(f"{number:.9g}") for number in scores]
     assert (found["decision"] == "anomaly").tolist() == (detector.predict(frame) == -1).tolist()
     for i, row in found.iterrows():
         assert shares.loc[i, row["feature_1"]] == shares.loc[i].max()

@@ -26,6 +26,7 @@ import experiments.score.__main__ as score
 from experiments.command_line import Interrupted, run
 from experiments.runs.progress import WorkProgress, console
 from experiments.score import reader as table_reader
+from experiments.score import scoring
 from experiments.score import text as table_text
 from experiments.score import writer as table_writer
 from experiments.score.parsers import CsvParser, JsonParser
@@ -102,7 +103,7 @@ def expected(rows: list[dict], keep: tuple[str, ...] = ()) -> list[dict]:
         log_prob = -sum(row[name] ** 2 for name in FEATURES)
         kept = {name: row[name] for name in keep}
         decision = "anomaly" if log_prob < BOUNDARY else "normal"
-        found.append({"row": number, **kept, score.SCORE: float(f"{log_prob:.9g}"), "decision": decision})
+        found.append({"row": number, **kept, scoring.SCORE: float(f"{log_prob:.9g}"), "decision": decision})
     return found
 
 
@@ -168,7 +169,7 @@ def read_back(path: Path) -> list[dict]:
 def _cell(name: str, cell: str) -> object:
     if name in ("row", "line"):
         return int(cell)
-    return float(cell) if name in (score.SCORE, *FEATURES) or name.startswith("share_") else cell
+    return float(cell) if name in (scoring.SCORE, *FEATURES) or name.startswith("share_") else cell
 
 
 def call(path: Path | str, output: Path | str, *options: str) -> int:
@@ -255,7 +256,7 @@ def test_chunks_cut_anew_what_comes_in_any_length(size):
     numbers = np.arange(sum(lengths))
     cuts = np.split(numbers, np.cumsum(lengths)[:-1])
     blocks = [Block(cut, cut[:, None] / 2, {"id": [str(n) for n in cut]}) for cut in cuts]
-    found = list(score.chunks(blocks, size))
+    found = list(scoring.chunks(blocks, size))
     assert all(len(block) == size for block in found[:-1])
     assert 0 < len(found[-1]) <= size
     assert np.concatenate([block.rows for block in found]).tolist() == numbers.tolist()
@@ -266,9 +267,9 @@ def test_chunks_cut_anew_what_comes_in_any_length(size):
 
 def test_scores_have_the_nine_digits_of_a_runs_own(rng):
     numbers = rng.standard_normal(1000) * 10.0 ** rng.integers(-20, 20, 1000)
-    assert [f"{n:.9g}" for n in score.nine_digits(numbers)] == [f"{n:.9g}" for n in numbers]
+    assert [f"{n:.9g}" for n in scoring.nine_digits(numbers)] == [f"{n:.9g}" for n in numbers]
     single = numbers.astype(np.float32)
-    assert np.array(score.nine_digits(single), np.float32).tolist() == single.tolist()
+    assert np.array(scoring.nine_digits(single), np.float32).tolist() == single.tolist()
 
 
 # Explanations.
@@ -342,7 +343,7 @@ def test_kept_columns_of_json_may_hold_anything(detector, tmp_path):
     assert [row["id"] for row in read_back(tmp_path / "out.parquet")] == texts
 
 
-@pytest.mark.parametrize("name", ["row", "decision", "share_1", "strongest", score.SCORE])
+@pytest.mark.parametrize("name", ["row", "decision", "share_1", "strongest", scoring.SCORE])
 def test_kept_columns_may_not_be_named_like_the_outputs_own(name, rows, detector, capsys, tmp_path):
     line = refuse(as_csv(rows), tmp_path, capsys, "--keep", name, "--explain", "1")
     assert line == f"error: --keep {name}: the output has a column of this name"

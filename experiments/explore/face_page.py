@@ -1,0 +1,131 @@
+"""The page of a run of faces: Gradio's components, and what moves what."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import gradio as gr  # pyright: ignore[reportMissingImports] (in an environment of its own)
+import numpy as np
+
+from experiments.celeba.face_model import ATTRIBUTE_NAMES
+from experiments.celeba.gallery import NUM_PRINCIPAL, PRINCIPAL
+from experiments.explore import faces, markup
+from experiments.explore.faces import Start
+from experiments.explore.finished import Finished
+from experiments.explore.opened import LIVE, ONCE, Opened, shown, take
+from vae_jax.images.listing import SUFFIXES
+
+SEEDS = 2**31
+DENSITIES = [("the mixture", "mixture"), ("the prior", "prior")]
+OPENING = '<p class="empty">Opening the model …</p>'
+NOTHING = '<p class="empty">Drop two photographs to see the way from the first to the second.</p>'
+
+
+def build(found: Finished) -> gr.Blocks:
+    """The page."""
+    opened = Opened(lambda: faces.open_faces(found.run))
+    principal = [f"{PRINCIPAL}{i}" for i in range(1, min(NUM_PRINCIPAL, found.metrics["config"]["latent_dim"]) + 1)]
+    attributes = json.loads((found.run.folder / ATTRIBUTE_NAMES).read_text(encoding="utf-8"))
+    names = [*principal, *attributes]
+
+    def draw(density: str, temperature: float, seed: float | None) -> tuple[Start, str]:
+        return faces.new_face(opened(), density, int(seed or 0), temperature), ""
+
+    def drop(upload: str) -> Start:
+        content, name = take(upload)
+        return shown(lambda: faces.photograph(opened(), content, name))
+
+    def drop_to_edit(upload: str) -> tuple[Start, str, None]:
+        start = drop(upload)
+        assert start.pixels is not None
+        plain, _ = faces.moved(opened(), start, {})
+        figures = [
+            markup.figure(start.pixels, "Photograph", "photograph"),
+            markup.figure(plain, "Reconstruction", "reconstruction"),
+        ]
+        return start, "".join(figures), None
+
+    def move(start: Start, *amounts: float) -> tuple[str, str]:
+        pixels, command = faces.moved(opened(), start, dict(zip(names, amounts, strict=True)))
+        words = "Edited" if any(amounts) else "New face" if start.pixels is None else "Edited: not yet"
+        return markup.figure(pixels, words, "face"), markup.code(command)
+
+    def way(first: Start | None, second: Start | None) -> str:
+        if first is None or second is None:
+            return NOTHING
+        steps, command = faces.way(opened(), first, second)
+        figures = [
+            markup.figure(pixels, f"{100 * i / (len(steps) - 1):.0f} %", f"step_{i}") for i, pixels in enumerate(steps)
+        ]
+        hint = '<p class="hint">The command takes a folder with the two photographs.</p>'
+        return f'<div class="way">{"".join(figures)}</div>{markup.code(command)}{hint}'
+
+    with gr.Blocks(title=f"{Path(found.address).name} · faces · vae_jax", analytics_enabled=False) as page:
+        start, first, second = gr.State(), gr.State(), gr.State()
+        gr.HTML(heading(found))
+        with gr.Row(elem_classes="studio"):
+            with gr.Column(elem_classes="stage"):
+                before = gr.HTML(elem_id="before")
+                face = gr.HTML(OPENING, elem_id="face")
+            with gr.Column(elem_classes="source"):
+                with gr.Row():
+                    another = gr.Button("A new one", variant="primary", elem_id="another", min_width=120)
+                    reset = gr.Button("Reset sliders", elem_id="reset", min_width=120)
+                made_by = gr.HTML(elem_id="command")
+                density = gr.Radio(DENSITIES, value="mixture", label="Draw new faces from", elem_id="density")
+                temperature = slider("Temperature (lower = more typical)", "temperature", 0.1, 1.5, 1.0, 0.05)
+                seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=SEEDS - 1, elem_id="seed")
+                photo = drop_zone("Or drop a photograph", "photo")
+            with gr.Column(elem_classes="along"):
+                sliders = move_along("Principal directions, in standard deviations", principal)
+                if attributes:
+                    sliders += move_along("Attributes", attributes)
+        gr.HTML("<h2>From one photograph to another</h2>")
+        with gr.Row():
+            zones = drop_zone("First photograph", "first"), drop_zone("Second photograph", "second")
+        between = gr.HTML(NOTHING, elem_id="way")
+
+        moving = {"fn": move, "inputs": [start, *sliders], "outputs": [face, made_by], **LIVE}
+        drawing = {"fn": draw, "inputs": [density, temperature, seed], "outputs": [start, before]}
+        page.load(**drawing, **ONCE).then(**moving)
+        gr.on([of.input for of in sliders], **moving)
+        gr.on([temperature.input, density.input, seed.input], **drawing, **LIVE).then(**moving)
+        new_seed = another.click(lambda: int(np.random.default_rng().integers(SEEDS)), None, seed, **LIVE)
+        new_seed.then(**drawing, **LIVE).then(**moving)
+        reset.click(lambda: [0.0] * len(sliders), None, sliders, **LIVE).then(**moving)
+        photo.upload(drop_to_edit, photo, [start, before, photo], **ONCE).then(**moving)
+        for zone, state in zip(zones, (first, second), strict=True):
+            zone.upload(drop, zone, state, **ONCE).then(way, [first, second], between, **ONCE)
+            zone.clear(lambda: None, None, state, **LIVE).then(way, [first, second], between, **LIVE)
+    return page
+
+
+def heading(found: Finished) -> str:
+    """What was trained on what."""
+    data, evaluation = found.metrics["data"], found.metrics["evaluation"]
+    notices = "".join(map(markup.notice, found.metrics["notices"][: data["synthetic"]]))
+    return (
+        f'<header><a href="/">All runs</a><h1>Faces</h1><p>{markup.escape(found.address)}: {data["train"]:,} training '
+        f"pictures, {found.metrics['config']['latent_dim']} latents, held-out RMSE {evaluation['rmse']:.3f}</p>"
+        f"</header>{notices}"
+    )
+
+
+def slider(label: str, name: str, low: float, high: float, value: float, step: float) -> gr.Slider:
+    """A slider."""
+    return gr.Slider(low, high, value, step=step, label=label, buttons=[], elem_id=name)
+
+
+def drop_zone(label: str, name: str) -> gr.File:
+    """Where a photograph can be dropped."""
+    return gr.File(label=label, file_types=list(SUFFIXES), height=140, elem_id=name)
+
+
+def move_along(title: str, names: list[str]) -> list[gr.Slider]:
+    """A group of sliders, beside each other where there is room."""
+    gr.HTML(f"<h2>{title}</h2>")
+    with gr.Group(elem_classes="sliders"):
+        return [
+            slider(name.replace("_", " "), f"along-{name}", -faces.AMOUNT, faces.AMOUNT, 0.0, 0.1) for name in names
+        ]

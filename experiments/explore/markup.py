@@ -1,0 +1,66 @@
+"""Pieces of HTML that both kinds of pages show."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from html import escape
+
+import numpy as np
+from PIL import Image
+
+COPY = "navigator.clipboard.writeText(this.previousElementSibling.textContent); this.textContent = 'Copied'"
+# The link takes its content from the picture, so that it is sent only once.
+SAVE = "this.href = this.closest('figure').querySelector('img').src"
+# What makes rows of a table answer to a click or the Enter key, in an HTML component of Gradio.
+ROW_CHOSEN = """
+const choose = (event) => {
+  const row = event.target.closest("[data-row]");
+  if (!row) return;
+  for (const other of element.querySelectorAll(".chosen")) other.classList.remove("chosen");
+  row.classList.add("chosen");
+  trigger("select", { row: Number(row.dataset.row) });
+};
+element.addEventListener("click", choose);
+element.addEventListener("keydown", (event) => event.key === "Enter" && choose(event));
+"""
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """A file as an address, so that nothing has to be kept on the server."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def picture_uri(pixels: np.ndarray) -> str:
+    """Pixels, uint8, as the address of a PNG file."""
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG", compress_level=1)  # the fastest
+    return data_uri(content.getvalue(), "image/png")
+
+
+def figure(pixels: np.ndarray, words: str, name: str) -> str:
+    """A picture with its words, and a link to save it under a name."""
+    save = f'<a download="{escape(name)}.png" href="#" onclick="{SAVE}">Save</a>'
+    caption = f"<figcaption><span>{escape(words)}</span> {save}</figcaption>"
+    return f'<figure><img src="{picture_uri(pixels)}" alt="{escape(words)}">{caption}</figure>'
+
+
+def code(lines: str) -> str:
+    """A line or more of code, to be copied."""
+    return f'<div class="code"><pre>{escape(lines)}</pre><button onclick="{COPY}">Copy</button></div>'
+
+
+def table(titles: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
+    """A table whose rows can be chosen, with `ROW_CHOSEN`."""
+    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
+    body = "".join(
+        f'<tr tabindex="0" data-row="{i}">{"".join(f"<td>{escape(str(cell))}</td>" for cell in line)}</tr>'
+        for i, line in enumerate(lines)
+    )
+    return f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def notice(words: str) -> str:
+    """Something that a reader must know."""
+    return f'<p class="notice">{escape(words)}</p>'

@@ -1,0 +1,63 @@
+"""Boundaries over scored rows, and which runs can be explored; without Gradio."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments.command_line import UsageError
+from experiments.explore import drawing, finished
+from experiments.explore.rows import POSITIONS, Scored
+
+RNG = np.random.default_rng(0)
+SCORES = np.concatenate([-20 + 5 * RNG.normal(size=1_000), -40 - RNG.exponential(200, 50)])
+SCORED = Scored(np.arange(1_050), SCORES, np.repeat([0, 1], [1_000, 50]), -35.0)
+
+
+def test_positions_and_boundaries_are_each_others_inverse() -> None:
+    for position in (0, 1, 300, 999, POSITIONS):
+        assert SCORED.position(SCORED.at(position)) == position
+    assert SCORED.at(0) == pytest.approx(SCORES.min())
+    assert SCORED.at(POSITIONS) == pytest.approx(SCORES.max())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.01, 0.3, 1.0])
+def test_a_boundary_by_share_gives_that_share(share: float) -> None:
+    boundary = SCORED.at_share(share)
+    assert SCORED.share(boundary) == pytest.approx(share)
+    assert SCORED.counts(boundary).false_positives == round(1_000 * share)
+
+
+def test_alarms_are_below_the_boundary_least_normal_first() -> None:
+    places = SCORED.alarms(-35.0, 10_000)
+    assert (SCORES[places] < -35.0).all()
+    assert len(places) == (SCORES < -35.0).sum()
+    assert (np.diff(SCORES[places]) >= 0).all()
+    assert len(SCORED.alarms(-35.0, 5)) == 5
+
+
+def test_bars_hold_every_row_and_the_drawing_says_the_counts() -> None:
+    genuine, frauds = SCORED.bars
+    assert (genuine.sum(), frauds.sum()) == (1_000, 50)
+    assert "Genuine (1,000)" in drawing.histogram(SCORED, -35.0)
+    counts = SCORED.counts(-35.0)
+    assert f"<b>{counts.false_positives:,}</b>" in drawing.tiles(SCORED, -35.0)
+    assert f"<b>{counts.false_negatives:,}</b>" in drawing.tiles(SCORED, -35.0)
+
+
+def test_runs_are_found_and_others_refused_in_one_line(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="no finished run"):
+        finished.find([])
+    with pytest.raises(UsageError, match="nowhere: no run at"):
+        finished.find(["nowhere"])
+    run = tmp_path / "runs" / "fraud" / "one"
+    run.mkdir(parents=True)
+    (run / "config.json").write_text("{}")
+    with pytest.raises(UsageError, match="not finished"):
+        finished.find(["one"])
+    (run / "metrics.json").write_text(json.dumps({"experiment": "mnist"}))
+    with pytest.raises(UsageError, match="a run of mnist"):
+        finished.find(["one"])
+    (run / "metrics.json").write_text(json.dumps({"experiment": "fraud"}))
+    assert [found.address for found in finished.find([])] == ["fraud/one"]
