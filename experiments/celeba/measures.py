@@ -20,6 +20,7 @@ from vae_jax.training import stream_key
 SWD_PICTURES, SWD_PATCHES, SWD_PROJECTIONS, SWD_SEED = 512, 128, 512, 0
 MEMORISED = 1.5  # held-out RMSE / training RMSE above which the training set counts as memorised
 INFORMATIVE = 0.1  # nats of KL above which a latent counts as carrying information about pictures
+FEW_STEPS = 500  # with fewer, latents that are not active say nothing about the weight
 BLURRED = 0.9  # held-out RMSE / mean picture's RMSE above which reconstructions count as blurred to the mean
 
 
@@ -91,10 +92,12 @@ def _mean_picture_rmse(inputs: Inputs) -> float:
     return float(np.mean([np.sqrt(np.square(gallery.as_pictures(pixels[row]) - mean).mean()) for row in inputs.test]))
 
 
-def warnings(evaluation: dict) -> list[str]:
-    """What the measures show to be wrong, in plain words."""
+def warnings(evaluation: dict, steps: int) -> list[str]:
+    """What the measures show to be wrong after so many steps, in plain words."""
     found = []
-    if evaluation["active_latents"] == 0:
+    if evaluation["active_latents"] == 0 and steps < FEW_STEPS:
+        found.append(f"HARDLY TRAINED: no latent is active yet, after {steps:,} steps. Train for more epochs.")
+    elif evaluation["active_latents"] == 0:
         found.append(
             "POSTERIOR COLLAPSE: no latent is active, so the decoder returns the same face for every picture. Raise "
             "--weight."

@@ -59,7 +59,7 @@ def conclude(
         "train_images_per_second": float(np.median([line["images_per_second"] for line in log])),
         "parameters": count_parameters(state.params),
     }
-    warnings = measures.warnings(evaluation)
+    warnings = measures.warnings(evaluation, int(state.step))
     metrics = {
         "experiment": CELEBA.name,
         "notices": notices(inputs) + warnings,

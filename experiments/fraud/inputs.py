@@ -28,6 +28,8 @@ from vae_jax.tables.transactions import Transactions, load_transactions
 if TYPE_CHECKING:
     import pandas as pd
 
+FEW_ROWS = 300  # one false alarm in a hundred is then three rows
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -156,6 +158,11 @@ def notices(inputs: Inputs) -> list[str]:
         )
     if not labels[split.test].any():
         found.append("No fraud among the test rows: ROC AUC, average precision, recall and curves are omitted.")
+    if (count := len(inputs.genuine_validation)) < FEW_ROWS:
+        found.append(
+            f"Few validation rows: the boundaries are set on {count} genuine ones, on which the best epoch was chosen, "
+            "too. Expect more false alarms than they promise."
+        )
     found += inputs.table.notices
     if inputs.schema:
         found += inputs.schema.notices()

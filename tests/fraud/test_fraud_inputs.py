@@ -1,4 +1,4 @@
-"""How a run tells that it is continued on the data that it was started with."""
+"""How a run tells that it is continued on the data that it was started with, and what it says about them."""
 
 import hashlib
 from dataclasses import replace
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.fraud.config import FraudConfig
-from experiments.fraud.inputs import Inputs, prepare
+from experiments.fraud.inputs import FEW_ROWS, Inputs, notices, prepare
 
 
 def read(path: Path, change: tuple[str, str] = ("", ""), words: bool = False) -> Inputs:
@@ -44,3 +44,11 @@ def test_tables_of_words_are_recognised_as_earlier_versions_described_them(tmp_p
     earlier = hashlib.sha256(inputs.x.tobytes() + inputs.table.labels.tobytes()).hexdigest()
     assert inputs.recognise({**inputs.describe(), "fingerprint": earlier})
     assert not read(tmp_path / "b.csv", ("red", "blue"), True).recognise({"fingerprint": earlier})
+
+
+def test_a_boundary_on_few_rows_is_told(tmp_path):
+    inputs = read(tmp_path / "a.csv")
+    (notice,) = [notice for notice in notices(inputs) if notice.startswith("Few validation rows")]
+    assert f"{len(inputs.genuine_validation)} genuine ones" in notice
+    many = replace(inputs, split=replace(inputs.split, validation=np.zeros(FEW_ROWS, int)))
+    assert not [notice for notice in notices(many) if notice.startswith("Few")]
