@@ -164,7 +164,6 @@ fi
 
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 case "$command" in
-  an-cho) exec "$python" -m experiments.an_cho "$@" ;;
   adbench) exec "$python" -m benchmarks.adbench "$@" ;;
   bench) exec "$python" -m benchmarks.bench "$@" ;;
   lower) exec "$python" -m benchmarks.lower "$@" ;;
@@ -185,8 +184,5 @@ case "$command" in
     # mkdocs.yml makes it strict. The variable keeps the theme's news of its successor out of the build's words.
     NO_MKDOCS_2_WARNING=1 exec "$python" -m mkdocs "${@:-build}"
     ;;
-  sweep) exec "$python" -m experiments.fraud.sweep "$@" ;;
-  faces) exec "$python" -m experiments.celeba.faces "$@" ;;
-  celeba-sweep) exec "$python" -m experiments.celeba.sweep "$@" ;;
-  *) exec "$python" -m "experiments.$command" "$@" ;;
+  *) exec "$python" -m experiments "$command" "$@" ;;
 esac

@@ -1,4 +1,4 @@
-"""The console script `vae-jax`: those commands of `run.sh` that need no clone of the repository.
+"""The commands that need no clone of the repository: what `run.sh` runs, and the console script `vae-jax`.
 
 The experiments are installed as `vae_jax_experiments`, because any user may have a folder named `experiments`. While a
 command runs, the package goes by that name all the same, because its modules import each other by it.
@@ -7,6 +7,7 @@ command runs, the package goes by that name all the same, because its modules im
 from __future__ import annotations
 
 import runpy
+import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,6 +46,8 @@ def main() -> int:
         return _refuse(f"{name} needs a clone of the repository: bash run.sh {name}")
     if name not in COMMANDS:
         return _refuse(f"unknown command '{name}'; vae-jax --help lists them")
+    # Ctrl-C during the imports, which take seconds, ends without a traceback; once it runs, a command has its own way.
+    signal.signal(signal.SIGINT, lambda number, frame: sys.exit(128 + number))
     sys.modules["experiments"] = sys.modules[str(__package__)]
     sys.argv[1:] = rest
     try:

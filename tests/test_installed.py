@@ -1,5 +1,7 @@
 """The console script `vae-jax`, where the package is laid out as it is installed."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -85,3 +87,17 @@ def test_a_command_runs_under_its_installed_name(packages):
     code, said, errors = vae_jax(packages, "score", "--input", "rows.csv")
     assert (code, said) == (2, "")
     assert errors == "error: --model: expected the folder of a saved model (see vae-jax score --help)\n"
+
+
+def test_ctrl_c_during_the_imports_ends_without_a_traceback(tmp_path):
+    (tmp_path / "jax.py").write_text("import time; print('importing', flush=True); time.sleep(60)")
+    command = [sys.executable, "-m", "experiments", "fraud", "--epochs", "1"]
+    places = os.pathsep.join([str(tmp_path), str(ROOT)])
+    started = subprocess.Popen(
+        command, env=os.environ | {"PYTHONPATH": places}, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert started.stdout is not None
+    assert started.stdout.readline() == b"importing\n"
+    started.send_signal(signal.SIGINT)
+    assert started.communicate(timeout=30)[1] == b""
+    assert started.returncode == 130

@@ -100,7 +100,7 @@ def test_python_that_is_too_old_or_none(project, tools, version):
 def test_words_and_exit_code_pass_through_unchanged(project, tools):
     python = script(tools / "python", PYTHON_THAT_ECHOES)
     done = bash(project / "run.sh", "fraud", "--data", "a  b*", "", VAE_JAX_PYTHON=str(python))
-    assert done.stdout.splitlines() == ["-m", "experiments.fraud", "--data", "a  b*", ""]
+    assert done.stdout.splitlines() == ["-m", "experiments", "fraud", "--data", "a  b*", ""]
     assert done.returncode == 7
     assert [path.name for path in project.iterdir()] == ["run.sh"]
 
@@ -150,7 +150,7 @@ fi
     for requirements in ("jax[cuda12]==1\nnumpy\n", "jax[cuda12]==1\nnumpy\n", "jax[cuda12]==2\n"):
         (project / "requirements.txt").write_text(requirements)
         done = bash(project / "run.sh", "fraud", PATH=path)
-        assert (done.returncode, done.stdout) == (0, "ran experiments.fraud\n")
+        assert (done.returncode, done.stdout) == (0, "ran experiments\n")
         logged.append(log.read_text())
         log.write_text("")
     assert logged == ["venv\njax[cuda12]==1\nnumpy\n", "", "jax[cuda12]==2\n"]
