@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtri
-from sklearn.preprocessing._data import BOUNDS_THRESHOLD
 
 from vae_jax.detector.exemplar import Exemplars, kernel_sets, marginals_of
 from vae_jax.distributions import LOG_2PI
@@ -23,6 +22,8 @@ from vae_jax.tables.gaussianise import Gaussianiser
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
+
+END = 1e-7  # scikit-learn's QuantileTransformer takes values, and shares, as near as this to an end for the end
 
 
 def scores(exemplars: Exemplars) -> Callable[[Float[Array, "N D"]], tuple[Float[Array, " N"], Float[Array, "N D"]]]:
@@ -66,9 +67,9 @@ def gaussianised(gaussianiser: Gaussianiser, rows: Float[Array, "N D"]) -> Float
     value, level, at_value, slope = (_look_up(table, below) for table in stacked)
     share = jnp.where(within == value, at_value, level + slope * (within - value))
     # As scikit-learn has it: the outermost values, and what is next to them, are at the ends.
-    share = jnp.where(x + BOUNDS_THRESHOLD > last, 1.0, share)
-    share = jnp.where(x - BOUNDS_THRESHOLD < first, 0.0, share)
-    least = BOUNDS_THRESHOLD - np.spacing(1)
+    share = jnp.where(x + END > last, 1.0, share)
+    share = jnp.where(x - END < first, 0.0, share)
+    least = END - np.spacing(1)
     normal = ndtri(jnp.clip(share, least, 1 - least)) + (x - within)
     mapped = jnp.where(heavy[None], ((normal - mean) / sd).astype(jnp.float32), rows)
     return jnp.where(jnp.isnan(rows), jnp.nan, mapped)
