@@ -21,7 +21,7 @@ class DigitOptions:
 
     preset: Literal["paper", "short"] = "paper"
     """Defaults of the other options: paper (3,280 epochs for each of ten models: for a GPU), or short (one layer of \
-latents, a VAE by 120 epochs of Muon, an IWAE with 50 samples from there on)."""
+latents, a VAE by 150 epochs of Muon, an IWAE with 50 samples from there on)."""
     figure: Literal["iwae", "aevb"] = "iwae"
     """What to reproduce: iwae (the log likelihoods of Burda et al. 2016, table 1) or aevb (the bound against the \
 number of training samples for several numbers of latents, Kingma & Welling 2013, figure 2)."""
@@ -79,7 +79,7 @@ PRESETS = {
         objective=("iwae",),
         samples=(1, 50),
         layers=(1,),
-        epochs=120,
+        epochs=150,
         continued_epochs=15,
         optimizer="muon",
         schedule="cosine",
