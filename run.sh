@@ -24,6 +24,7 @@ usage: bash run.sh COMMAND [options]
   adbench       compare detectors on the 43 tables of ADBench with published figures
   bench         compare speed with PyTorch, Keras and the machine's limits
   lower         compile every program for an H100 and for TPUs, without having one
+  faults        break runs, disks and input in every way, and count what is survived
   test          run the tests; arguments go to pytest
   oldest        run the tests with the oldest versions that are allowed
   check         lint; check formatting, types and import order
@@ -125,7 +126,7 @@ install() {
 command="${1:-help}"
 shift || true
 case "$command" in
-  an-cho | celeba | explore | export | faces | fraud | mnist | score | sweep | celeba-sweep | adbench | bench | lower | test | oldest | check | docs) ;;
+  an-cho | celeba | explore | export | faces | fraud | mnist | score | sweep | celeba-sweep | adbench | bench | lower | faults | test | oldest | check | docs) ;;
   help | -h | --help)
     usage
     exit
@@ -155,6 +156,7 @@ else
   install "$venv" "$root/requirements.txt"
   [ "$command" != check ] || install "$venv" "$root/requirements-dev.txt"
   [ "$command" != docs ] || install "$venv" "$root/requirements-docs.txt"
+  [ "$command" != faults ] || install "$venv" "$root/requirements-faults.txt"
 fi
 
 if [ "$command" = bench ] && [ -z "${VAE_JAX_BENCH_PYTHON:-}" ]; then
@@ -167,6 +169,7 @@ case "$command" in
   adbench) exec "$python" -m benchmarks.adbench "$@" ;;
   bench) exec "$python" -m benchmarks.bench "$@" ;;
   lower) exec "$python" -m benchmarks.lower "$@" ;;
+  faults) exec "$python" -m benchmarks.faults "$@" ;;
   test | oldest)
     cd "$root"
     # A file's tests stay in one process, because they share what they have trained.

@@ -64,6 +64,7 @@ def test_help(project, arguments):
         "sweep",
         "bench",
         "lower",
+        "faults",
         "test",
         "check",
         "docs",
