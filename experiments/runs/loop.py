@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -71,18 +72,17 @@ def train(run: Run, training: Training, state: TrainState, output: Any) -> Train
       RunError: if the loss is not finite, or the disk fails.
     """
     try:
-        with Checkpoints(run.folder / "checkpoints" / training.name) as checkpoints:
+        with _checkpoints(run, training.name) as checkpoints:
             sums: dict[str, float] = {}
             if checkpoints.latest is not None:
-                state = checkpoints.restore(state, checkpoints.latest)
+                state = checkpoints.restore_latest(state)
                 sums = checkpoints.sums(checkpoints.latest)
             first = checkpoints.latest or 0
             _forget_after(run, training.name, first // training.steps_per_epoch)
             if first < training.epochs * training.steps_per_epoch:
                 state = _train(run, training, state, first, sums, checkpoints, output)
             checkpoints.wait()
-            assert checkpoints.best is not None  # the last epoch is always saved
-            return checkpoints.restore(state, checkpoints.best)
+            return checkpoints.restore_best(state)  # the last epoch is always saved
     except CheckpointError as error:
         raise RunError(str(error)) from error
 
@@ -90,12 +90,17 @@ def train(run: Run, training: Training, state: TrainState, output: Any) -> Train
 def load_best(run: Run, name: str, like: TrainState) -> TrainState:
     """Loads the saved state with the lowest validation loss; raises RunError if there is none that fits."""
     try:
-        with Checkpoints(run.folder / "checkpoints" / name) as checkpoints:
+        with _checkpoints(run, name) as checkpoints:
             if checkpoints.best is None:
                 raise RunError(f"{run.folder}: no checkpoint was saved in this run")
-            return checkpoints.restore(like, checkpoints.best)
+            return checkpoints.restore_best(like)
     except CheckpointError as error:
         raise RunError(str(error)) from error
+
+
+def _checkpoints(run: Run, name: str) -> Checkpoints:
+    """Opens a model's checkpoints; damaged ones are named on stderr."""
+    return Checkpoints(run.folder / "checkpoints" / name, warn=lambda line: print(f"warning: {line}", file=sys.stderr))
 
 
 def _train(

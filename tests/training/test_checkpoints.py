@@ -1,6 +1,7 @@
 """Checkpoints: equal in every bit when read back, and every way to fail is one line."""
 
 import gc
+import json
 import math
 import shutil
 import subprocess
@@ -178,20 +179,27 @@ def test_an_epoch_that_was_never_saved_is_refused(five_epochs):
     assert one_line(error)
 
 
-def restore_newest(folder):
-    with Checkpoints(folder) as checkpoints:
-        assert checkpoints.latest == 5
-        return checkpoints.restore(small_state(9), 5)
+def restore_latest(folder):
+    """The latest checkpoint that is whole: its step, its state, and what was said of the others."""
+    warnings = []
+    with Checkpoints(folder, warn=warnings.append) as checkpoints:
+        state = checkpoints.restore_latest(small_state(9))
+        return checkpoints.latest, state, warnings
 
 
-def refusal_of_newest(folder):
-    """What the newest checkpoint is refused with; None if it is read, and then all of it has to be there."""
-    try:
-        restored = restore_newest(folder)
-    except CheckpointError as error:
-        return str(error)
-    assert_same(restored, state_at(5))
-    return None
+def assert_noticed(folder, harmless=False):
+    """Epoch 5 is named as damaged, set aside, and epoch 4 read; or it is read whole, where that may be."""
+    step, state, warnings = restore_latest(folder)
+    assert_same(state, state_at(step))
+    if harmless and step == 5:
+        assert not warnings
+        return
+    assert step == 4
+    (warning,) = warnings
+    assert f"checkpoint 5 in {folder}" in warning
+    assert warning.endswith("; it is kept as damaged-5")
+    assert "\n" not in warning
+    assert epochs_in(folder) == ["2", "4", "damaged-5"]
 
 
 @pytest.fixture
@@ -233,35 +241,117 @@ def files_of(epoch):
     return [path for path in sorted(epoch.rglob("*")) if path.is_file()]
 
 
+def swap_with_another(epoch):
+    shutil.rmtree(epoch)
+    shutil.copytree(epoch.with_name("2"), epoch)
+
+
+def swap_state_with_another(epoch):
+    shutil.rmtree(epoch / "state")
+    shutil.copytree(epoch.with_name("2") / "state", epoch / "state")
+
+
+def change_metrics(epoch):
+    path = epoch / "metrics" / "metrics"
+    path.write_text(path.read_text().replace('"validation_loss": 4.0', '"validation_loss": 0.5'))
+
+
+def empty_metrics(epoch):
+    (epoch / "metrics" / "metrics").write_bytes(b"")
+
+
+DAMAGES = [
+    remove_metadata,
+    remove_state,
+    remove_everything,
+    remove_data,
+    truncate_everything,
+    swap_with_another,
+    swap_state_with_another,
+    change_metrics,
+    empty_metrics,
+]
+
+
 @damaging
-@pytest.mark.parametrize("damage", [remove_metadata, remove_state, remove_everything, remove_data, truncate_everything])
-def test_a_damaged_checkpoint_is_refused_in_one_line(folder, damage):
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_read(folder, damage):
     damage(folder / "5")
-    with pytest.raises(CheckpointError, match=str(folder)) as error:
-        restore_newest(folder)
-    assert one_line(error)
+    assert_noticed(folder)
 
 
 @damaging
 @pytest.mark.parametrize("keep", [0.0, 0.5], ids=["empty", "half"])
-def test_whatever_file_is_cut_short_nothing_wrong_is_read(folder, keep):
-    refusals = {}
-    for path in files_of(folder / "5"):
+def test_whatever_file_is_cut_short_nothing_wrong_is_read(five_epochs, tmp_path, keep):
+    for number, path in enumerate(files_of(five_epochs / "5")):
+        copy = Path(shutil.copytree(five_epochs, tmp_path / str(number)))
         whole = path.read_bytes()
-        path.write_bytes(whole[: int(keep * len(whole))])
-        refusals[path.relative_to(folder / "5").as_posix()] = refusal_of_newest(folder)
-        path.write_bytes(whole)
-    refused = {name for name, refusal in refusals.items() if refusal}
-    assert {"state/_METADATA", "state/manifest.ocdbt"} <= refused
-    assert any(name.startswith("state/d/") for name in refused)
-    assert not [refusal for refusal in refusals.values() if refusal and "\n" in refusal]
+        (copy / path.relative_to(five_epochs)).write_bytes(whole[: int(keep * len(whole))])
+        assert_noticed(copy, harmless=True)
 
 
-def test_the_epoch_before_a_damaged_one_can_still_be_read(folder):
-    for path in files_of(folder / "5" / "state"):
-        path.write_bytes(b"")
-    with Checkpoints(folder) as checkpoints:
-        assert_same(checkpoints.restore(small_state(9), 4), state_at(4))
+@damaging
+def test_whatever_bit_is_flipped_nothing_wrong_is_read(five_epochs, tmp_path, rng):
+    for number, path in enumerate(files_of(five_epochs / "5")):
+        copy = Path(shutil.copytree(five_epochs, tmp_path / str(number)))
+        flipped = bytearray(path.read_bytes())
+        flipped[rng.integers(len(flipped))] ^= 1 << rng.integers(8)
+        (copy / path.relative_to(five_epochs)).write_bytes(flipped)
+        assert_noticed(copy, harmless=True)
+
+
+@damaging
+def test_the_second_best_is_used_where_the_best_is_damaged(folder):
+    remove_data(folder / "2")
+    warnings = []
+    with Checkpoints(folder, warn=warnings.append) as checkpoints:
+        state = checkpoints.restore_best(small_state(9))
+        assert checkpoints.best == 5
+    assert_same(state, state_at(5))  # its loss is 4, that of epoch 4 is 5
+    assert epochs_in(folder) == ["4", "5", "damaged-2"]
+    assert len(warnings) == 1
+
+
+@damaging
+def test_a_loss_that_was_altered_makes_no_best(folder):
+    change_metrics(folder / "5")  # from 4.0 to 0.5, lower than any
+    with Checkpoints(folder, warn=lambda line: None) as checkpoints:
+        assert_same(checkpoints.restore_best(small_state(9)), state_at(2))
+    assert epochs_in(folder) == ["2", "4", "damaged-5"]
+
+
+@damaging
+def test_an_epoch_that_was_damaged_is_saved_again(folder):
+    remove_data(folder / "5")
+    with Checkpoints(folder, warn=lambda line: None) as checkpoints:
+        checkpoints.restore_latest(small_state(9))
+        checkpoints.save(5, state_at(5), 4.0)
+    assert epochs_in(folder) == ["2", "4", "5", "damaged-5"]
+    assert restore_latest(folder)[0] == 5
+
+
+@damaging
+@pytest.mark.parametrize("damage", [remove_data, empty_metrics])
+def test_where_none_is_whole_all_stay_and_the_latest_is_named(folder, damage):
+    for epoch in ("2", "4", "5"):
+        damage(folder / epoch)
+    with pytest.raises(CheckpointError, match="checkpoint 5 in") as error:
+        restore_latest(folder)
+    assert one_line(error)
+    assert epochs_in(folder) == ["2", "4", "5"]
+
+
+def test_another_model_sets_nothing_aside(folder):
+    with Checkpoints(folder) as checkpoints, pytest.raises(CheckpointError, match=r"checkpoint 5 .* does not fit"):
+        checkpoints.restore_latest(small_state(hidden=(6,)))
+    assert epochs_in(folder) == ["2", "4", "5"]
+
+
+def test_checkpoints_of_before_had_no_checksum(folder):
+    for epoch in ("2", "4", "5"):
+        path = folder / epoch / "metrics" / "metrics"
+        path.write_text(json.dumps({name: v for name, v in json.loads(path.read_text()).items() if name != "sha256"}))
+    assert_same(restore_latest(folder)[1], state_at(5))
 
 
 def test_what_a_killed_save_left_is_ignored_and_removed(folder):
