@@ -75,14 +75,15 @@ def train(run: Run, training: Training, state: TrainState, output: Any) -> Train
         with _checkpoints(run, training.name) as checkpoints:
             sums: dict[str, float] = {}
             if checkpoints.latest is not None:
-                state = checkpoints.restore_latest(state)
+                state = checkpoints.restore(state, checkpoints.latest)
                 sums = checkpoints.sums(checkpoints.latest)
             first = checkpoints.latest or 0
             _forget_after(run, training.name, first // training.steps_per_epoch)
             if first < training.epochs * training.steps_per_epoch:
                 state = _train(run, training, state, first, sums, checkpoints, output)
             checkpoints.wait()
-            return checkpoints.restore_best(state)  # the last epoch is always saved
+            assert checkpoints.best is not None  # the last epoch is always saved
+            return checkpoints.restore(state, checkpoints.best)
     except CheckpointError as error:
         raise RunError(str(error)) from error
 
@@ -93,7 +94,7 @@ def load_best(run: Run, name: str, like: TrainState) -> TrainState:
         with _checkpoints(run, name) as checkpoints:
             if checkpoints.best is None:
                 raise RunError(f"{run.folder}: no checkpoint was saved in this run")
-            return checkpoints.restore_best(like)
+            return checkpoints.restore(like, checkpoints.best)
     except CheckpointError as error:
         raise RunError(str(error)) from error
 

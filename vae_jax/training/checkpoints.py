@@ -2,9 +2,7 @@
 
 A checkpoint holds the step, parameters, optimiser state and key as arrays, never pickled. The module, objective and
 optimiser come from the configuration; a checkpoint that does not fit is rejected, and the error names the difference.
-
-Each has a checksum of all that was saved. A damaged one is set aside, under the name `damaged-STEP`, as soon as another
-one has been found whole.
+Each has the checksums of its files in `checksums.json`, and is not used if one differs.
 """
 
 from __future__ import annotations
@@ -14,13 +12,12 @@ import json
 import math
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
@@ -28,8 +25,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 from vae_jax.training import TrainState
 
 KEEP_LATEST = 2
-CHECKSUM = "sha256"  # key of a checkpoint's metrics; those of earlier versions have none
-METRICS = Path("metrics", "metrics")  # where Orbax puts them in a checkpoint's folder
+CHECKSUMS = "checksums.json"  # in each checkpoint's folder, but for those of earlier versions
 
 
 class CheckpointError(Exception):
@@ -74,23 +70,28 @@ class Checkpoints:
     ):
         """Opens a folder of checkpoints, creating it if needed and removing what a killed save left behind.
 
+        Damaged checkpoints are set aside, by the name `damaged-STEP`, as long as there is a whole one.
+
         Args:
           folder: folder of the checkpoints.
           keep_latest: number of latest checkpoints to keep, besides the best.
-          warn: called with a line for each damaged checkpoint that is set aside.
+          warn: called with a line about each checkpoint that is set aside.
 
         Raises:
-          CheckpointError: if the folder can't be created or read.
+          CheckpointError: if the folder can't be created or read, or if all checkpoints in it are damaged.
         """
         self.folder: Path = Path(folder).absolute()
-        self._warn = warn
+        self._saving = -1  # step of the last save that was started
         policy = AnyPreservationPolicy([LatestN(keep_latest), BestN(get_metric_fn=_negative_loss, n=1)])
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=policy, best_fn=_negative_loss, cleanup_tmp_directories=True
+            preservation_policy=policy,
+            best_fn=_negative_loss,
+            cleanup_tmp_directories=True,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
         )
         with self._one_line("open the checkpoints"):
             self.folder.mkdir(parents=True, exist_ok=True)  # Orbax treats a file here as an empty folder
-            self._set_aside_without_metrics()  # Orbax would not open the folder
+            _set_damaged_aside(self.folder, warn)
             self._manager = ocp.CheckpointManager(
                 self.folder, options=options, item_handlers={"state": ocp.StandardCheckpointHandler()}
             )
@@ -130,30 +131,18 @@ class Checkpoints:
             return
         if math.isnan(validation_loss):
             validation_loss = math.inf  # NaN compares as neither better nor worse, and would rank as the best
-        metrics = {"validation_loss": float(validation_loss), "sums": dict(sums or {})}
+        metrics = {"validation_loss": validation_loss, "sums": dict(sums or {})}
+        self.wait()
+        self._saving = step
         with self._one_line("write a checkpoint"):
-            arrays = _arrays(state)
-            metrics[CHECKSUM] = _checksum(step, metrics, arrays)
-            arguments = ocp.args.Composite(state=ocp.args.StandardSave(arrays))
+            arguments = ocp.args.Composite(state=ocp.args.StandardSave(_arrays(state)))
             self._manager.save(step, args=arguments, metrics=metrics, force=True)
 
     def sums(self, step: int) -> dict[str, float]:
         """Returns the `sums` saved with a step, empty if there are none."""
         self.wait()
         with self._one_line(f"read checkpoint {step}"):
-            return dict(self._metrics(step).get("sums", {}))
-
-    def restore_latest(self, like: TrainState) -> TrainState:
-        """Restores the latest whole checkpoint, which is then `latest`; later ones are damaged, and set aside.
-
-        Args and errors are those of `restore`.
-        """
-        return self._restore_first(like, sorted(self._manager.all_steps(), reverse=True))
-
-    def restore_best(self, like: TrainState) -> TrainState:
-        """Restores the whole checkpoint with the lowest validation loss, which is then `best`; see `restore_latest`."""
-        steps = sorted(self._manager.all_steps(), key=lambda step: (step != self.best, self._loss(step)))
-        return self._restore_first(like, steps)
+            return dict((self._manager.metrics(step) or {}).get("sums", {}))
 
     def restore(self, like: TrainState, step: int) -> TrainState:
         """Restores a state.
@@ -172,20 +161,16 @@ class Checkpoints:
         target = jax.tree.map(ocp.tree.to_shape_dtype_struct, _arrays(like))
         with self._one_line(f"read checkpoint {step}"):
             saved = self._manager.item_metadata(step)["state"]
-            differences = None if saved is None else _differences(saved.tree, target)
-        if differences is None:
+        if saved is None:
             raise CheckpointError(f"can't read checkpoint {step} in {self.folder}: its state is missing or damaged")
-        if differences:
+        if differences := _differences(saved.tree, target):
             raise CheckpointError(
                 f"checkpoint {step} in {self.folder} does not fit this model: {differences[0]}"
                 + (f" (and {len(differences) - 1} more)" if len(differences) > 1 else "")
             )
         with self._one_line(f"read checkpoint {step}"):
             restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target)))
-            arrays, metrics = restored["state"], self._metrics(step)
-            whole = metrics.get(CHECKSUM) in (None, _checksum(step, metrics, arrays))
-        if not whole:
-            raise CheckpointError(f"checkpoint {step} in {self.folder} is damaged: its checksum differs")
+        arrays = restored["state"]
         key = jax.random.wrap_key_data(arrays.pop("key"), impl=jax.random.key_impl(like.key))
         return like.replace(key=key, **arrays)
 
@@ -199,52 +184,11 @@ class Checkpoints:
         self.wait()
         self._manager.close()
 
-    def _metrics(self, step: int) -> dict[str, Any]:
-        return dict(self._manager.metrics(step) or {})
-
-    def _loss(self, step: int) -> float:
-        return self._metrics(step)["validation_loss"]
-
-    def _restore_first(self, like: TrainState, steps: Sequence[int]) -> TrainState:
-        """Restores the first of these steps that is whole, and sets aside those before it; raises if none is."""
-        self.wait()
-        damaged: dict[int, CheckpointError] = {}
-        for step in steps:
-            try:
-                state = self.restore(like, step)
-            except CheckpointError as error:
-                damaged[step] = error
-            else:
-                with self._one_line("set damaged checkpoints aside"):
-                    self._set_aside({step: str(error) for step, error in damaged.items()})
-                    self._manager.reload()
-                return state
-        raise next(iter(damaged.values()), CheckpointError(f"no checkpoint in {self.folder}"))
-
-    def _set_aside_without_metrics(self) -> None:
-        """Sets aside checkpoints whose metrics can't be read; raises CheckpointError if there are no others."""
-        steps = [int(path.name) for path in self.folder.iterdir() if path.name.isdecimal()]
-        damaged = {}
-        for step in steps:
-            try:
-                _check_metrics(self.folder / str(step) / METRICS)
-            except (OSError, ValueError) as error:
-                reason = error.strerror if isinstance(error, OSError) else error
-                damaged[step] = f"checkpoint {step} in {self.folder} is damaged: {METRICS}: {reason}"
-        if damaged and len(damaged) == len(steps):
-            raise CheckpointError(damaged[max(damaged)])
-        self._set_aside(damaged)
-
-    def _set_aside(self, damaged: Mapping[int, str]) -> None:
-        """Renames damaged checkpoints, so that neither Orbax nor a later save of the same step meets them."""
-        if jax.process_index() == 0:
-            for step, reason in damaged.items():
-                place = self.folder / f"damaged-{step}"
-                shutil.rmtree(place, ignore_errors=True)
-                (self.folder / str(step)).rename(place)
-                self._warn(f"{reason}; it is kept as {place.name}")
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("damaged checkpoints are set aside")
+    def _write_checksums(self) -> None:
+        """Orbax calls this, in one process, when all files of a step are written and its folder has no name yet."""
+        (folder,) = self.folder.glob(f"{self._saving}.orbax-checkpoint-tmp*")
+        record = {"step": self._saving, "sha256": _checksums(folder)}
+        (folder / CHECKSUMS).write_text(json.dumps(record, indent=2), encoding="utf-8")
 
     @contextmanager
     def _one_line(self, action: str) -> Iterator[None]:
@@ -263,23 +207,50 @@ def _other_process_is_gone(error: BaseException | None) -> bool:
     return isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1
 
 
-def _check_metrics(path: Path) -> None:
-    """Raises ValueError or OSError unless a file holds the metrics of a checkpoint."""
-    metrics = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(metrics, dict) or not isinstance(metrics.get("validation_loss"), (int, float)):
-        raise ValueError("no validation loss in it")
+def _set_damaged_aside(folder: Path, warn: Callable[[str], object]) -> None:
+    """Renames damaged checkpoints, so that neither Orbax nor a later save of the same step meets them.
+
+    Raises:
+      CheckpointError: if there are only damaged ones, which then stay.
+    """
+    if jax.process_index() > 0:  # process 0 goes first
+        multihost_utils.sync_global_devices("damaged checkpoints are set aside")
+    steps = [int(path.name) for path in folder.iterdir() if path.name.isdecimal()]
+    damaged = {step: reason for step in steps if (reason := _damage(folder / str(step), step))}
+    if len(damaged) < len(steps):
+        for step, reason in damaged.items():
+            place = folder / f"damaged-{step}"
+            shutil.rmtree(place, ignore_errors=True)
+            (folder / str(step)).rename(place)
+            warn(f"checkpoint {step} in {folder} is damaged: {reason}; it is kept as {place.name}")
+    if jax.process_index() == 0:
+        multihost_utils.sync_global_devices("damaged checkpoints are set aside")
+    if steps and len(damaged) == len(steps):
+        raise CheckpointError(f"checkpoint {max(steps)} is damaged, and no other is whole: {damaged[max(steps)]}")
 
 
-def _checksum(step: int, metrics: Mapping[str, Any], arrays: Any) -> str:
-    """SHA-256 of everything in a checkpoint: its step, its metrics but for the checksum, and its arrays, by name."""
-    digest = hashlib.sha256()
-    numbers = {name: value for name, value in metrics.items() if name != CHECKSUM}
-    digest.update(json.dumps([step, numbers], sort_keys=True).encode())
-    for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
-        array = np.asarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype}{array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
+def _damage(folder: Path, step: int) -> str | None:
+    """What is wrong with the files of a checkpoint; None if nothing is."""
+    try:
+        if not (folder / CHECKSUMS).exists():  # an earlier version's
+            metrics = json.loads((folder / "metrics" / "metrics").read_text(encoding="utf-8"))
+            return None if isinstance(metrics["validation_loss"], float) else "its validation loss is no number"
+        record = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+        if record["step"] != step:
+            return f"it is that of step {record['step']}"
+        found = _checksums(folder)
+        wrong = [name for name, checksum in record["sha256"].items() if found.get(name) != checksum]
+    except OSError as error:
+        return f"{error.filename}: {error.strerror}"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "its metrics or checksums can't be read"
+    return f"{wrong[0]} is {'altered' if wrong[0] in found else 'missing'}" if wrong else None
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of a checkpoint's files, by path, but for those directly in its folder, which Orbax changes later."""
+    files = sorted(path for path in folder.glob("*/**/*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def _negative_loss(metrics: dict[str, float]) -> float:
