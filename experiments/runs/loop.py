@@ -26,6 +26,7 @@ from experiments.runs.run_folder import Run, disk_errors
 from experiments.runs.stopping import deferred
 from vae_jax.training import TrainState
 from vae_jax.training.checkpoints import CheckpointError, Checkpoints
+from vae_jax.training.finite import TERMS, first_not_finite, is_finite
 
 METRICS_LOG = "metrics.jsonl"
 STEPS = "steps"  # key of an epoch's sums: the number of steps summed
@@ -69,7 +70,7 @@ def train(run: Run, training: Training, state: TrainState, output: Any) -> Train
 
     Raises:
       Interrupted: after a signal, once everything is saved.
-      RunError: if the loss is not finite, or the disk fails.
+      RunError: if a term of the loss, the parameters or the optimiser's state are not finite, or the disk fails.
     """
     try:
         with _checkpoints(run, training.name) as checkpoints:
@@ -127,11 +128,12 @@ def _train(
             count = min(training.steps_per_call, training.steps_per_epoch - step % training.steps_per_epoch)
             state, info = training.advance(state, step, count)
             step += count
-            meter.add(info, count)
+            meter.add(info, is_finite(state), count)
             epoch, within = divmod(step, training.steps_per_epoch)
             if within == 0:
                 record = meter.finish_epoch(epoch)
                 validation = training.validate(state)
+                meter.check_validation(validation, epoch)
                 record |= {f"validation_{name}": float(np.mean(value)) for name, value in validation.items()}
                 meter.start_epoch()
                 log(record)
@@ -161,7 +163,7 @@ def _is_due(training: Training, saved_at: float) -> bool:
 
 
 class _Meter:
-    """Sums the info of an epoch's steps, and checks that the loss stays finite.
+    """Sums the info of an epoch's steps, and checks that all stays finite.
 
     It reads a call's numbers only once the next call is under way, so that the device never waits for the host.
     """
@@ -170,7 +172,7 @@ class _Meter:
         self._training = training
         self._checkpoints = checkpoints
         self._step = step  # the last step in the sums
-        self._pending: list[tuple[dict[str, jax.Array], int]] = []
+        self._pending: list[tuple[dict[str, jax.Array], jax.Array, int]] = []
         self.start_epoch(sums)
 
     def start_epoch(self, sums: Mapping[str, float] = MappingProxyType({})) -> None:
@@ -178,9 +180,9 @@ class _Meter:
         self._sums = defaultdict(float, sums)
         self._started, self._examples = time.perf_counter(), 0
 
-    def add(self, info: dict[str, jax.Array], count: int) -> None:
-        """Takes the info of a call that has just started."""
-        self._pending.append((info, count))
+    def add(self, info: dict[str, jax.Array], finite: jax.Array, count: int) -> None:
+        """Takes the info of a call that has just started, and whether the state after it is finite."""
+        self._pending.append((info, finite, count))
         while len(self._pending) > 1:
             self._read()
 
@@ -202,26 +204,36 @@ class _Meter:
         self.wait()
         return {"recipe": self._training.name, "epoch": epoch, **self.so_far()}
 
+    def check_validation(self, validation: Mapping[str, Any], epoch: int) -> None:
+        """Raises RunError if a term is NaN. Infinity may be: a held-out row may lie beyond any other."""
+        for term in TERMS:
+            if np.isnan(validation.get(term, 0.0)).any():
+                raise self._failure(f"the {term} of the validation data is not a number after epoch {epoch}")
+
     def _read(self) -> None:
-        info, count = self._pending.pop(0)
+        info, finite, count = self._pending.pop(0)
         values = {name: np.asarray(value, np.float64) for name, value in info.items()}  # waits for the call to end
-        self._check_finite(values["loss"])
+        if failure := first_not_finite(values):
+            step, term = failure
+            raise self._failure(f"the {term} is not finite in {self._place(step)}")
+        if not finite:
+            what = "the parameters or the optimiser's state"
+            raise self._failure(f"{what} are not finite after {self._place(count - 1)}")
         for name, value in values.items():
             self._sums[name] += float(value.mean() * count)
         self._sums[STEPS] += count
         self._step += count
         self._examples += count * self._training.examples_per_step
 
-    def _check_finite(self, loss: np.ndarray) -> None:
-        """Raises RunError naming the first step whose loss is not finite."""
-        finite = np.isfinite(loss)
-        if finite.all():
-            return
-        step = self._step + int(np.argmin(finite.reshape(-1, finite.shape[-1]).all(0)))  # loss is (..., steps)
-        epoch, within = divmod(step, self._training.steps_per_epoch)
+    def _place(self, step: int) -> str:
+        """A step of the call being read, as a reader counts."""
+        epoch, within = divmod(self._step + step, self._training.steps_per_epoch)
+        return f"epoch {epoch + 1}, step {within + 1}"
+
+    def _failure(self, what: str) -> RunError:
         saved = self._checkpoints.latest
         kept = f"the checkpoint of step {saved:,} is kept" if saved else "no checkpoint was saved yet"
-        raise RunError(f"{self._training.name}: the loss is not finite in epoch {epoch + 1}, step {within + 1}; {kept}")
+        return RunError(f"{self._training.name}: {what}; {kept}")
 
 
 @contextmanager

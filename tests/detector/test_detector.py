@@ -266,7 +266,7 @@ def test_an_option_that_can_not_be_used_is_named(frame, option, value):
 
 
 def test_a_loss_that_is_not_finite_ends_the_fit(frame):
-    with pytest.raises(ValueError, match="the loss is not finite in epoch"):
+    with pytest.raises(ValueError, match="the reconstruction is not finite in epoch"):
         VAEDetector(**{**SMALL, "learning_rate": 1e30}).fit(frame)
 
 

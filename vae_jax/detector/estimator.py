@@ -25,6 +25,7 @@ from vae_jax.tables.kinds import Kind
 from vae_jax.tables.scaling import Scaler
 from vae_jax.tables.schema import Schema
 from vae_jax.training import TrainState
+from vae_jax.training.finite import first_not_finite
 from vae_jax.training.step import ACTIVE_LATENT_VARIANCE
 
 if TYPE_CHECKING:
@@ -548,6 +549,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             _check_finite(info, f"epoch {epoch}")
             validation = training.validate(state)
             loss = float(np.mean(validation["loss"]))
+            if np.isnan(loss):
+                raise ValueError(f"the loss of the held-out rows is not a number in epoch {epoch}")
             if self.callback is not None:
                 self.callback(_record(epoch, info, validation))
             if not chooses:
@@ -600,5 +603,5 @@ def _record(epoch: int, info: Mapping[str, Any], validation: Mapping[str, Any]) 
 
 
 def _check_finite(info: Mapping[str, Any], when: str) -> None:
-    if not np.isfinite(np.asarray(info["loss"])).all():
-        raise ValueError(f"the loss is not finite in {when}; try a smaller learning_rate")
+    if failure := first_not_finite(info):
+        raise ValueError(f"the {failure[1]} is not finite in {when}; try a smaller learning_rate")
