@@ -62,17 +62,13 @@ def main(arguments: Sequence[str]) -> None:
     output, lost = console(), []
     with stopping.immediate():
         for name in config.only or PARTS:
-            outcomes = _measure(name, config, output)
-            if config.write:
-                command = " ".join([COMMAND, "--only", name, *_tries(config)])
-                write_section(FAULTS, PARTS[name], command, _machine(), outcomes)
-            lost += [outcome for outcome in outcomes if outcome.survived < outcome.tries]
+            lost += [outcome for outcome in _measure(name, config, output) if outcome.survived < outcome.tries]
     if lost:
         raise RunError(f"not all survived: {'; '.join(outcome.fault for outcome in lost)}")
 
 
 def _measure(name: str, config: FaultsConfig, output: Console) -> list[Outcome]:
-    """Runs one part in a folder of its own, showing each outcome as it comes."""
+    """Runs one part in a folder of its own, showing and writing each outcome as it comes: a part takes hours."""
     output.print(f"[bold]{PARTS[name]}[/bold]")
     outcomes = []
     with tempfile.TemporaryDirectory(prefix=f"faults_{name}_") as folder:
@@ -80,6 +76,9 @@ def _measure(name: str, config: FaultsConfig, output: Console) -> list[Outcome]:
         for outcome in importlib.import_module(f"benchmarks.faults.{name}").outcomes(settings):
             output.print("  ".join(outcome.cells), soft_wrap=True)
             outcomes.append(outcome)
+            if config.write:
+                command = " ".join([COMMAND, "--only", name, *_tries(config)])
+                write_section(FAULTS, PARTS[name], command, _machine(), outcomes)
     table = Table(*HEADER, title=PARTS[name])
     for outcome in outcomes:
         table.add_row(*outcome.cells)

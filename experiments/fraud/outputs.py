@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -77,6 +78,8 @@ def save_models(opened: Run, metrics: dict, results: Mapping[str, Result]) -> No
     preferred = "gaussian" if "gaussian" in results else next(iter(results))
     for recipe, result in results.items():
         folder = opened.path("model" if recipe == preferred else f"model_{recipe}")
+        for unfinished in opened.folder.glob(f".{folder.name}.*"):  # left by a process that was killed
+            shutil.rmtree(unfinished)
         try:
             result.detector.save(folder, card_measures(metrics, recipe), card_head(metrics, recipe))
         except ModelError as error:

@@ -104,9 +104,7 @@ class Experiment:
         inputs = self._inputs(config)
 
         def create() -> run_folder.Run:
-            opened = run_folder.create(self.name, config.run_dir, config)
-            opened.write_json(INPUTS, self.describe(inputs))
-            return opened
+            return run_folder.create(self.name, config.run_dir, config, {INPUTS: self.describe(inputs)})
 
         return config, inputs, processes.by_main(create, _place, run_folder.follow)
 

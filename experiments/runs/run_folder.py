@@ -7,9 +7,10 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, Literal, get_args, get_origin, get_type_hints
 
 from experiments.command_line import RunError, UsageError
@@ -23,6 +24,8 @@ FORMAT_FILE = "format.json"
 # older versions. The first version had no such file, and is otherwise the same.
 FORMAT = 1
 LOCK = ".lock"
+PARTIAL = ".partial"  # ends the name of a file that is being written
+LINK = ".latest"  # `latest`, before it is moved to its place
 
 
 class Run:
@@ -55,7 +58,7 @@ class Run:
         if not self.writes:
             return
         path = self.path(name)
-        partial = path.with_name(path.name + ".partial")
+        partial = path.with_name(path.name + PARTIAL)
         with disk_errors(self.folder):
             try:
                 partial.write_text(text, encoding="utf-8")
@@ -69,16 +72,18 @@ class Run:
         return _read_json(self.folder / name)
 
 
-def create(experiment: str, run_dir: str | None, config: Any) -> Run:
+def create(experiment: str, run_dir: str | None, config: Any, records: Mapping[str, Any] = MappingProxyType({})) -> Run:
     """Creates a run folder with the config in it; raises UsageError if it can't be written or is not empty.
 
-    The default for `run_dir` is `runs/<experiment>/<time>`, to which `runs/<experiment>/latest` then points.
+    The default for `run_dir` is `runs/<experiment>/<time>`, to which `runs/<experiment>/latest` then points. `records`
+    are further JSON files. The config is the last file, so a folder with a config is a run that can be continued.
     """
+    records = {FORMAT_FILE: {"format": FORMAT, "vae_jax": __version__}, **records, CONFIG: dataclasses.asdict(config)}
     with disk_errors(Path(run_dir or ROOT / experiment), UsageError):
-        folder = _new_folder(ROOT / experiment) if run_dir is None else _empty_folder(Path(run_dir))
+        folder = _new_folder(ROOT / experiment) if run_dir is None else _empty_folder(Path(run_dir), records)
         run = _open(folder)
-        run.write_json(FORMAT_FILE, {"format": FORMAT, "vae_jax": __version__})
-        run.write_json(CONFIG, dataclasses.asdict(config))
+        for name, record in records.items():
+            run.write_json(name, record)
         if run_dir is None:
             _point_latest(folder)
     return run
@@ -94,7 +99,9 @@ def reopen(experiment: str, name: str, option: str = "--resume") -> Run:
     if folder is None:
         raise UsageError(f"{option} {name}: no run at {' or '.join(str(folder) for folder in candidates)}")
     with disk_errors(folder, UsageError):
-        return _open(folder.resolve())
+        run = _open(folder.resolve())
+        (run.folder / LINK).unlink(missing_ok=True)  # left by a process that was killed
+        return run
 
 
 def follow(folder: str) -> Run:
@@ -176,9 +183,12 @@ def _new_folder(parent: Path) -> Path:
     raise UsageError(f"a thousand runs began in {parent} within one second")
 
 
-def _empty_folder(folder: Path) -> Path:
+def _empty_folder(folder: Path, files: Iterable[str]) -> Path:
+    """Makes a folder, or takes one that is empty or holds only the first `files` of a run that was killed."""
     folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
+    begun = {LOCK, *(f"{name}{end}" for name in files for end in ("", PARTIAL))} - {CONFIG}
+    begun |= {str(parent) for name in begun for parent in Path(name).parents}
+    if any(str(path.relative_to(folder)) not in begun for path in folder.rglob("*")):
         raise UsageError(f"--run-dir {folder}: not empty; continue that run with --resume {folder}, or name another")
     return folder
 
@@ -200,7 +210,7 @@ def _open(folder: Path) -> Run:
 
 
 def _point_latest(folder: Path) -> None:
-    link = folder.parent / f".{folder.name}.link"
+    link = folder / LINK
     link.symlink_to(folder.name)
     os.replace(link, folder.parent / LATEST)  # atomic, unlike unlink and symlink
 

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -82,6 +83,22 @@ def test_the_card_may_be_edited(detector, folder):
     assert VAEDetector.load(folder).offset_ == detector.offset_
     (folder / "README.md").unlink()
     assert VAEDetector.load(folder).offset_ == detector.offset_
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError])
+def test_a_save_that_is_stopped_keeps_the_old_model(stop, detector, folder, monkeypatch):
+    replace, before = os.replace, {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def stopped(source: Path, target: Path) -> None:
+        if Path(source).name != "old" and target == folder:
+            raise stop
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", stopped)
+    with pytest.raises((KeyboardInterrupt, ModelError)):
+        detector.save(folder, {"average precision": 0.5})
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
 
 def test_a_model_is_replaced_and_anything_else_is_not(detector, folder):

@@ -110,7 +110,9 @@ def test_the_score_command_gives_a_mixed_run_its_scores_back(finished_mixed: Pat
 def test_a_mixed_run_is_continued(finished_mixed: Path, tmp_path: Path) -> None:
     shutil.copytree(finished_mixed / "run", tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "figures")
+    (tmp_path / "run" / "model").rename(tmp_path / "run" / ".model.abc")  # as a process killed in saving it leaves it
     assert run(fraud.main, ["--resume", str(tmp_path / "run")]) == 0
+    assert not list((tmp_path / "run").glob(".model*"))
     assert (tmp_path / "run" / "scores.csv").read_bytes() == (finished_mixed / "run" / "scores.csv").read_bytes()
 
 

@@ -226,6 +226,64 @@ time.sleep(60)
     close(run_folder.reopen("fraud", "mine"))
 
 
+KILLED = """
+import dataclasses, os, signal, sys
+from experiments.command_line import UsageError
+from experiments.runs import run_folder
+
+Config, place = dataclasses.make_dataclass("Config", []), sys.argv[1] if len(sys.argv) > 1 else None
+
+def create():
+    return run_folder.create("fraud", place and f"{place}/{step}", Config(), {"deep/inputs.json": [1]})
+
+def kill_at(step):
+    left = [step]
+    def count(event, arguments):
+        if event in ("open", "os.mkdir", "os.rename", "os.symlink"):
+            left[0] -= 1
+            if left[0] < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(count)
+
+step, status = -1, None
+while status != 0:
+    step += 1
+    if not (child := os.fork()):
+        kill_at(step)
+        create()
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    try:
+        run = run_folder.reopen("fraud", f"{place}/{step}" if place else "latest")
+    except UsageError:
+        run = create()
+    assert run.read_json("deep/inputs.json") == [1]
+    run._lock.close()
+print(step)
+"""
+
+
+@pytest.mark.parametrize("place", [None, "mine"])
+def test_killed_at_any_step_of_its_making_a_folder_is_continued_or_begun_again(folder, place):
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    command = [sys.executable, "-c", KILLED, *([place] if place else [])]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) > 10  # steps
+    if place:
+        left = {path.name for path in folder.rglob("*") if path.is_file()}
+        assert left == {".lock", "format.json", "inputs.json", "config.json"}
+    assert not list(folder.glob("runs/fraud/.*"))
+
+
+def test_a_folder_with_more_than_the_first_files_of_a_run_is_refused():
+    path = Path("mine/checkpoints/4/state")
+    path.parent.mkdir(parents=True)
+    path.write_text("precious")
+    assert refusal(run_folder.create, "fraud", "mine", Config()).startswith("--run-dir mine: not empty")
+    assert path.read_text() == "precious"
+
+
 @pytest.mark.parametrize("config", [FraudConfig(), FraudConfig(hidden_dims=(3,), recipes=("gaussian",), run_dir="x")])
 def test_config_comes_back(config):
     assert run_folder.read_config(run_folder.create("fraud", None, config), FraudConfig) == config

@@ -90,9 +90,14 @@ def save(fitted: Fitted, folder: Path, measures: Mapping[str, Any], head: Mappin
             made = Path(temporary, folder.name)
             made.mkdir()
             _write_files(fitted, made, measures, head)
-            if folder.exists():
-                os.replace(folder, Path(temporary, "old"))
-            os.replace(made, folder)
+            old = Path(temporary, "old")
+            try:
+                if folder.exists():
+                    os.replace(folder, old)
+                os.replace(made, folder)
+            finally:
+                if old.exists() and not folder.exists():  # stopped between the two
+                    os.replace(old, folder)
     except OSError as error:
         raise ModelError(f"can't write in {folder}: {error.strerror or error}") from error
 

@@ -1,0 +1,77 @@
+"""Short forms of `bash run.sh faults`: a run that is hit, two at once, scores in other ways, and what is watched."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.faults import concurrency, determinism, kills, long, runs
+from benchmarks.faults.outcome import NOTHING
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an undisturbed run."""
+    return runs.undisturbed("fraud", tmp_path_factory.mktemp("fraud"))
+
+
+def test_a_run_that_is_hit_ends_like_an_undisturbed_one(expected: Path) -> None:
+    undisturbed = kills.Undisturbed("fraud", expected, seconds=12.0)
+    outcome = kills.hit_often(undisturbed, "SIGTERM twice", 1, np.random.default_rng(0))
+    assert (outcome.tries, outcome.survived, outcome.lost) == (1, 1, NOTHING)
+    assert outcome.figures.endswith(" 1")  # the stage
+
+
+def test_two_runs_that_start_at_once_end_like_one_alone(expected: Path) -> None:
+    assert concurrency.both_start(expected, "fraud", 0) == []
+
+
+def test_scores_do_not_depend_on_order_number_and_devices(expected: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(expected.parent / "small.csv", dtype=str)
+    ways = determinism.ways_to_score(table, seed=0)
+    some = {name: ways[name] for name in ("another order", "one row")}
+    outcome = determinism.scored_in_other_ways(runs.newest(expected, "fraud"), table, some, tmp_path / "scores")
+    assert (outcome.tries, outcome.survived, outcome.lost) == (2, 2, NOTHING)
+
+
+@pytest.mark.parametrize("name", ["scores.csv", "metrics.json", "model/arrays.safetensors", "metrics.jsonl"])
+def test_what_differs_between_two_runs_is_named(name: str, expected: Path, tmp_path: Path) -> None:
+    run = runs.newest(expected, "fraud")
+    other = shutil.copytree(run, tmp_path / "run")
+    assert runs.differences(other, run) == []
+    (other / name).write_bytes((other / name).read_bytes().replace(b"1", b"2"))
+    assert runs.differences(other, run) == ["metrics" if "metrics" in name else name]
+
+
+def test_what_is_left_behind_is_named(expected: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(expected, tmp_path / "other", symlinks=True)
+    assert runs.files(other) == runs.files(expected)
+    (runs.newest(other, "fraud") / "metrics.json.partial").write_text("{")
+    assert runs.files(other) - runs.files(expected) == {"runs/fraud/*/metrics.json.partial"}
+
+
+def test_stages_of_a_run(expected: Path, tmp_path: Path) -> None:
+    assert kills.stage(tmp_path, "fraud") == "before the run folder"
+    assert kills.stage(expected, "fraud") == "ending"
+
+
+def test_memory_files_and_threads_of_a_process_are_counted() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, text=True)
+    memory, files, threads = long.sample(process)
+    process.communicate("\n")
+    assert 0.1 < memory < 100
+    assert 3 <= files < 30
+    assert threads == 1
+
+
+def test_a_run_that_grows_is_not_flat(tmp_path: Path) -> None:
+    ended, flat = runs.Ended(143, ""), np.tile([500.0, 40.0, 20.0], (100, 1))
+    assert long.judge("fraud", ended, flat.tolist(), tmp_path).survived == 4
+    growing = flat + np.linspace(0, 1, 100)[:, None] * [50, 0, 4]
+    outcome = long.judge("fraud", ended, growing.tolist(), tmp_path)
+    assert (outcome.survived, outcome.lost) == (2, "memory in MB, threads")
+    assert long.judge("fraud", runs.Ended(1, "error: disk"), flat.tolist(), tmp_path).survived == 3
