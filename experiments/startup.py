@@ -5,10 +5,15 @@ They change no result by more than rounding; benchmarks/RESULTS.md has the measu
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import hashlib
+import logging
 import os
 import platform
+import sys
+import time
+import types
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,9 +28,27 @@ TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8
 
 def prepare_jax(large_arrays: bool = False) -> None:
     """Call before the first use of a device; `large_arrays` means arrays of megabytes, as with pictures."""
+    hush_checkpoints()
     keep_compiled_programs()
     if large_arrays and not _accelerated():
         keep_memory()
+
+
+def hush_checkpoints() -> None:
+    """Keeps Orbax from printing tracebacks beside the one line of an error.
+
+    It logs what it then raises; and when a save or a restore has failed, its other reads and writes still report to an
+    event loop that is closed by then.
+    """
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+
+    def report(kind: type[BaseException], error: BaseException, traceback: types.TracebackType | None) -> None:
+        if kind is RuntimeError and str(error) == "Event loop is closed":
+            atexit.register(time.sleep, 0.1)  # for those that come while this function is still in its place
+        else:
+            sys.__excepthook__(kind, error, traceback)
+
+    sys.excepthook = report
 
 
 def keep_compiled_programs() -> None:

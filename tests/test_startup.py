@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec
 from experiments.fraud import models
 from experiments.fraud.config import FraudConfig
 from experiments.fraud.inputs import prepare
+from experiments.startup import hush_checkpoints
 from vae_jax.detector import recipes
 from vae_jax.training.parallel import AXIS, data_mesh, replicated, sharded
 
@@ -113,3 +114,12 @@ def test_models_divided_among_devices_are_those_of_one_device(monkeypatch: pytes
     # The same program for one model and for four: sums in another order.
     assert_close(divided.params, expected.params, atol=1e-5)
     np.testing.assert_allclose(info["loss"], expected_info["loss"], rtol=1e-5)
+
+
+def test_what_orbax_says_beside_an_error_is_not_heard(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr("atexit.register", lambda *arguments: None)
+    hush_checkpoints()
+    for message, heard in (("Event loop is closed", False), ("something else", True)):
+        sys.excepthook(RuntimeError, RuntimeError(message), None)
+        assert (message in capsys.readouterr().err) == heard

@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _measure(name: str, config: FaultsConfig, output: Console) -> list[Outcome]:
     """Runs one part in a folder of its own, showing and writing each outcome as it comes: a part takes hours."""
-    output.print(f"[bold]{PARTS[name]}[/bold]")
+    output.print(PARTS[name], style="bold")
     outcomes = []
     with tempfile.TemporaryDirectory(prefix=f"faults_{name}_") as folder:
         settings = Settings(Path(folder), config.tries, config.seed)

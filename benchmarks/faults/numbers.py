@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import tempfile
 from collections.abc import Callable, Iterator
@@ -85,7 +86,7 @@ def is_stopped(place: str, value: float, step: int, parent: Path) -> bool:
         save_every=1,
     )
     try:
-        loop.train(run, training, state, console())
+        loop.train(run, training, state, console(io.StringIO()))
     except RunError as error:
         message = str(error)
     else:

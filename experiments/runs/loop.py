@@ -245,6 +245,7 @@ def _open_log(run: Run, name: str, first: int) -> Iterator[Callable[[dict], None
     with closing(_event_file(run, name, first)) as events, open(run.path(METRICS_LOG), "a", encoding="utf-8") as log:
 
         def write(record: dict) -> None:
+            run.check()
             print(json.dumps(record), file=log, flush=True)
             _write_event(events, record)
             run.callback(record)

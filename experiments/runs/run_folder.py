@@ -42,8 +42,14 @@ class Run:
         self.writes = lock is not None
         self._lock = lock
 
+    def check(self) -> None:
+        """Raises RunError if the folder was removed: what is written later would make one that holds half a run."""
+        if self._lock is not None and os.fstat(self._lock.fileno()).st_nlink == 0:
+            raise RunError(f"{self.folder}: removed while the run was using it")
+
     def path(self, *parts: str) -> Path:
         """Returns the path of a file to write, and makes its parent folders."""
+        self.check()
         path = self.folder.joinpath(*parts)
         with disk_errors(self.folder):
             path.parent.mkdir(parents=True, exist_ok=True)

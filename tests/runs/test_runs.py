@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import threading
@@ -432,3 +433,11 @@ def test_other_processes_follow_a_run_and_write_nothing():
 
 def test_a_folder_that_other_processes_do_not_see_is_refused(folder):
     assert "--run-dir must be on a disk that all processes share" in refusal(run_folder.follow, str(folder / "nowhere"))
+
+
+def test_a_folder_that_was_removed_does_not_come_back(folder):
+    run = run_folder.create("fraud", "run", Config())
+    shutil.rmtree("run")
+    for write in (run.check, lambda: run.write_json("metrics.json", {}), lambda: run.path("figures", "curves.png")):
+        assert refusal(write, error_type=RunError) == "run: removed while the run was using it"
+    assert not Path("run").exists()
