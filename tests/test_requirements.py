@@ -51,6 +51,20 @@ def test_other_environments_share_the_tested_versions(name):
     assert shared == {package: tested[package] for package in shared}
 
 
+def test_the_lock_has_the_tested_versions_and_a_hash_of_each():
+    entries = re.split(r"\n(?=\S)", (PROJECT / "requirements.lock").read_text())
+    found = {}
+    for entry in entries:
+        if match := re.match(r"([a-z0-9][A-Za-z0-9._-]*)==([\d.]+)", entry):
+            found[match[1]] = match[2]
+            assert "--hash=sha256:" in entry, entry
+    tested = {re.sub("[-_.]+", "-", name.lower()): version for name, version in _pinned("requirements.txt").items()}
+    assert len(tested) > 20
+    assert {name: found.get(name) for name in tested} == tested
+    licences = (PROJECT / "docs" / "licences.md").read_text()
+    assert [name for name in found if not re.search(rf"[ |]{re.escape(name)}[, ]", licences)] == []
+
+
 def test_the_citation_names_the_version():
     assert yaml.safe_load((PROJECT / "CITATION.cff").read_text())["version"] == __version__
 
