@@ -70,8 +70,8 @@ def score_while_it_trains(expected: Path, number: int) -> tuple[list[str], Mappi
     ended = runs.do("score", [*arguments, runs.newest(expected, "fraud") / "model"], folder)
     assert ended.code == 0, ended.errors
     wanted = (folder / "scores.csv").read_bytes()
-    process = runs.start("fraud", [*runs.options("fraud"), "--run-dir", "run"], folder)
-    for _ in range(2):
+    for words in ([*runs.options("fraud"), "--run-dir", "run"], ["--resume", "run"]):  # a second time
+        process = runs.start("fraud", words, folder)
         while process.poll() is None:
             (folder / "scores.csv").unlink(missing_ok=True)
             ended = runs.do("score", [*arguments, "run/model"], folder)
@@ -82,9 +82,6 @@ def score_while_it_trains(expected: Path, number: int) -> tuple[list[str], Mappi
                 lost.append(ended.last_words)
         if (ended := runs.finish(process)).code != 0:
             lost.append(ended.last_words)
-        process = runs.start("fraud", ["--resume", "run"], folder)  # writes the model anew
-    if (ended := runs.finish(process)).code != 0:
-        lost.append(ended.last_words)
     return lost + runs.differences(folder / "run", runs.newest(expected, "fraud")), counts
 
 
