@@ -145,7 +145,7 @@ def _computed(process: subprocess.Popen[str]) -> float | None:
 
 
 def stage(folder: Path, experiment: str) -> str:
-    """What a run was doing, by what its folder holds."""
+    """The furthest stage that a run has reached, by what its folder holds; a continued one may be at an earlier one."""
     run = runs.newest(folder, experiment)
     if not (run / "config.json").exists():
         return "preparing pictures" if next(folder.glob("cache/*.partial"), None) else "before the run folder"
