@@ -15,10 +15,8 @@ USUAL = 5  # tries of each
 def outcomes(settings: Settings) -> Iterator[Outcome]:
     """Two of everything at once."""
     tries = settings.number(USUAL)
-    for experiment, what in (
-        ("fraud", "two runs start at once"),
-        ("celeba", "two runs prepare the same pictures at once"),
-    ):
+    both = {"fraud": "two runs start at once", "celeba": "two runs prepare the same pictures at once"}
+    for experiment, what in both.items():
         expected = runs.undisturbed(experiment, settings.folder / experiment)
         yield counted(f"{experiment}: {what}", [both_start(expected, experiment, i) for i in range(tries)])
         found = [both_resume(expected, experiment, i) for i in range(tries)]
@@ -68,13 +66,12 @@ def score_while_it_trains(expected: Path, number: int) -> tuple[list[str], Mappi
     Each time the scores must be those of the finished model, or the command be refused in one line.
     """
     folder, lost, counts = runs.empty(expected.parent / f"scored_{number}"), [], {"scored": 0, "refused": 0}
-    arguments = ["--model", "run/model", "--input", "../small.csv", "--output", "scores.csv"]
-    assert (
-        runs.do("score", [*arguments[:1], runs.newest(expected, "fraud") / "model", *arguments[2:]], folder).code == 0
-    )
+    arguments = ["--input", "../small.csv", "--output", "scores.csv", "--model"]
+    ended = runs.do("score", [*arguments, runs.newest(expected, "fraud") / "model"], folder)
+    assert ended.code == 0, ended.errors
     wanted = (folder / "scores.csv").read_bytes()
-    process = runs.start("fraud", [*runs.options("fraud"), "--run-dir", "run"], folder)
-    for _ in range(2):
+    for words in ([*runs.options("fraud"), "--run-dir", "run"], ["--resume", "run"]):  # a second time
+        process = runs.start("fraud", words, folder)
         while process.poll() is None:
             (folder / "scores.csv").unlink(missing_ok=True)
             ended = runs.do("score", [*arguments, "run/model"], folder)
@@ -85,8 +82,6 @@ def score_while_it_trains(expected: Path, number: int) -> tuple[list[str], Mappi
                 lost.append(ended.last_words)
         if (ended := runs.finish(process)).code != 0:
             lost.append(ended.last_words)
-        process = runs.start("fraud", ["--resume", "run"], folder)  # writes the model anew
-    runs.finish(process)
     return lost + runs.differences(folder / "run", runs.newest(expected, "fraud")), counts
 
 

@@ -75,16 +75,19 @@ def undisturbed(experiment: str, folder: Path) -> Undisturbed:
 def hit_often(expected: Undisturbed, name: str, hits: int, rng: np.random.Generator) -> Outcome:
     """Hits runs this often in one way, several runs at a time."""
     found: list[tuple[list[str], str]] = []
+    lost: list[tuple[int, str]] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        while (missing := hits - sum(len(stages) for stages, _ in found)) > 0:  # a run may end before it is hit
+        # Again, because a run may end before it is hit, but not if something was lost.
+        while not lost and (missing := hits - sum(len(stages) for stages, _ in found)) > 0:
             rows = [min(IN_A_ROW, missing - first) for first in range(0, missing, IN_A_ROW)]
             seeds = rng.integers(2**32, size=len(rows)).tolist()
             found += pool.map(partial(hit_in_a_row, expected, name), rows, seeds)
-    lost = [(len(stages), reason) for stages, reason in found if reason != NOTHING]
+            lost = [(max(1, len(stages)), reason) for stages, reason in found if reason != NOTHING]
+    tries = sum(max(1, len(stages)) for stages, _ in found)
     return Outcome(
         fault=f"{expected.experiment}: {name}",
-        tries=hits,
-        survived=hits - sum(number for number, _ in lost),
+        tries=tries,
+        survived=tries - sum(number for number, _ in lost),
         lost="; ".join(sorted({reason for _, reason in lost})) or NOTHING,
         figures=", ".join(f"{stage} {n}" for stage, n in Counter(chain(*(row for row, _ in found))).most_common()),
     )
@@ -142,7 +145,7 @@ def _computed(process: subprocess.Popen[str]) -> float | None:
 
 
 def stage(folder: Path, experiment: str) -> str:
-    """What a run was doing, by what its folder holds."""
+    """The furthest stage that a run has reached, by what its folder holds; a continued one may be at an earlier one."""
     run = runs.newest(folder, experiment)
     if not (run / "config.json").exists():
         return "preparing pictures" if next(folder.glob("cache/*.partial"), None) else "before the run folder"

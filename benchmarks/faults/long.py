@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +29,13 @@ def outcomes(settings: Settings) -> Iterator[Outcome]:
     for experiment in runs.OPTIONS:
         longer = [*runs.options(experiment), "--epochs", EPOCHS, "--save-every", "100", *_rare_saves(experiment)]
         running[experiment] = runs.start(experiment, longer, runs.empty(settings.folder / experiment))
+    for experiment, process in running.items():
+        runs.wait_for(process, partial(_epochs, settings.folder / experiment, experiment))
     samples: dict[str, list[list[float]]] = {experiment: [] for experiment in running}
     end = time.monotonic() + settings.tries * SECONDS
     while time.monotonic() < end and all(process.poll() is None for process in running.values()):
         for experiment, process in running.items():
-            if _epochs(settings.folder / experiment, experiment):  # it trains
-                samples[experiment].append(sample(process))
+            samples[experiment].append(sample(process))
         time.sleep(EVERY)
     for process in running.values():
         process.send_signal(signal.SIGTERM)
