@@ -16,12 +16,13 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from vae_jax.data.errors import OneLineError
 from vae_jax.training import TrainState
 
 KEEP_LATEST = 2
 
 
-class CheckpointError(Exception):
+class CheckpointError(OneLineError):
     """A checkpoint that can't be read, can't be written, or does not fit the model; the message is one line.
 
     Examples:
