@@ -7,6 +7,7 @@ two weeks later. They have no header; scikit-learn downloads the first.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ import pandas as pd
 
 from vae_jax.data.downloads import network_answers
 from vae_jax.data.errors import DataError
+from vae_jax.data.unpacking import DAMAGE, gunzip
+from vae_jax.tables.csv_file import as_numbers
 from vae_jax.tables.scaling import Scaler
 
 if TYPE_CHECKING:
@@ -119,11 +122,13 @@ def divide_by_class(first: pd.DataFrame, rows: pd.DataFrame, source: str) -> Con
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        frame = pd.read_csv(path, header=None)
+        frame = pd.read_csv(io.BytesIO(gunzip(path.read_bytes())), header=None)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (OSError, EOFError, ValueError) as error:  # pandas' own errors are ValueErrors
-        raise DataError(f"{path}: {str(error).splitlines()[0]}") from error
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    except DAMAGE as error:  # pandas' own errors are ValueErrors
+        raise DataError(f"{path}: {(str(error) or type(error).__name__).splitlines()[0]}") from error
     return _typed(frame, str(path))
 
 
@@ -131,12 +136,11 @@ def _typed(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     if frame.shape[1] != len(COLUMNS):
         raise DataError(f"{source}: has {frame.shape[1]} columns; {len(COLUMNS)} are expected")
     frame.columns = COLUMNS
-    numbers = [name for name in COLUMNS if name not in (*WORDS, LABEL)]
-    try:
-        frame[numbers] = frame[numbers].astype(np.float64)
-    except ValueError as error:
-        raise DataError(f"{source}: {error}") from error
-    return frame
+    for name in (*WORDS, LABEL):
+        if bad := [cell for cell in frame[name].unique() if not isinstance(cell, str)]:
+            raise DataError(f"{source}: column {name}: {bad[0]!r} is no word")
+    numbers = {name: as_numbers(Path(source), frame[name]) for name in COLUMNS if name not in (*WORDS, LABEL)}
+    return frame.assign(**numbers)
 
 
 def _fetch() -> pd.DataFrame | None:
