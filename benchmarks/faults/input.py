@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,8 +40,8 @@ def outcomes(settings: Settings, names: tuple[str, ...] = NAMES) -> Iterator[Out
 def fuzzed(name: str, folder: Path, settings: Settings) -> Outcome:
     """Fuzzes one reader until tries or time are used up; a process that an input ends is followed by another."""
     reader = reader_of(name)
-    tries, end = settings.number(TRIES), time.monotonic() + settings.number(SECONDS)
     _prepare(folder, reader.seeds(), reader.words)
+    tries, end = settings.number(TRIES), time.monotonic() + settings.number(SECONDS)
     counts = np.memmap(folder / COUNTS, np.int64, "w+", shape=3)
     ends: list[str] = []
     while (
@@ -64,7 +64,7 @@ def fuzzed(name: str, folder: Path, settings: Settings) -> Outcome:
     )
 
 
-def _prepare(folder: Path, seeds: list[bytes] | tuple[bytes, ...], words: tuple[bytes, ...]) -> None:
+def _prepare(folder: Path, seeds: Sequence[bytes], words: Sequence[bytes]) -> None:
     (folder / CORPUS).mkdir(parents=True)
     for i, seed in enumerate(seeds):
         (folder / CORPUS / str(i)).write_bytes(seed)

@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-import shutil
 import struct
+import zipfile
+from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from experiments.command_line import UsageError
@@ -52,23 +52,13 @@ def test_a_run_with_such_a_configuration_is_refused(name, content, tmp_path):
     assert str(error.value).isprintable()
 
 
-@pytest.fixture(scope="module", params=["gaussian", "mixed", "exemplar"])
-def saved(request, tmp_path_factory):
-    """A small model's folder. Not to be changed."""
-    x = np.random.default_rng(0).normal(size=(60, 2))
-    table = pd.DataFrame(x, columns=["a", "b"])
-    if request.param == "mixed":
-        table["b"] = np.where(x[:, 1] > 0, "yes", "no")
-    recipe = "exemplar" if request.param == "exemplar" else "gaussian"
-    detector = VAEDetector(hidden_dims=(2,), latent_dim=1, epochs=1, num_models=1, recipe=recipe).fit(table)
-    folder = tmp_path_factory.mktemp("saved") / "model"
-    detector.save(folder)
-    return folder
-
-
-@pytest.fixture
-def folder(saved, tmp_path):
-    return shutil.copytree(saved, tmp_path / "model")
+@pytest.fixture(params=["format_0/detector_gaussian", "columns_2/detector", "exemplars_4/detector_exemplar"])
+def folder(request, tmp_path):
+    """A small model's folder, of numbers, of any columns or of exemplars."""
+    name, _, model = request.param.partition("/")
+    with zipfile.ZipFile(Path(__file__).parents[1] / "fixtures" / f"{name}.zip") as archive:
+        archive.extractall(tmp_path)
+    return tmp_path / model
 
 
 def sign(folder):
@@ -101,7 +91,7 @@ def change(record, path, value):
         (("options", "hidden_dims"), None),
         (("options", "latent_dim"), -1),
         (("options", "latent_dim"), 10**15),
-        (("options", "num_models"), 2),
+        (("options", "num_models"), 7),
         (("options", "recipe"), "report; import os"),
         (("options", "boundary"), ["quantile"]),
         (("options",), None),

@@ -9,6 +9,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pandas as pd
 
 import vae_jax
 from benchmarks.faults.readers.reader import Reader, WrongError
@@ -73,21 +73,16 @@ run = Reader(
 # Models
 
 
-def _tables() -> list[pd.DataFrame]:
-    x = np.random.default_rng(0).normal(size=(60, 2))
-    words = np.where(x[:, 0] > 0, "yes", "no")
-    return [pd.DataFrame(x, columns=["a", "b"]), pd.DataFrame({"a": x[:, 0], "b": words})]
+FIXTURES = Path(__file__).parents[3] / "tests" / "fixtures"
+SAVED = {"format_0": "detector_gaussian", "columns_2": "detector", "exemplars_4": "detector_exemplar"}
 
 
 def _model_folders() -> list[dict[str, bytes]]:
     """The files of three small models: of numbers, of any columns, and of exemplars."""
-    numbers, mixed = _tables()
     found = []
-    for table, recipe in ((numbers, "gaussian"), (mixed, "gaussian"), (numbers.iloc[:20], "exemplar")):
-        with tempfile.TemporaryDirectory() as folder:
-            detector = VAEDetector(hidden_dims=(2,), latent_dim=1, epochs=1, num_models=1, recipe=recipe)
-            detector.fit(table).save(Path(folder, "model"))
-            found.append({path.name: path.read_bytes() for path in Path(folder, "model").iterdir()})
+    for name, folder in SAVED.items():
+        with zipfile.ZipFile(FIXTURES / f"{name}.zip") as archive:
+            found.append({part: archive.read(f"{folder}/{part}") for part in (MANIFEST, DETECTOR, ARRAYS, CARD)})
     return found
 
 
