@@ -20,7 +20,7 @@ import pandas as pd
 from vae_jax.data.downloads import network_answers
 from vae_jax.data.errors import DataError
 from vae_jax.data.unpacking import DAMAGE, gunzip
-from vae_jax.tables.csv_file import as_numbers
+from vae_jax.tables.csv_file import LARGEST_CELL
 from vae_jax.tables.scaling import Scaler
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ dst_host_srv_serror_rate dst_host_rerror_rate dst_host_srv_rerror_rate label"""
 COLUMNS = NAMES.split()
 LABEL = "label"
 WORDS = ["protocol_type", "service", "flag"]  # columns that are not numbers
+WORDS_AS_TEXT: dict[Any, Any] = {i: str for i, name in enumerate(COLUMNS) if name in (*WORDS, LABEL)}
 KINDS = {
     "DoS": "back land neptune pod smurf teardrop apache2 mailbomb processtable udpstorm",
     "R2L": """ftp_write guess_passwd imap multihop phf spy warezclient warezmaster named sendmail snmpgetattack
@@ -122,7 +123,8 @@ def divide_by_class(first: pd.DataFrame, rows: pd.DataFrame, source: str) -> Con
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        frame = pd.read_csv(io.BytesIO(gunzip(path.read_bytes())), header=None)
+        text = io.BytesIO(gunzip(path.read_bytes()))
+        frame = pd.read_csv(text, header=None, dtype=WORDS_AS_TEXT, keep_default_na=False)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except DataError as error:
@@ -136,11 +138,18 @@ def _typed(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     if frame.shape[1] != len(COLUMNS):
         raise DataError(f"{source}: has {frame.shape[1]} columns; {len(COLUMNS)} are expected")
     frame.columns = COLUMNS
-    for name in (*WORDS, LABEL):
-        if bad := [cell for cell in frame[name].unique() if not isinstance(cell, str)]:
-            raise DataError(f"{source}: column {name}: {bad[0]!r} is no word")
-    numbers = {name: as_numbers(Path(source), frame[name]) for name in COLUMNS if name not in (*WORDS, LABEL)}
+    numbers = {name: _numbers(frame[name], source) for name in COLUMNS if name not in (*WORDS, LABEL)}
     return frame.assign(**numbers)
+
+
+def _numbers(column: Any, source: str) -> np.ndarray:
+    values = np.asarray(pd.to_numeric(column, errors="coerce"), np.float64)
+    bad = ~(np.abs(values) <= LARGEST_CELL)  # also true for NaN
+    if bad.any():
+        row = int(bad.argmax())
+        cell = str(column.iloc[row])[:40]
+        raise DataError(f"{source}: line {row + 1}, column {column.name}: {cell!r} is no finite number")
+    return values
 
 
 def _fetch() -> pd.DataFrame | None:
