@@ -16,7 +16,7 @@ from vae_jax.data.errors import DataError
 MOST_BYTES, MOST_TIMES = 100_000_000, 200
 PIECE = 4_096  # bytes unpacked at once; of bzip2, where so many packed ones are unpacked at once, up to 80 MB
 # What Python's modules raise for archives that are damaged or of an unknown kind.
-DAMAGE = (OSError, EOFError, ValueError, KeyError, RuntimeError, MemoryError, struct.error)
+DAMAGE = (OSError, EOFError, ValueError, KeyError, RuntimeError, struct.error)
 DAMAGE += (zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 
 

@@ -73,9 +73,9 @@ class ZipReader(Reader):
         self._open = threading.local()  # a ZipFile has one position, so each thread opens its own
 
     def read(self, index: int, size: int, crop: str) -> np.ndarray:
+        if not hasattr(self._open, "archive"):
+            self._open.archive = zipfile.ZipFile(self._path)
         try:
-            if not hasattr(self._open, "archive"):
-                self._open.archive = zipfile.ZipFile(self._path)
             with self._open.archive.open(self._names[index]) as file:
                 data = read_at_most(file, MOST_BYTES)
         except DataError as error:
