@@ -88,7 +88,10 @@ def _model_folders() -> list[dict[str, bytes]]:
 
 def _arrays_of(folder: Path) -> list[np.ndarray]:
     detector = VAEDetector.load(folder)
-    return jax.tree.leaves((detector.state_, detector.residual_sd_, detector.exemplars_, detector.offset_))
+    exemplars = dict(detector.exemplars_._asdict()) if detector.exemplars_ else {}
+    if gaussianiser := exemplars.pop("gaussianiser", None):
+        exemplars |= vars(gaussianiser)
+    return jax.tree.leaves((detector.state_, detector.residual_sd_, exemplars, detector.offset_))
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:
