@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import tyro
 
+from vae_jax.data.errors import OneLineError
+
 Config = TypeVar("Config")
 
 USAGE_ERROR = 2
@@ -20,11 +22,11 @@ FAILURE = 1
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class UsageError(Exception):
+class UsageError(OneLineError):
     """A user's mistake: a one-line message, exit code 2."""
 
 
-class RunError(Exception):
+class RunError(OneLineError):
     """A run that failed through no fault of the command line: a one-line message, exit code 1."""
 
 

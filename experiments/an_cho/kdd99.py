@@ -7,6 +7,7 @@ two weeks later. They have no header; scikit-learn downloads the first.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ import pandas as pd
 
 from vae_jax.data.downloads import network_answers
 from vae_jax.data.errors import DataError
+from vae_jax.data.unpacking import DAMAGE, gunzip
+from vae_jax.tables.csv_file import LARGEST_CELL
 from vae_jax.tables.scaling import Scaler
 
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ dst_host_srv_serror_rate dst_host_rerror_rate dst_host_srv_rerror_rate label"""
 COLUMNS = NAMES.split()
 LABEL = "label"
 WORDS = ["protocol_type", "service", "flag"]  # columns that are not numbers
+WORDS_AS_TEXT: dict[Any, Any] = {i: str for i, name in enumerate(COLUMNS) if name in (*WORDS, LABEL)}
 KINDS = {
     "DoS": "back land neptune pod smurf teardrop apache2 mailbomb processtable udpstorm",
     "R2L": """ftp_write guess_passwd imap multihop phf spy warezclient warezmaster named sendmail snmpgetattack
@@ -119,11 +123,14 @@ def divide_by_class(first: pd.DataFrame, rows: pd.DataFrame, source: str) -> Con
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        frame = pd.read_csv(path, header=None)
+        text = io.BytesIO(gunzip(path.read_bytes()))
+        frame = pd.read_csv(text, header=None, dtype=WORDS_AS_TEXT, keep_default_na=False)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (OSError, EOFError, ValueError) as error:  # pandas' own errors are ValueErrors
-        raise DataError(f"{path}: {str(error).splitlines()[0]}") from error
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    except DAMAGE as error:  # pandas' own errors are ValueErrors
+        raise DataError(f"{path}: {(str(error) or type(error).__name__).splitlines()[0]}") from error
     return _typed(frame, str(path))
 
 
@@ -131,12 +138,18 @@ def _typed(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     if frame.shape[1] != len(COLUMNS):
         raise DataError(f"{source}: has {frame.shape[1]} columns; {len(COLUMNS)} are expected")
     frame.columns = COLUMNS
-    numbers = [name for name in COLUMNS if name not in (*WORDS, LABEL)]
-    try:
-        frame[numbers] = frame[numbers].astype(np.float64)
-    except ValueError as error:
-        raise DataError(f"{source}: {error}") from error
-    return frame
+    numbers = {name: _numbers(frame[name], source) for name in COLUMNS if name not in (*WORDS, LABEL)}
+    return frame.assign(**numbers)
+
+
+def _numbers(column: Any, source: str) -> np.ndarray:
+    values = np.asarray(pd.to_numeric(column, errors="coerce"), np.float64)
+    bad = ~(np.abs(values) <= LARGEST_CELL)  # also true for NaN
+    if bad.any():
+        row = int(bad.argmax())
+        cell = str(column.iloc[row])[:40]
+        raise DataError(f"{source}: line {row + 1}, column {column.name}: {cell!r} is no finite number")
+    return values
 
 
 def _fetch() -> pd.DataFrame | None:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import IO, Any, Literal, get_args, get_origin, get_type_hints
 
 from experiments.command_line import RunError, UsageError
+from vae_jax.data import strict_json
 from vae_jax.version import __version__
 
 ROOT = Path("runs")
@@ -223,7 +224,7 @@ def _point_latest(folder: Path) -> None:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return strict_json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:

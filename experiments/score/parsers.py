@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -17,6 +18,7 @@ from experiments.command_line import UsageError
 from experiments.score.tables import Columns
 
 LONGEST_ROW = 8 << 20  # largest size of a row in bytes, so that memory is bounded
+MOST_LINES = 1_000  # of a broken row, beyond which rows are no longer looked for in its other lines, save of one line
 NOT_CLOSED = "a quote is not closed"
 
 QUOTE, LINE_END = ord('"'), ord("\n")
@@ -122,26 +124,40 @@ class CsvParser:
         """After a misplaced quote, which may have swallowed other rows, it goes on with the next line."""
         csv.field_size_limit(2 * LONGEST_ROW)  # longer than any cell
         lines = text.split("\n")
-        start = 0
+        start = single = 0  # before line `single`, rows are of one line: to read all again from each would never end
         while start < len(lines):
+            stop = start + 1 if start < single else len(lines)
             try:
-                for end, cells in self._read(lines, start):
+                for end, cells in self._read(lines, start, stop):
                     if cells:  # blank lines are not rows
                         yield Record(start, "\n".join(lines[start:end]), dict(zip(self._names, cells, strict=True)))
                     start = end
-            except csv.Error as error:
-                problem = NOT_CLOSED if "end of data" in str(error) else str(error)
-                yield Record(start, lines[start], {}, problem)
+            except _BrokenError as error:
+                yield Record(start, lines[start], {}, str(error))
+                if error.end - start > MOST_LINES:
+                    single = error.end
                 start += 1
 
-    def _read(self, lines: list[str], start: int) -> Iterator[tuple[int, list[str]]]:
-        """Yields each row's end and cells; raises csv.Error for a broken row."""
-        following = (f"{lines[i]}\n" for i in range(start, len(lines)))
+    def _read(self, lines: list[str], start: int, stop: int) -> Iterator[tuple[int, list[str]]]:
+        """Yields each row's end and cells."""
+        following = (f"{lines[i]}\n" for i in range(start, stop))
         reader = csv.reader(following, delimiter=self._separator, strict=True)
-        for cells in reader:
-            if cells and len(cells) != len(self._names):
-                raise csv.Error(f"{len(cells)} cells, expected {len(self._names)}")
-            yield start + reader.line_num, cells
+        try:
+            for cells in reader:
+                if cells and len(cells) != len(self._names):
+                    raise csv.Error(f"{len(cells)} cells, expected {len(self._names)}")
+                yield start + reader.line_num, cells
+        except csv.Error as error:
+            problem = NOT_CLOSED if "end of data" in str(error) else str(error)
+            raise _BrokenError(problem, start + reader.line_num) from None
+
+
+class _BrokenError(Exception):
+    """A broken row, with the line where it ends."""
+
+    def __init__(self, problem: str, end: int):
+        super().__init__(problem)
+        self.end = end
 
 
 class JsonParser:
@@ -179,23 +195,35 @@ class JsonParser:
                 yield self._record(i, line)
 
     def _record(self, line: int, text: str) -> Record:
+        """A list or object among the features becomes text."""
         try:
-            cells = json.loads(text)
+            cells = _DECODER.decode(text)
+            if not isinstance(cells, _Object):
+                return Record(line, text, {}, "not a JSON object")
+            nested = [name for name in self._columns.features if isinstance(cells.get(name), list | dict)]
+            cells |= {name: str(cells[name]) for name in nested}
         except (ValueError, RecursionError) as error:
             return Record(line, text, {}, f"not JSON ({str(error)[:60]})")
-        if not isinstance(cells, dict):
-            return Record(line, text, {}, "not a JSON object")
+        if twice := cells.twice & set(self._columns.all):
+            return Record(line, text, {}, f"column {min(twice)}: twice in the row")
         return Record(line, text, cells)
 
 
+class _Object(dict):
+    """An object of JSON that knows which names it was given twice."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]):
+        super().__init__(pairs)
+        names = Counter(name for name, _ in pairs) if len(self) < len(pairs) else {}
+        self.twice = {name for name, count in names.items() if count > 1}
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_Object)
+
+
 def cells_frame(records: Sequence[Record], columns: Columns) -> pd.DataFrame:
-    """The cells of rows as they are; a list or object of JSON among the features as text."""
-
-    def feature(cell: Any) -> Any:
-        return str(cell) if isinstance(cell, list | dict) else cell
-
+    """The cells of rows as they are."""
     cells = {name: [record.cells.get(name) for record in records] for name in columns.all}
-    cells |= {name: list(map(feature, cells[name])) for name in columns.features}
     return pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in cells.items()})
 
 
@@ -216,11 +244,12 @@ def csv_parser(name: str, header: bytes, columns: Columns) -> CsvParser:
 
 def check_columns(name: str, names: Sequence[str], columns: Columns) -> None:
     """Refuses a file that lacks or repeats a column, in one line that names the file and some of the columns."""
-    if not set(names) & set(columns.features):
+    there = set(names)
+    if not there & set(columns.features):
         raise UsageError(f"{name}: none of the model's columns {_listed(columns.features)}")
-    missing = [column for column in columns.all if column not in names]
+    missing = [column for column in columns.all if column not in there]
     # Several may have no name, such as those behind a separator at the end of each line.
-    repeated = [column for column in dict.fromkeys(names) if column and names.count(column) > 1]
+    repeated = [column for column, count in Counter(names).items() if column and count > 1]
     for word, found in (("missing", missing), ("repeated", repeated)):
         if found:
             raise UsageError(f"{name}: column {word}: {_listed(found)}")

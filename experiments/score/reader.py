@@ -43,6 +43,7 @@ NULLABLE = {
     pa.int32(): pd.Int32Dtype(),
     pa.int64(): pd.Int64Dtype(),
 }
+ARROW_DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError)  # a name that is not UTF-8 is a ValueError
 PARQUET_BUFFER = 1 << 20  # bytes of a column read at once; without it, a whole row group's
 
 
@@ -121,12 +122,14 @@ def open_table(
 def _open_parquet(source: Source, columns: Columns, on_broken: OnBroken) -> Table:
     try:
         file = pq.ParquetFile(_seekable(source.file), buffer_size=PARQUET_BUFFER, pre_buffer=False)
-    except (pa.ArrowException, OSError) as error:
+        schema = file.schema_arrow
+        names = schema.names
+    except ARROW_DAMAGE as error:
         raise UsageError(f"{source.name}: not a Parquet file, or a damaged one ({_first_line(error)})") from None
-    check_columns(source.name, file.schema_arrow.names, columns)
-    _check_types(source.name, file.schema_arrow, columns)
+    check_columns(source.name, names, columns)
+    _check_types(source.name, schema, columns)
     batches = file.iter_batches(PARQUET_ROWS, columns=list(columns.all))
-    return _typed_table(source.name, file.schema_arrow, batches, file.metadata.num_rows, columns, on_broken)
+    return _typed_table(source.name, schema, batches, file.metadata.num_rows, columns, on_broken)
 
 
 def _open_excel(source: Source, columns: Columns, on_broken: OnBroken) -> Table:
@@ -186,7 +189,9 @@ def _blocks(name: str, batches: Iterator[pa.RecordBatch], columns: Columns, on_b
     while True:
         try:
             batch = next(batches, None)
-        except (pa.ArrowException, OSError) as error:
+            if batch is not None:
+                batch.validate(full=True)
+        except ARROW_DAMAGE as error:
             raise UsageError(f"{name}: damaged after row {row} ({_first_line(error)})") from None
         if batch is None:
             return

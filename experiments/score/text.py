@@ -82,20 +82,37 @@ def read_pieces(name: str, text: Bytes, rest: bytes, row_end: Callable[[bytes], 
     `row_end` returns where the last whole row of its argument ends; 0 if there is none. Raises UsageError if the file
     can't be read or is not made of rows.
     """
+    lines = 1
     while True:
         end = row_end(rest)
-        if not end and len(rest) > LONGEST_ROW:
-            end = rest.find(b"\n") + 1  # an unclosed quote, which must spoil only its own line
+        if end:
+            lines = 1
+        elif len(rest) > LONGEST_ROW:
+            end = _end_of(lines, rest)  # an unclosed quote, which must spoil only its own line
+            lines *= 16  # but if there is one in line after line, they would have to be searched from each
             if not end:
                 raise UsageError(f"{name}: no line end in {LONGEST_ROW:,} bytes, so these are no rows of text")
         if end:
             yield rest[:end]
-        more = _read(name, text)
-        rest = rest[end:] + more
-        if not more:
-            break
+            rest = rest[end:]
+        if len(rest) <= LONGEST_ROW:
+            more = _read(name, text)
+            rest += more
+            if not more:
+                break
     if rest:
         yield rest
+
+
+def _end_of(lines: int, text: bytes) -> int:
+    """Where so many lines end, or as many as there are; 0 if there is none."""
+    end = 0
+    for _ in range(lines):
+        following = text.find(b"\n", end) + 1
+        if not following:
+            break
+        end = following
+    return end
 
 
 def _read(name: str, text: Bytes) -> bytes:

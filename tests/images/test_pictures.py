@@ -736,5 +736,5 @@ def test_folder_that_holds_only_the_official_zip(tmp_path):
 def test_entry_that_unpacks_to_too_much(tmp_path, monkeypatch):
     zipped_faces(tmp_path / "pictures.zip")
     monkeypatch.setattr(readers, "MOST_BYTES", 100)
-    with pytest.raises(PictureError, match="bytes unpacked are more than 100"):
+    with pytest.raises(PictureError, match="unpacked, it has more than 100 bytes"):
         read_path(tmp_path / "pictures.zip").reader.read(0, 16, "none")

@@ -1,7 +1,27 @@
 """Errors in data, reported in one line."""
 
 
-class DataError(ValueError):
+def one_line(text: str) -> str:
+    r"""Writes line ends and control characters as escapes.
+
+    So a message that quotes a file is one line, and no file gives orders to the terminal.
+
+    Examples:
+      >>> from vae_jax.data.errors import one_line
+      >>> one_line("a\nb")
+      'a\\nb'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class OneLineError(Exception):
+    """An error whose message is one line, whatever it quotes."""
+
+    def __init__(self, message: object = ""):
+        super().__init__(one_line(str(message)))
+
+
+class DataError(OneLineError, ValueError):
     """Data that can't be used. The message is one line that names the file, the row or the column.
 
     Examples:

@@ -22,9 +22,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from vae_jax.data import strict_json
+from vae_jax.data.errors import OneLineError
 from vae_jax.detector import exemplar, recipes
 from vae_jax.detector.exemplar import Exemplars
-from vae_jax.detector.settings import OF_RECIPE, Resolved
+from vae_jax.detector.settings import OF_RECIPE, Resolved, check
 from vae_jax.front_matter import LICENCE, front_matter
 from vae_jax.tables.gaussianise import Gaussianiser
 from vae_jax.tables.scaling import Scaler
@@ -65,7 +67,7 @@ class Fitted:
     exemplars: Exemplars | None = None
 
 
-class ModelError(ValueError):
+class ModelError(OneLineError, ValueError):
     """A folder that can't be read as a model, or does not fit the table; the message is one line."""
 
 
@@ -116,15 +118,28 @@ def load(folder: Path, feature_names: Sequence[str] | None = None) -> Fitted:
       ModelError: if a file is missing or was altered, if a newer version wrote the folder, or if the model is for other
         features.
     """
-    _check_files(folder)
-    record = json.loads((folder / DETECTOR).read_text(encoding="utf-8"))
-    features = Schema.from_json(record["schema"]) if "schema" in record else Scaler.from_json(record["scaler"])
-    names = features.feature_names
+    detector, arrays = _checked_files(folder)
+    try:
+        fitted = _fitted(folder, strict_json.loads(detector.decode("utf-8")), arrays)
+    except ModelError:
+        raise
+    except Exception as error:  # of whatever type: the checksums are right, but a stranger may have written anything
+        what = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise ModelError(f"{folder}: not a model ({type(error).__name__}: {what})") from error
+    names = fitted.features.feature_names
     if feature_names is not None and tuple(feature_names) != names:
         raise ModelError(f"{folder}: {_difference(names, tuple(feature_names))}")
+    return fitted
+
+
+def _fitted(folder: Path, record: dict[str, Any], arrays: bytes) -> Fitted:
+    features = Schema.from_json(record["schema"]) if "schema" in record else Scaler.from_json(record["scaler"])
     settings = _read_settings(folder, record["options"])
-    state, residual_sd, exemplars = _read_arrays(settings, features, folder / ARRAYS)
-    named, measured, typical_shares = record["named_features"], record["measured"], record.get("typical_shares")
+    state, residual_sd, exemplars = _read_arrays(settings, features, arrays)
+    measured = {name: record["measured"][name] for name in MEASURED if name in record["measured"]}
+    if not all(isinstance(value, int | float) for value in measured.values()):
+        raise ModelError(f"{folder / DETECTOR}: what was measured is no numbers")
+    named, typical_shares = record["named_features"], record.get("typical_shares")
     return Fitted(settings, features, state, residual_sd, named, measured, typical_shares, exemplars)
 
 
@@ -132,7 +147,9 @@ def _read_settings(folder: Path, options: dict[str, Any]) -> Resolved:
     """Makes settings of a folder's options; one that the folder is too old to name has its default."""
     if unknown := options.keys() - {field.name for field in fields(Resolved)}:
         raise ModelError(f"{folder / DETECTOR}: unknown option {', '.join(sorted(unknown))}")
-    return Resolved(**{**OF_RECIPE[options["recipe"]], **options, "hidden_dims": tuple(options["hidden_dims"])})
+    settings = Resolved(**{**OF_RECIPE[options["recipe"]], **options, "hidden_dims": tuple(options["hidden_dims"])})
+    check(settings)
+    return settings
 
 
 def _may_be_replaced(folder: Path) -> bool:
@@ -170,7 +187,7 @@ def _write_files(fitted: Fitted, folder: Path, measures: Mapping[str, Any], head
         parts |= vars(parts.pop("gaussianiser"))
         arrays |= {f"{EXEMPLARS}/{name}": array for name, array in parts.items() if isinstance(array, np.ndarray)}
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / ARRAYS)
-    checksums = {name: _checksum(folder / name) for name in (DETECTOR, ARRAYS, CARD)}
+    checksums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (DETECTOR, ARRAYS, CARD)}
     written = FORMAT if fitted.exemplars is not None else 2 if with_schema else 1
     manifest = {"format": written, "vae_jax": __version__, "sha256": checksums}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
@@ -182,12 +199,14 @@ def _named(state: Any) -> dict[str, np.ndarray]:
 
 
 def _read_arrays(
-    settings: Resolved, features: Scaler | Schema, path: Path
+    settings: Resolved, features: Scaler | Schema, content: bytes
 ) -> tuple[dict, np.ndarray | None, Exemplars | None]:
     """Puts arrays into the tree that new models of the same settings have; also residual deviations and exemplars."""
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load
 
-    arrays = load_file(path)
+    arrays = load(content)
+    if len(settings.hidden_dims) > len(arrays):  # a million layers would take long to refuse
+        raise ValueError(f"{len(settings.hidden_dims)} hidden layers, but {len(arrays)} arrays")
     residual_sd = arrays.pop("residual_sd", None)
     if isinstance(features, Schema):
         rows = np.zeros((1, features.layout.parts), np.float32)
@@ -196,6 +215,9 @@ def _read_arrays(
         rows, columns = np.zeros((1, len(features.feature_names)), np.float32), None
     state = recipes.state_shapes(settings, rows, columns)
     like = {"step": state.step, "params": state.params, "opt_state": state.opt_state}
+    for name, leaf in _named(like).items():
+        if (arrays[name].shape, arrays[name].dtype) != (leaf.shape, leaf.dtype):
+            raise ValueError(f"{name} is {arrays[name].dtype}{list(arrays[name].shape)}, expected {leaf}")
     found = jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in _named(like)])
     if settings.recipe != "exemplar":
         return found, residual_sd, None
@@ -221,7 +243,7 @@ def _read_exemplars(arrays: dict[str, np.ndarray]) -> Exemplars:
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = strict_json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(f"{folder}: no model there ({MANIFEST} is missing)") from None
     except (OSError, ValueError) as error:
@@ -232,24 +254,27 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _check_files(folder: Path) -> None:
+def _checked_files(folder: Path) -> tuple[bytes, bytes]:
+    """Reads the detector and the arrays, once, so that what is loaded is what was checked."""
     manifest = _read_manifest(folder)
     written, checksums = manifest["format"], manifest["sha256"]
     if written > FORMAT:
         newer = manifest.get("vae_jax", "a newer version")
         raise ModelError(f"{folder}: written by vae_jax {newer} in format {written}; this one reads up to {FORMAT}")
-    for name in (DETECTOR, ARRAYS):
-        if not (folder / name).is_file():
-            raise ModelError(f"{folder / name}: missing")
-        if _checksum(folder / name) != checksums.get(name):
-            raise ModelError(f"{folder / name}: altered since it was written (its checksum differs)")
+    detector, arrays = (_checked(folder / name, checksums.get(name)) for name in (DETECTOR, ARRAYS))
+    return detector, arrays
 
 
-def _checksum(path: Path) -> str:
+def _checked(path: Path, checksum: Any) -> bytes:
+    if not path.is_file():
+        raise ModelError(f"{path}: missing")
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        content = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path}: can't be read ({error.strerror})") from None
+    if hashlib.sha256(content).hexdigest() != checksum:
+        raise ModelError(f"{path}: altered since it was written (its checksum differs)")
+    return content
 
 
 def _feature_table(features: Scaler | Schema) -> list[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +12,9 @@ import numpy as np
 
 from vae_jax.data.errors import DataError
 from vae_jax.data.parts import TEST, TRAIN, VALIDATION
+from vae_jax.data.unpacking import DAMAGE, MOST_BYTES, read_at_most
 
 ListFile = Path | zipfile.Path
-# pandas' ParserError is a ValueError; the last five come from zips.
-DAMAGE = (OSError, ValueError, KeyError, IndexError)
-DAMAGE += (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,10 +88,11 @@ def _read(path: ListFile, header: int | None) -> pd.DataFrame:
     import pandas as pd
 
     try:
+        with path.open("rb") as file:
+            text = read_at_most(file, MOST_BYTES).decode("utf-8-sig")
         if path.suffix == ".csv":
-            with path.open(encoding="utf-8-sig") as file:
-                return pd.read_csv(file, header=header, index_col=0, dtype=str)
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+            return pd.read_csv(io.StringIO(text), header=header, index_col=0, dtype=str)
+        lines = text.splitlines()
         if header is not None:
             lines = lines[1:]  # the original list starts with the number of images
         rows = [line.split() for line in lines if line.strip()]
@@ -105,8 +104,9 @@ def _read(path: ListFile, header: int | None) -> pd.DataFrame:
         if columns is not None:
             frame.columns = columns
         return frame
-    except DAMAGE as error:
-        raise DataError(f"{path}: malformed ({str(error).splitlines()[0][:150]})") from error
+    except (*DAMAGE, IndexError) as error:  # pandas' own errors are ValueErrors
+        what = (str(error) or type(error).__name__).splitlines()[0][:150]
+        raise DataError(f"{path}: malformed ({what})") from error
 
 
 def _check_values(path: ListFile, table: pd.DataFrame, allowed: Sequence[int]) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vae_jax.data.errors import OneLineError
+
 if TYPE_CHECKING:
     from jaxtyping import UInt8
     from PIL import Image
@@ -23,7 +25,7 @@ SMALLEST_SIDE = 16  # pixels; anything smaller is a tracking pixel or an icon, n
 MOST_PIXELS = 100_000_000  # more is treated as a decompression bomb, a small file that fills the memory
 
 
-class PictureError(ValueError):
+class PictureError(OneLineError, ValueError):
     """An image that can't be used; the message says why, without the image's name.
 
     Examples:

@@ -19,6 +19,7 @@ import numpy as np
 
 from vae_jax.data.downloads import download_from_kaggle, earlier_download, network_answers
 from vae_jax.data.errors import DataError
+from vae_jax.data.unpacking import DAMAGE
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -141,7 +142,9 @@ def _read_idx(path: Path, kind: int) -> UInt8[np.ndarray, "N ..."]:
                 raise DataError(f"{path}: holds {' x '.join(map(str, (count, *shape)))}; {SIDE} x {SIDE} is expected")
             wanted = count * SIDE ** len(shape)
             data = file.read(wanted + 1)
-    except (OSError, EOFError) as error:
+    except DataError:
+        raise
+    except DAMAGE as error:
         raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     if len(data) != wanted:
         raise DataError(f"{path}: has {'more' if len(data) > wanted else 'fewer'} bytes than its header says")

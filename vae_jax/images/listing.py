@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from vae_jax.data.errors import DataError
+from vae_jax.data.unpacking import DAMAGE
 from vae_jax.images.celeba_lists import ListFile
 from vae_jax.images.decoding import SUFFIXES
 from vae_jax.images.readers import MOST_BYTES, FolderReader, Reader, ZipReader
@@ -97,7 +98,7 @@ def list_zip(path: Path) -> Found:
             entries = archive.namelist()
     except OSError as error:
         raise DataError(f"{path}: can't be read ({error.strerror or error})") from error
-    except zipfile.BadZipFile as error:
+    except DAMAGE as error:
         with open(path, "rb") as file:
             start = file.read(512).lstrip().lower()
         if start.startswith((b"<!doctype html", b"<html")):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import stat
 import threading
 import zipfile
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vae_jax.data.errors import DataError
+from vae_jax.data.unpacking import DAMAGE, read_at_most
 from vae_jax.images.decoding import PictureError, decode
 from vae_jax.images.drawn_faces import draw_face
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
 
-MOST_BYTES = 100_000_000  # of an unpacked image in a zip; more is treated as a decompression bomb
+MOST_BYTES = 100_000_000  # of an image or a list; more is treated as a bomb, which fills the memory
 
 
 class Reader(ABC):
@@ -49,12 +50,18 @@ class FolderReader(Reader):
     names: Sequence[str]
 
     def read(self, index: int, size: int, crop: str) -> np.ndarray:
+        path = self.folder / self.names[index]
         try:
-            data = (self.folder / self.names[index]).read_bytes()
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
+                raise PictureError("not a file")
+            if status.st_size > MOST_BYTES:
+                raise PictureError(f"{status.st_size:,} bytes are more than {MOST_BYTES:,}")
+            data = path.read_bytes()
         except FileNotFoundError as error:
             raise PictureError(error.strerror) from error
         except OSError as error:  # may be temporary, so the image is not left out for good
-            raise DataError(f"{self.folder / self.names[index]}: can't be read ({error.strerror or error})") from error
+            raise DataError(f"{path}: can't be read ({error.strerror or error})") from error
         return decode(data, size, crop)
 
 
@@ -69,10 +76,11 @@ class ZipReader(Reader):
         if not hasattr(self._open, "archive"):
             self._open.archive = zipfile.ZipFile(self._path)
         try:
-            if (length := self._open.archive.getinfo(self._names[index]).file_size) > MOST_BYTES:
-                raise PictureError(f"{length:,} bytes unpacked are more than {MOST_BYTES:,}")
-            data = self._open.archive.read(self._names[index])
-        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
+            with self._open.archive.open(self._names[index]) as file:
+                data = read_at_most(file, MOST_BYTES)
+        except DataError as error:
+            raise PictureError(error) from error
+        except DAMAGE as error:
             raise PictureError(f"can't be unpacked ({error})") from error
         return decode(data, size, crop)
 

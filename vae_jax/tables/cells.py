@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -173,12 +174,20 @@ def _objects(column: pd.Series) -> np.ndarray:
     if inferred == "integer" and any(not pd.isna(cell) and abs(int(cell)) >= LARGEST_EXACT for cell in column):
         return _texts(column)
     if inferred in ("integer", "floating", "mixed-integer-float", "decimal"):
-        return np.array([np.nan if pd.isna(cell) else float(cell) for cell in column], np.float64)
+        return np.array([np.nan if pd.isna(cell) else _float(cell) for cell in column], np.float64)
     if inferred in ("datetime", "datetime64", "date"):
         return _dates(column)
     if inferred in ("timedelta", "timedelta64"):
         return pd.to_timedelta(column).dt.total_seconds().to_numpy(np.float64)
     return _texts(column)
+
+
+def _float(cell: Any) -> float:
+    """A whole number beyond float64 becomes infinite, as one written with an exponent is."""
+    try:
+        return float(cell)
+    except OverflowError:
+        return math.inf if cell > 0 else -math.inf
 
 
 def _texts(column: pd.Series) -> np.ndarray:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import zipfile
-import zlib
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vae_jax.data.errors import DataError
+from vae_jax.data.unpacking import DAMAGE, check_size, gunzip, unzip
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,21 +24,7 @@ LONGEST_NAME = 10_000  # characters; a longer name of a column is no name
 
 def read_text(path: Path) -> str:
     """Returns a file's text, decompressing gzip and zip."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except OSError as error:
-        raise DataError(f"{path}: can't be read ({error.strerror})") from None
-    try:
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-        elif content[:2] == b"PK":
-            content = _only_csv(path, content)
-    except DataError:
-        raise
-    except (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: damaged, truncated or unsupported archive ({error})") from None
+    content = unpack(path, read_bytes(path), (".csv",))
     if not content.strip():
         raise DataError(f"{path}: the file is empty")
     try:
@@ -50,12 +37,40 @@ def read_text(path: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n") + "\n"
 
 
-def _only_csv(path: Path, content: bytes) -> bytes:
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        members = [name for name in archive.namelist() if name.lower().endswith(".csv") and "__MACOSX" not in name]
-        if len(members) != 1:
-            raise DataError(f"{path}: expected one .csv file in the zip, found {len(members)}")
-        return archive.read(members[0])
+def read_bytes(path: Path) -> bytes:
+    """Returns a file's content; raises DataError if it can't be read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except OSError as error:
+        raise DataError(f"{path}: can't be read ({error.strerror})") from None
+
+
+def unpack(path: Path, content: bytes, suffixes: tuple[str, ...], kept: str = "") -> bytes:
+    """Decompresses gzip and the only table in a zip, which has one of `suffixes`; a zip with `kept` in it stays."""
+    try:
+        if content[:2] == b"\x1f\x8b":
+            return gunzip(content)
+        if content[:2] == b"PK":
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                if kept in archive.namelist():
+                    check_size(content, archive)
+                    return content
+                return unzip(content, archive, _only_table(archive.namelist(), suffixes))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    except DAMAGE as error:
+        raise DataError(f"{path}: damaged, truncated or unsupported archive ({error})") from None
+    return content
+
+
+def _only_table(names: list[str], suffixes: tuple[str, ...]) -> str:
+    members = [name for name in names if name.lower().endswith(suffixes) and "__MACOSX" not in name]
+    members = [name for name in members if name.lower().endswith(".csv")] or members  # there may be a readme.txt
+    if len(members) != 1:
+        raise DataError(f"expected one .csv file in the zip, found {len(members)}")
+    return members[0]
 
 
 def read_header(path: Path, text: str) -> tuple[list[str], str]:
@@ -68,9 +83,14 @@ def read_header(path: Path, text: str) -> tuple[list[str], str]:
         names = []
     if not any(names) or all(map(_is_number, names)) or max(map(len, names)) > LONGEST_NAME:
         raise DataError(f"{path}: no header with the names of the columns in the first line")
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise DataError(f"{path}: column repeated {', '.join(map(repr, repeated[:5]))}")
+    if found := repeated(names):
+        raise DataError(f"{path}: column repeated {', '.join(map(repr, found[:5]))}")
     return names, separator
+
+
+def repeated(names: Sequence[str]) -> list[str]:
+    """The names that are there more than once, in order."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 def _is_number(word: str) -> bool:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import array
 import codecs
 import csv
-import gzip
 import io
 import itertools
 import re
 import shlex
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vae_jax.data.errors import DataError
-from vae_jax.tables.csv_file import LONGEST_NAME
+from vae_jax.tables.csv_file import LONGEST_NAME, read_bytes, repeated, unpack
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,8 +28,11 @@ TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 WORKBOOK = "xl/workbook.xml"  # the member that makes a zip an Excel file
 SAMPLE = 1 << 20  # characters that the separator is recognised from
 SAMPLE_ROWS = 1_000
+EXCEL_ROWS = 1_048_576  # the most that a sheet can have
+# A sheet of so many cells may be blank save for one cell in so many; more is damage, and would fill the memory.
+MANY_CELLS, MOST_BLANK = 10_000_000, 20
 OLD_EXCEL = b"\xd0\xcf\x11\xe0"
-_NUMBER = re.compile(r"[-+]?[\d.,]*\d[\d.,]*([eE][-+]?\d+)?")
+_NUMBER = re.compile(r"[-+]?(?=[.,]*\d)[\d.,]+([eE][-+]?\d+)?")
 _SAVED_INDEX = re.compile(r"__index_level_\d+__")  # what pandas calls an index without a name in Parquet
 
 
@@ -76,7 +76,7 @@ def read_frame(
     """
     path = Path(path)
     check_encoding(encoding)
-    content = _unpack(path, _read_bytes(path))
+    content = unpack(path, read_bytes(path), TEXT_SUFFIXES, kept=WORKBOOK)
     notices: list[str] = []
     if content[:4] == b"PAR1" or content[:6] == b"ARROW1":
         names, columns = _read_arrow(path, content, drop, notices)
@@ -85,38 +85,6 @@ def read_frame(
     else:
         names, columns = _read_text(path, _decode(path, content, encoding), notices)
     return _frame(path, names, columns, drop, notices), notices
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except OSError as error:
-        raise DataError(f"{path}: can't be read ({error.strerror})") from None
-
-
-def _unpack(path: Path, content: bytes) -> bytes:
-    """Decompresses gzip and zip; an Excel file, which is a zip too, stays as it is."""
-    try:
-        if content[:2] == b"\x1f\x8b":
-            return gzip.decompress(content)
-        if content[:2] == b"PK":
-            with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                names = archive.namelist()
-                if WORKBOOK in names:
-                    return content
-                members = [name for name in names if name.lower().endswith(TEXT_SUFFIXES) and "__MACOSX" not in name]
-                csvs = [name for name in members if name.lower().endswith(".csv")]
-                members = csvs or members  # beside the table there may be a readme.txt
-                if len(members) != 1:
-                    raise DataError(f"{path}: expected one .csv file in the zip, found {len(members)}")
-                return archive.read(members[0])
-    except DataError:
-        raise
-    except (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: damaged, truncated or unsupported archive ({error})") from None
-    return content
 
 
 def check_encoding(encoding: str | None) -> None:
@@ -217,7 +185,7 @@ def _records(path: Path, text: str, separator: str, blank: list[int]) -> Iterato
     try:
         for row in reader:
             # A line of separators only, as Excel writes for a row whose cells were deleted, is a blank line too.
-            if line == 1 or (row and (row[0] or any(map(str.strip, row)))):
+            if line == 1 or any(map(str.strip, row)):
                 yield line, row
             else:
                 blank.append(line)
@@ -270,38 +238,71 @@ def _text_column(cells: list[str]) -> np.ndarray:
 
 def _check_header(path: Path, cells: Sequence[Any]) -> list[str]:
     """Returns the names, each in one line; refuses a header without names."""
-    names = [re.sub(r"\s*\n\s*", " ", str(cell).strip()) for cell in cells]
+    names = [" ".join(filter(None, map(str.strip, str(cell).split("\n")))) for cell in cells]
     named = [name for name in names if name]
-    if not named or all(map(_NUMBER.fullmatch, named)) or max(map(len, named)) > LONGEST_NAME:
+    if not named or max(map(len, named)) > LONGEST_NAME or all(map(_NUMBER.fullmatch, named)):
         raise DataError(f"{path}: no header with the names of the columns in the first line")
     return names
 
 
 def _read_excel(path: Path, content: bytes, notices: list[str]) -> tuple[list[str], list[Any]]:
-    import pandas as pd
-
-    options: dict[str, Any] = {"header": None, "dtype": object, "keep_default_na": False}
     try:
-        with pd.ExcelFile(io.BytesIO(content), engine="openpyxl") as book:
-            sheets = book.sheet_names
-            # A first sheet of one column is likelier to be remarks than a table.
-            for least, sheet in itertools.product((2, 1), sheets):
-                cells = _used_cells(pd.read_excel(book, sheet_name=sheet, **options).to_numpy(object, copy=True))
-                if cells.shape[0] >= 2 and cells.shape[1] >= least:
-                    break
-            else:
-                raise DataError(f"{path}: no sheet with a header and rows")
-    except DataError:
-        raise
+        import openpyxl
     except ImportError:
         raise DataError(f"{path}: to read Excel files, install openpyxl: pip install openpyxl") from None
+    try:
+        book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True, keep_links=False)
+        # A first sheet of one column is likelier to be remarks than a table.
+        for least, sheet in itertools.product((2, 1), book.worksheets):
+            cells = _used_cells(_sheet_cells(sheet))
+            if cells.shape[0] >= 2 and cells.shape[1] >= least:
+                break
+        else:
+            raise DataError("no sheet with a header and rows")
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
     except Exception as error:  # whatever openpyxl's readers of zip and XML come across
         what = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"{path}: damaged or unsupported Excel file ({what})") from None
-    if len(sheets) > 1:
-        notices.append(f"{path}: of {len(sheets)} sheets, {sheet!r} is read")
+    if len(book.worksheets) > 1:
+        notices.append(f"{path}: of {len(book.worksheets)} sheets, {sheet.title!r} is read")
     names = _check_header(path, ["" if cell is None else cell for cell in cells[0]])
     return names, [_typed_column(cells[1:, j]) for j in range(len(names))]
+
+
+def _sheet_cells(sheet: Any) -> np.ndarray:
+    """The rows that have any cell, as objects.
+
+    Not by pandas, which makes room for all cells up to the last one: a file of 5 kB may place one a million rows and
+    16,000 columns away.
+    """
+    sheet.reset_dimensions()  # where it says that its cells are
+    rows: list[list[Any]] = []
+    size = given = 0
+    for number, row in enumerate(sheet.rows):
+        if number > EXCEL_ROWS:
+            raise DataError(f"more than {EXCEL_ROWS:,} rows")
+        cells = [_excel_value(cell) for cell in row]
+        if any(cell is not None for cell in cells):
+            rows.append(cells)
+            size, given = size + len(cells), given + len(cells) - cells.count(None)
+            if size > max(MANY_CELLS, MOST_BLANK * given):
+                raise DataError(f"of its first {size:,} cells, all but {given:,} are blank")
+    width = max(map(len, rows), default=0)
+    if len(rows) * width > max(MANY_CELLS, MOST_BLANK * given):
+        raise DataError(f"of {len(rows) * width:,} cells, all but {given:,} are blank")
+    found = np.full((len(rows), width), None, object)
+    for i, cells in enumerate(rows):
+        found[i, : len(cells)] = cells
+    return found
+
+
+def _excel_value(cell: Any) -> Any:
+    """A cell's value; None for an error such as #DIV/0!. Excel has no whole numbers, only those without a fraction."""
+    if cell.data_type == "e":
+        return None
+    value = cell.value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _used_cells(cells: np.ndarray) -> np.ndarray:
@@ -414,8 +415,8 @@ def _frame(path: Path, names: list[str], columns: list[Any], drop: Sequence[str]
             advice = "name it, or leave it out with --drop ''"
             raise DataError(f"{path}: column {j + 1} of {last} has no name; {advice}")
     left = [names[j] for j in kept]
-    if repeated := sorted({name for name in left if left.count(name) > 1}):
-        raise DataError(f"{path}: column repeated {', '.join(map(repr, repeated[:5]))}")
+    if found := repeated(left):
+        raise DataError(f"{path}: column repeated {', '.join(map(repr, found[:5]))}")
     if not len(columns[kept[0]]):
         raise DataError(f"{path}: a header, but no rows")
     series = [pd.Series(columns[j], dtype=object if isinstance(columns[j], np.ndarray) else None) for j in kept]

@@ -22,13 +22,14 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from vae_jax.data.errors import OneLineError
 from vae_jax.training import TrainState
 
 KEEP_LATEST = 2
 CHECKSUMS = "checksums.json"  # in each checkpoint's folder, but for those of earlier versions
 
 
-class CheckpointError(Exception):
+class CheckpointError(OneLineError):
     """A checkpoint that can't be read, can't be written, or does not fit the model; the message is one line.
 
     Examples:
