@@ -36,7 +36,7 @@ def build(found: Finished) -> gr.Blocks:
         content, name = take(upload)
         return shown(lambda: faces.photograph(opened(), content, name))
 
-    def drop_to_edit(upload: str) -> tuple[Start, str, None]:
+    def drop_to_edit(upload: str) -> tuple[Start, str]:
         start = drop(upload)
         assert start.pixels is not None
         plain, _ = faces.moved(opened(), start, {})
@@ -44,7 +44,7 @@ def build(found: Finished) -> gr.Blocks:
             markup.figure(start.pixels, "Photograph", "photograph"),
             markup.figure(plain, "Reconstruction", "reconstruction"),
         ]
-        return start, "".join(figures), None
+        return start, "".join(figures)
 
     def move(start: Start, *amounts: float) -> tuple[str, str]:
         pixels, command = faces.moved(opened(), start, dict(zip(names, amounts, strict=True)))
@@ -94,9 +94,13 @@ def build(found: Finished) -> gr.Blocks:
         new_seed = another.click(lambda: int(np.random.default_rng().integers(SEEDS)), None, seed, **LIVE)
         new_seed.then(**drawing, **LIVE).then(**moving)
         reset.click(lambda: [0.0] * len(sliders), None, sliders, **LIVE).then(**moving)
-        photo.upload(drop_to_edit, photo, [start, before, photo], **ONCE).then(**moving)
+        dropped = photo.upload(drop_to_edit, photo, [start, before], **ONCE)
+        dropped.then(lambda: None, None, photo, **LIVE)
+        dropped.success(**moving)
         for zone, state in zip(zones, (first, second), strict=True):
-            zone.upload(drop, zone, state, **ONCE).then(way, [first, second], between, **ONCE)
+            dropped = zone.upload(drop, zone, state, **ONCE)
+            dropped.success(way, [first, second], between, **ONCE)
+            dropped.failure(lambda: (None, None, NOTHING), None, [zone, state, between], **LIVE)
             zone.clear(lambda: None, None, state, **LIVE).then(way, [first, second], between, **LIVE)
     return page
 

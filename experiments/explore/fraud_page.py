@@ -20,6 +20,11 @@ ROWS_A_DAY = 10_000
 CLICK = '<p class="empty">Click on a row to see what speaks against it.</p>'
 NO_DATA = "The run's data are not where they were: its alarms can't be explained. Rows that you upload below can be."
 SUFFIXES = sorted({f".{name.split('.')[-1]}" for name in INPUT_SUFFIXES})  # Gradio knows the last part alone
+# The table of alarms is long, so it follows once the boundary rests: of calls in quick succession the last one goes on.
+RESTED = """(...given) => new Promise((go_on) => {
+  clearTimeout(window.resting);
+  window.resting = setTimeout(() => go_on(given), 250);
+})"""
 SET_BY = ("position", "score", "share", "alarms")  # what the boundary can be set by
 
 
@@ -124,7 +129,7 @@ def build(found: Finished) -> gr.Blocks:
 
         shows = (plot, tiles, slider, score, share, a_day_alarms, boundary)
         parts |= zip(("plot", "tiles", *SET_BY, "boundary"), shows, strict=True)
-        tabled = {"fn": alarms, "inputs": [recipe, boundary], "outputs": [listed, made_by], **LIVE}
+        tabled = {"fn": alarms, "inputs": [recipe, boundary], "outputs": [listed, made_by], "js": RESTED, **LIVE}
         gr.on([page.load, recipe.input], begin, [recipe, a_day], [*shows, missing, why], **ONCE).then(**tabled)
         for what in SET_BY:
             others = [component for name, component in parts.items() if name != what]

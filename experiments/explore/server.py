@@ -77,7 +77,7 @@ def application(runs: Sequence[Finished], upload_megabytes: int):
     home = index(runs)
     app.get("/", response_class=HTMLResponse)(lambda: home)
     # Gradio's pages ask for these at the server's root.
-    app.get("/manifest.json")(lambda: {})
+    app.get("/manifest.json")(lambda: {"name": "vae_jax", "start_url": "/"})
     app.get("/favicon.ico", status_code=204, response_class=Response)(lambda: None)
     theme = gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=SANS, font_mono=MONO)
     style = Path(__file__).with_name("style.css")
