@@ -11,7 +11,7 @@ import gradio as gr  # pyright: ignore[reportMissingImports] (in an environment 
 from experiments.explore import drawing, markup, transactions
 from experiments.explore.faces import shown_path
 from experiments.explore.finished import Finished
-from experiments.explore.opened import LIVE, ONCE, Opened, discard, shown
+from experiments.explore.opened import LIVE, ONCE, Opened, discard, empty, shown
 from experiments.explore.rows import POSITIONS
 from experiments.explore.transactions import MOST, Recipe, ScoredTable
 from experiments.score.tables import INPUT_SUFFIXES
@@ -136,9 +136,7 @@ def build(found: Finished) -> gr.Blocks:
             parts[what].input(set_by(what), [recipe, parts[what], a_day], others, **LIVE).then(**tabled)
         a_day.input(set_by("score"), [recipe, score, a_day], [part for part in shows if part is not score], **LIVE)
         listed.select(explain, [recipe, boundary], why, **ONCE)
-        file.upload(upload, [recipe, file], [uploaded, told, own, own_why], **ONCE).then(
-            lambda: None, None, file, **LIVE
-        )
+        empty(file, file.upload(upload, [recipe, file], [uploaded, told, own, own_why], **ONCE))
         own.select(explain_own, [recipe, uploaded], own_why, **ONCE)
     return page
 

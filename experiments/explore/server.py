@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import socket
@@ -61,7 +60,7 @@ def serve(runs: Sequence[Finished], taken: socket.socket, upload_megabytes: int)
     options = uvicorn.Config(
         WithHeaders(application(runs, upload_megabytes)), log_level="warning", timeout_graceful_shutdown=1
     )
-    asyncio.run(uvicorn.Server(options).serve(sockets=[taken]))
+    uvicorn.Server(options).run(sockets=[taken])
 
 
 def application(runs: Sequence[Finished], upload_megabytes: int):
