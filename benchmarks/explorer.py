@@ -84,10 +84,7 @@ def main(arguments: Sequence[str]) -> None:
         for name in SLIDERS:
             asked, shown = browser.execute_async_script(MOVE, name, config.moves)
             print(f"{name}: request {spread(asked)}, on the screen {spread(shown)}")
-    load = os.getloadavg()[0]
-    print(
-        f"{os.cpu_count()} cores, of which {load:.1f} were busy or waited for (the last minute's load, this included)"
-    )
+    print(f"{os.cpu_count()} cores; load of the last minute, this included: {os.getloadavg()[0]:.1f}")
 
 
 def spread(milliseconds: Sequence[float]) -> str:
