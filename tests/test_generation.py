@@ -298,6 +298,12 @@ def test_sample_mixture_follows_its_key(mixture):
     assert one.dtype == jnp.float32
 
 
+def test_sample_mixture_at_a_temperature_keeps_components_and_scales_the_distance_from_their_means(mixture):
+    draws = {t: np.asarray(sample_mixture(mixture, jax.random.key(0), 50, t)) for t in (0.0, 0.5, 1.0)}
+    assert {tuple(draw) for draw in draws[0.0]} == {tuple(mean) for mean in np.float32(mixture.means[:2])}
+    np.testing.assert_allclose(draws[0.5] - draws[0.0], 0.5 * (draws[1.0] - draws[0.0]), atol=1e-5)
+
+
 def test_everything_can_be_compiled(state, data, mixture, ends):
     key, values = jax.random.key(0), jnp.array([-1.0, 1.0])
     calls = {

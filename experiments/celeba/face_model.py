@@ -36,6 +36,7 @@ class FaceModel:
       active: indices of all latents, most active first.
       vectors: direction of each of the A attributes, shape (A, L).
       chunk: pictures per device and call.
+      devices: how many take part; by default all of this process's.
     """
 
     vae: VAE
@@ -45,10 +46,11 @@ class FaceModel:
     vectors: np.ndarray
     attribute_names: tuple[str, ...]
     chunk: int = CHUNK
+    devices: int | None = None
 
     @cached_property
     def _mesh(self) -> Mesh:
-        return data_mesh(jax.local_devices())
+        return data_mesh(jax.local_devices()[: self.devices])
 
     @cached_property
     def _everywhere(self) -> Any:

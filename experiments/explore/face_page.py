@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import gradio as gr  # pyright: ignore[reportMissingImports] (in an environment of its own)
 import numpy as np
@@ -13,10 +15,13 @@ from experiments.celeba.gallery import NUM_PRINCIPAL, PRINCIPAL
 from experiments.explore import faces, markup
 from experiments.explore.faces import Start
 from experiments.explore.finished import Finished
-from experiments.explore.opened import LIVE, ONCE, Opened, shown, take
+from experiments.explore.opened import LIVE, ONCE, Opened, empty, shown, take
 from vae_jax.images.listing import SUFFIXES
 
+SCRIPT = Path(__file__).with_name("face.js").read_text(encoding="utf-8")
+PHOTOGRAPH = "() => { document.querySelector('.studio').dispatchEvent(new Event('photograph')); }"
 SEEDS = 2**31
+NEW = "New face"
 DENSITIES = [("the mixture", "mixture"), ("the prior", "prior")]
 OPENING = '<p class="empty">Opening the model …</p>'
 NOTHING = '<p class="empty">Drop two photographs to see the way from the first to the second.</p>'
@@ -29,27 +34,42 @@ def build(found: Finished) -> gr.Blocks:
     attributes = json.loads((found.run.folder / ATTRIBUTE_NAMES).read_text(encoding="utf-8"))
     names = [*principal, *attributes]
 
-    def draw(density: str, temperature: float, seed: float | None) -> tuple[Start, str]:
-        return faces.new_face(opened(), density, int(seed or 0), temperature), ""
+    @lru_cache(maxsize=16)  # while its sliders are moved
+    def new_face(density: str, seed: int, temperature: float) -> Start:
+        return faces.new_face(opened(), density, seed, temperature)
+
+    def begin(density: str, temperature: float, seed: float) -> tuple[str, str]:
+        pixels, command = faces.moved(opened(), new_face(density, int(seed), temperature), {})
+        return markup.figure(pixels, NEW, "face"), markup.code(command)
+
+    def draw(asked: dict[str, Any]) -> dict[str, str]:
+        """What face.js asks for when a slider was moved."""
+        start = start_of(asked["start"])
+        pixels, command = faces.moved(opened(), start, dict(zip(names, asked["amounts"], strict=True)))
+        words = "Edited" if any(asked["amounts"]) else "Edited: not yet" if "z" in asked["start"] else NEW
+        return {"picture": markup.picture_uri(pixels), "words": words, "command": command}
+
+    def start_of(asked: dict[str, Any]) -> Start:
+        """A photograph's latents, or a new face."""
+        if "z" in asked:
+            return Start(np.asarray(asked["z"], np.float32), asked["command"])
+        seed = int(np.clip(asked["seed"] or 0, 0, SEEDS - 1))
+        return new_face(asked["density"], seed, asked["temperature"])
 
     def drop(upload: str) -> Start:
         content, name = take(upload)
         return shown(lambda: faces.photograph(opened(), content, name))
 
-    def drop_to_edit(upload: str) -> tuple[Start, str, None]:
+    def drop_to_edit(upload: str) -> str:
         start = drop(upload)
         assert start.pixels is not None
         plain, _ = faces.moved(opened(), start, {})
-        figures = [
-            markup.figure(start.pixels, "Photograph", "photograph"),
-            markup.figure(plain, "Reconstruction", "reconstruction"),
-        ]
-        return start, "".join(figures), None
-
-    def move(start: Start, *amounts: float) -> tuple[str, str]:
-        pixels, command = faces.moved(opened(), start, dict(zip(names, amounts, strict=True)))
-        words = "Edited" if any(amounts) else "New face" if start.pixels is None else "Edited: not yet"
-        return markup.figure(pixels, words, "face"), markup.code(command)
+        described = json.dumps({"z": start.z.tolist(), "command": start.command})
+        return (
+            f'<div data-start="{markup.escape(described)}">'
+            f"{markup.figure(start.pixels, 'Photograph', 'photograph')}"
+            f"{markup.figure(plain, 'Reconstruction', 'reconstruction')}</div>"
+        )
 
     def way(first: Start | None, second: Start | None) -> str:
         if first is None or second is None:
@@ -62,41 +82,38 @@ def build(found: Finished) -> gr.Blocks:
         return f'<div class="way">{"".join(figures)}</div>{markup.code(command)}{hint}'
 
     with gr.Blocks(title=f"{Path(found.address).name} · faces · vae_jax", analytics_enabled=False) as page:
-        start, first, second = gr.State(), gr.State(), gr.State()
+        first, second = gr.State(), gr.State()
         gr.HTML(heading(found))
         with gr.Row(elem_classes="studio"):
             with gr.Column(elem_classes="stage"):
                 before = gr.HTML(elem_id="before")
-                face = gr.HTML(OPENING, elem_id="face")
+                face = gr.HTML(OPENING, elem_id="face", js_on_load=SCRIPT, server_functions=[draw])
             with gr.Column(elem_classes="source"):
                 with gr.Row():
-                    another = gr.Button("A new one", variant="primary", elem_id="another", min_width=120)
-                    reset = gr.Button("Reset sliders", elem_id="reset", min_width=120)
+                    gr.Button("A new one", variant="primary", elem_id="another", min_width=120)
+                    gr.Button("Reset sliders", elem_id="reset", min_width=120)
                 made_by = gr.HTML(elem_id="command")
                 density = gr.Radio(DENSITIES, value="mixture", label="Draw new faces from", elem_id="density")
                 temperature = slider("Temperature (lower = more typical)", "temperature", 0.1, 1.5, 1.0, 0.05)
                 seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=SEEDS - 1, elem_id="seed")
                 photo = drop_zone("Or drop a photograph", "photo")
             with gr.Column(elem_classes="along"):
-                sliders = move_along("Principal directions, in standard deviations", principal)
+                move_along("Principal directions, in standard deviations", principal)
                 if attributes:
-                    sliders += move_along("Attributes", attributes)
+                    move_along("Attributes", attributes)
         gr.HTML("<h2>From one photograph to another</h2>")
         with gr.Row():
             zones = drop_zone("First photograph", "first"), drop_zone("Second photograph", "second")
         between = gr.HTML(NOTHING, elem_id="way")
 
-        moving = {"fn": move, "inputs": [start, *sliders], "outputs": [face, made_by], **LIVE}
-        drawing = {"fn": draw, "inputs": [density, temperature, seed], "outputs": [start, before]}
-        page.load(**drawing, **ONCE).then(**moving)
-        gr.on([of.input for of in sliders], **moving)
-        gr.on([temperature.input, density.input, seed.input], **drawing, **LIVE).then(**moving)
-        new_seed = another.click(lambda: int(np.random.default_rng().integers(SEEDS)), None, seed, **LIVE)
-        new_seed.then(**drawing, **LIVE).then(**moving)
-        reset.click(lambda: [0.0] * len(sliders), None, sliders, **LIVE).then(**moving)
-        photo.upload(drop_to_edit, photo, [start, before, photo], **ONCE).then(**moving)
+        page.load(begin, [density, temperature, seed], [face, made_by], **ONCE)
+        dropped = photo.upload(drop_to_edit, photo, before, **ONCE)
+        empty(photo, dropped)
+        dropped.success(None, None, None, js=PHOTOGRAPH)
         for zone, state in zip(zones, (first, second), strict=True):
-            zone.upload(drop, zone, state, **ONCE).then(way, [first, second], between, **ONCE)
+            dropped = zone.upload(drop, zone, state, **ONCE)
+            dropped.success(way, [first, second], between, **ONCE)
+            dropped.failure(lambda: (None, None, NOTHING), None, [zone, state, between], **LIVE)
             zone.clear(lambda: None, None, state, **LIVE).then(way, [first, second], between, **LIVE)
     return page
 
@@ -122,10 +139,9 @@ def drop_zone(label: str, name: str) -> gr.File:
     return gr.File(label=label, file_types=list(SUFFIXES), height=140, elem_id=name)
 
 
-def move_along(title: str, names: list[str]) -> list[gr.Slider]:
+def move_along(title: str, names: list[str]) -> None:
     """A group of sliders, beside each other where there is room."""
     gr.HTML(f"<h2>{title}</h2>")
     with gr.Group(elem_classes="sliders"):
-        return [
-            slider(name.replace("_", " "), f"along-{name}", -faces.AMOUNT, faces.AMOUNT, 0.0, 0.1) for name in names
-        ]
+        for name in names:
+            slider(name.replace("_", " "), f"along-{name}", -faces.AMOUNT, faces.AMOUNT, 0.0, 0.1)

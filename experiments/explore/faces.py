@@ -15,9 +15,10 @@ from experiments.celeba import gallery
 from experiments.celeba.config import CelebaConfig
 from experiments.celeba.face_model import FaceModel
 from experiments.celeba.faces import COMMAND, open_model
+from experiments.command_line import UsageError
 from experiments.runs import run_folder
 from vae_jax.generation import interpolate
-from vae_jax.images.decoding import decode
+from vae_jax.images.decoding import PictureError, decode
 
 AMOUNT = 3.0  # the sliders' range to either side, in standard deviations or multiples of an attribute
 
@@ -57,7 +58,7 @@ def open_faces(run: run_folder.Run) -> Faces:
     """Opens a finished run; raises UsageError or RunError if it can't be used."""
     trained = run_folder.read_config(run, CelebaConfig)
     model = open_model(run, trained)
-    return Faces(replace(model, chunk=1), gallery.directions(model), trained, shown_path(run.folder))
+    return Faces(replace(model, chunk=1, devices=1), gallery.directions(model), trained, shown_path(run.folder))
 
 
 def shown_path(folder: Path) -> str:
@@ -74,8 +75,11 @@ def new_face(faces: Faces, density: str, seed: int, temperature: float) -> Start
 
 
 def photograph(faces: Faces, content: bytes, name: str) -> Start:
-    """A photograph, prepared like those that the model was trained on; raises PictureError if it can't be used."""
-    pixels = decode(content, faces.trained.image_size, faces.trained.crop)
+    """A photograph, prepared like those that the model was trained on; raises UsageError if it can't be used."""
+    try:
+        pixels = decode(content, faces.trained.image_size, faces.trained.crop)
+    except PictureError as error:
+        raise UsageError(f"{name}: {error}") from None
     (z,) = faces.model.encode(pixels[None])
     return Start(z, _command("reconstruct", faces, ["--input", name]), pixels)
 

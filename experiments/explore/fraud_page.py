@@ -11,7 +11,7 @@ import gradio as gr  # pyright: ignore[reportMissingImports] (in an environment 
 from experiments.explore import drawing, markup, transactions
 from experiments.explore.faces import shown_path
 from experiments.explore.finished import Finished
-from experiments.explore.opened import LIVE, ONCE, Opened, discard, shown
+from experiments.explore.opened import LIVE, ONCE, Opened, discard, empty, shown
 from experiments.explore.rows import POSITIONS
 from experiments.explore.transactions import MOST, Recipe, ScoredTable
 from experiments.score.tables import INPUT_SUFFIXES
@@ -20,6 +20,11 @@ ROWS_A_DAY = 10_000
 CLICK = '<p class="empty">Click on a row to see what speaks against it.</p>'
 NO_DATA = "The run's data are not where they were: its alarms can't be explained. Rows that you upload below can be."
 SUFFIXES = sorted({f".{name.split('.')[-1]}" for name in INPUT_SUFFIXES})  # Gradio knows the last part alone
+# The table of alarms is long, so it follows once the boundary rests: of calls in quick succession the last one goes on.
+RESTED = """(...given) => new Promise((go_on) => {
+  clearTimeout(window.resting);
+  window.resting = setTimeout(() => go_on(given), 250);
+})"""
 SET_BY = ("position", "score", "share", "alarms")  # what the boundary can be set by
 
 
@@ -124,16 +129,14 @@ def build(found: Finished) -> gr.Blocks:
 
         shows = (plot, tiles, slider, score, share, a_day_alarms, boundary)
         parts |= zip(("plot", "tiles", *SET_BY, "boundary"), shows, strict=True)
-        tabled = {"fn": alarms, "inputs": [recipe, boundary], "outputs": [listed, made_by], **LIVE}
+        tabled = {"fn": alarms, "inputs": [recipe, boundary], "outputs": [listed, made_by], "js": RESTED, **LIVE}
         gr.on([page.load, recipe.input], begin, [recipe, a_day], [*shows, missing, why], **ONCE).then(**tabled)
         for what in SET_BY:
             others = [component for name, component in parts.items() if name != what]
             parts[what].input(set_by(what), [recipe, parts[what], a_day], others, **LIVE).then(**tabled)
         a_day.input(set_by("score"), [recipe, score, a_day], [part for part in shows if part is not score], **LIVE)
         listed.select(explain, [recipe, boundary], why, **ONCE)
-        file.upload(upload, [recipe, file], [uploaded, told, own, own_why], **ONCE).then(
-            lambda: None, None, file, **LIVE
-        )
+        empty(file, file.upload(upload, [recipe, file], [uploaded, told, own, own_why], **ONCE))
         own.select(explain_own, [recipe, uploaded], own_why, **ONCE)
     return page
 

@@ -11,7 +11,6 @@ import gradio as gr  # pyright: ignore[reportMissingImports] (in an environment 
 
 from experiments.command_line import RunError, UsageError
 from vae_jax.data.errors import DataError
-from vae_jax.images.decoding import PictureError
 
 T = TypeVar("T")
 
@@ -45,7 +44,7 @@ def shown(make: Callable[[], T]) -> T:
     """Calls a function; what a user can mend is shown on the page, in one line."""
     try:
         return make()
-    except (UsageError, RunError, DataError, PictureError) as error:
+    except (UsageError, RunError, DataError) as error:
         raise gr.Error(str(error), duration=None, print_exception=False) from None
 
 
@@ -62,3 +61,9 @@ def discard(path: Path) -> None:
     path.unlink(missing_ok=True)
     if not any(path.parent.iterdir()):
         path.parent.rmdir()
+
+
+def empty(zone: gr.File, uploaded: Any) -> None:
+    """Makes room for the next file after an upload, whether the file could be used or not."""
+    for ended in (uploaded.success, uploaded.failure):
+        ended(lambda: None, None, zone, **LIVE)

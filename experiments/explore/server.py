@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import socket
@@ -61,7 +60,7 @@ def serve(runs: Sequence[Finished], taken: socket.socket, upload_megabytes: int)
     options = uvicorn.Config(
         WithHeaders(application(runs, upload_megabytes)), log_level="warning", timeout_graceful_shutdown=1
     )
-    asyncio.run(uvicorn.Server(options).serve(sockets=[taken]))
+    uvicorn.Server(options).run(sockets=[taken])
 
 
 def application(runs: Sequence[Finished], upload_megabytes: int):
@@ -77,7 +76,7 @@ def application(runs: Sequence[Finished], upload_megabytes: int):
     home = index(runs)
     app.get("/", response_class=HTMLResponse)(lambda: home)
     # Gradio's pages ask for these at the server's root.
-    app.get("/manifest.json")(lambda: {})
+    app.get("/manifest.json")(lambda: {"name": "vae_jax", "start_url": "/"})
     app.get("/favicon.ico", status_code=204, response_class=Response)(lambda: None)
     theme = gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=SANS, font_mono=MONO)
     style = Path(__file__).with_name("style.css")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,8 @@ class Recipe:
 
 def open_recipes(run: Run) -> dict[str, Recipe]:
     """Opens a finished run; raises UsageError if it can't be used."""
-    metrics, inputs = run.read_json("metrics.json"), own_data(run)
+    metrics = run.read_json("metrics.json")
+    inputs = own_data(run, metrics["data"])
     scores = pd.read_csv(run.folder / "scores.csv")
     found = {}
     for recipe, measures in metrics["recipes"].items():
@@ -125,15 +126,19 @@ def open_recipes(run: Run) -> dict[str, Recipe]:
     return found
 
 
-def own_data(run: Run) -> Inputs | None:
-    """The data of a run; None if they are not there, or are others."""
+def own_data(run: Run, described: dict[str, Any]) -> Inputs | None:
+    """The data of a run, described as in `metrics.json`; None if they are not there, or are others."""
+    config = read_config(run, FraudConfig)
+    if config.data in ("auto", "kaggle"):  # which might now find others, or download them
+        source = "synthetic" if described["synthetic"] else described["source"].removeprefix("Kaggle: ")
+        config = replace(config, data=source)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            inputs = prepare(read_config(run, FraudConfig))
+            inputs = prepare(config)
     except UsageError:
         return None
-    return inputs if inputs.describe() == run.read_json(INPUTS) else None
+    return inputs if inputs.recognise(run.read_json(INPUTS)) else None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 from pathlib import Path
@@ -55,7 +56,22 @@ def render(template: Path, metrics: dict, pictures: Mapping[str, Path], words: M
     environment.filters["setting"] = _setting
     figures = _figures(pictures, words)
     groups = [(heading, list(group)) for heading, group in groupby(figures, lambda figure: figure["heading"])]
-    return environment.get_template(template.name).render(metrics=metrics, groups=groups, **more)
+    return with_titles(environment.get_template(template.name).render(metrics=metrics, groups=groups, **more))
+
+
+def with_titles(page: str) -> str:
+    """Puts beside each cell of the tables its column's title, which a phone shows there; see `page.css`."""
+    return re.sub(r"<table.*?</table>", lambda table: _with_titles(table[0]), page, flags=re.DOTALL)
+
+
+def _with_titles(table: str) -> str:
+    titles = re.findall(r'<th scope="col">(.*?)</th>', table)
+
+    def row(found: re.Match) -> str:
+        waiting = iter(titles)
+        return re.sub('<(td|th scope="row")', lambda cell: f'{cell[0]} data-title="{next(waiting)}"', found[0])
+
+    return re.sub(r"<tr.*?</tr>", row, table, flags=re.DOTALL)
 
 
 def _figures(pictures: Mapping[str, Path], words: Mapping[str, Words]) -> list[dict]:

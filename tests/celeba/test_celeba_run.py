@@ -15,11 +15,12 @@ from PIL import Image
 from run_helpers import assert_bit_for_bit, final_arrays, logged_epochs, refused, resume, start, wait_for
 
 import experiments.celeba.__main__ as celeba
-from experiments.celeba import faces
+from experiments.celeba import faces, gallery
 from experiments.celeba.card import MEASURES, TAGS, model_card
 from experiments.celeba.config import PRESETS, CelebaConfig, settle
 from experiments.celeba.model import train
 from experiments.command_line import run
+from experiments.runs import run_folder
 from experiments.runs.progress import console
 from vae_jax.images.drawn_faces import ATTRIBUTES, draw_face
 
@@ -245,6 +246,26 @@ def test_faces_makes_pictures_later(action: str, singles: int, finished: Path, t
     made = sorted((tmp_path / "made").glob(f"{action}_*.png"))
     assert len(made) == singles
     assert Image.open(made[0]).size == (32, 32)
+
+
+def test_faces_moves_latents_before_they_are_decoded(finished: Path, tmp_path: Path) -> None:
+    opened = run_folder.Run(finished, None)  # to read alone
+    model = faces.open_model(opened, run_folder.read_config(opened, CelebaConfig))
+    along = gallery.directions(model)
+    z = gallery.draw(model, "prior", jax.random.key(3), 1, 0.5)
+    expected = model.decode(z + 1.5 * along["pc1"] - along["Smiling"])
+    arguments = ["sample", "--model", str(finished), "--output", str(tmp_path), "--count", "1", "--seed", "3"]
+    arguments += ["--density", "prior", "--temperature", "0.5", "--shift", "pc1=1.5", "Smiling=-1"]
+    assert run(faces.main, arguments) == 0
+    made = np.asarray(Image.open(tmp_path / "sample_0000.png"), float) / 255
+    np.testing.assert_allclose(made, expected[0], atol=0.5 / 255 + 1e-4)
+    assert np.abs(expected - model.decode(z)).max() > 1 / 255
+
+
+@pytest.mark.parametrize("shift", ["pc1", "pc1=much", "pc1=inf", "pc99=1", "=1"])
+def test_faces_names_a_shift_that_can_not_be_used(shift: str, finished: Path, capsys: pytest.CaptureFixture) -> None:
+    line = refused(faces.main, ["sample", "--model", finished, "--shift", shift], capsys)
+    assert f"--shift {shift}: expected " in line
 
 
 def test_faces_takes_ones_own_pictures_and_names_those_it_can_not_use(

@@ -337,8 +337,23 @@ def test_light_dark_and_print(
 
 @pytest.mark.parametrize("name", ["fraud", "celeba"])
 def test_nothing_is_wider_than_a_phone(name: str, browser: WebDriver, pages: dict[str, Page]) -> None:
-    shown(browser, pages[name], 400)
-    assert browser.execute_script("return document.documentElement.scrollWidth") == 400
+    shown(browser, pages[name], 390)
+    assert browser.execute_script("return document.documentElement.scrollWidth") == 390
+    for table in browser.find_elements("class name", "scroll"):
+        assert table.get_property("scrollWidth") == table.get_property("clientWidth")
+
+
+def test_on_a_phone_a_cell_stands_beside_its_columns_title(browser: WebDriver, pages: dict[str, Page]) -> None:
+    def titles() -> list[str]:
+        row = browser.find_elements("css selector", ".scroll tbody tr")[0].find_elements("css selector", "th, td")
+        shown_before = "return getComputedStyle(arguments[0], '::before').content"
+        return [browser.execute_script(shown_before, cell) for cell in row]
+
+    head = re.findall('<th scope="col">(.*?)</th>', pages["fraud"].path.read_text())[1:9]
+    shown(browser, pages["fraud"], 390)
+    assert titles() == ["none", *(f'"{title}"' for title in head)]
+    shown(browser, pages["fraud"], 1100)
+    assert set(titles()) == {"none"}
 
 
 def test_without_scripts_the_page_is_whole(browser: WebDriver, pages: dict[str, Page]) -> None:

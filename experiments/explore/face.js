@@ -1,0 +1,62 @@
+// Draws the face anew while a slider moves, in the js_on_load of the face's component: one call of the server at a time,
+// and the newest positions next. Gradio's own events take some ten times as long.
+const studio = element.closest(".studio");
+let start = null; // the photograph's latents; null for a new face
+let asking = false;
+let moved = false;
+
+const one = (selector) => studio.querySelector(selector);
+const number = (input) => Number(input.value);
+
+function asked() {
+  const source = start ?? {
+    density: one("#density input:checked").value,
+    temperature: number(one("#temperature input[type=range]")),
+    seed: number(one("#seed input")),
+  };
+  return { start: source, amounts: [...studio.querySelectorAll(".sliders input[type=range]")].map(number) };
+}
+
+function show({ picture, words, command }) {
+  const image = element.querySelector("img");
+  if (!image) return; // the model is not open yet
+  image.src = picture;
+  image.alt = element.querySelector("figcaption span").textContent = words;
+  one("#command pre").textContent = command;
+  one("#command button").textContent = "Copy";
+  studio.dataset.start = start ? "photograph" : "new";
+}
+
+async function draw() {
+  moved = true;
+  if (asking) return;
+  asking = true;
+  try {
+    while (moved) {
+      await new Promise((next) => setTimeout(next)); // the slider of a number that was typed has followed by then
+      moved = false;
+      show(await server.draw(asked()));
+    }
+  } finally {
+    asking = false;
+  }
+}
+
+function set(input, value) {
+  input.value = value;
+  input.dispatchEvent(new Event("input", { bubbles: true }));
+}
+
+studio.addEventListener("input", ({ target }) => {
+  if (target.type === "file") return;
+  if (target.closest(".source")) start = null;
+  draw();
+});
+studio.addEventListener("click", ({ target }) => {
+  if (target.closest("#another")) set(one("#seed input"), Math.floor(Math.random() * 2 ** 31));
+  if (target.closest("#reset")) studio.querySelectorAll(".sliders input[type=range]").forEach((slider) => set(slider, 0));
+});
+studio.addEventListener("photograph", () => {
+  start = JSON.parse(one("#before [data-start]").dataset.start);
+  draw();
+});

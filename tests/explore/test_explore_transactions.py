@@ -1,0 +1,100 @@
+"""A finished run of the transactions, its rows explained, and tables scored; without Gradio."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import experiments.fraud.__main__ as fraud
+import experiments.score.__main__ as score
+from experiments.command_line import UsageError, run
+from experiments.explore import transactions
+from experiments.explore.transactions import Recipe, as_text
+from experiments.runs.run_folder import Run
+from vae_jax.tables.synthetic import simulate_transactions
+
+SMALL = ["--recipes", "gaussian", "--hidden-dims", "6", "--num-samples", "20", "--batch-size", "64", "--epochs", "2"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small run, its data, and a table of twenty rows of which one is broken."""
+    folder = tmp_path_factory.mktemp("explored")
+    frame = simulate_transactions(seed=1, rows=20_000)
+    frame = pd.concat([frame[frame.Class == 0].head(1_000), frame[frame.Class == 1].head(30)]).sort_values("Time")
+    frame.to_csv(folder / "small.csv", index=False)
+    rows = frame.head(20).drop(columns="Class").astype(object)
+    rows.iloc[3, 1] = "broken"
+    rows.to_csv(folder / "own.csv", index=False)
+    assert run(fraud.main, ["--data", str(folder / "small.csv"), *SMALL, "--run-dir", str(folder / "run")]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recipe(folder: Path) -> Recipe:
+    """The run's only recipe."""
+    return transactions.open_recipes(Run(folder / "run", None))["gaussian"]
+
+
+def test_the_evidence_against_a_test_row_is_that_of_the_detector(folder: Path, recipe: Recipe) -> None:
+    place = int(recipe.scored.lowest[0])
+    evidence = recipe.explain(place)
+    row = pd.read_csv(folder / "small.csv").iloc[[recipe.scored.rows[place]]][evidence.names]
+    assert evidence.values == [as_text(cell) for cell in row.iloc[0]]
+    shares = recipe.detector.explain(row[list(recipe.detector.features_.modelled)]).iloc[0]
+    np.testing.assert_allclose(evidence.shares, shares[evidence.names], rtol=1e-4, atol=1e-4)
+    excess = evidence.shares - evidence.usual_shares
+    assert (np.diff(excess) <= 0).all()
+    assert recipe.strongest[place] == evidence.names[0]
+
+
+def test_a_run_whose_data_are_gone_has_scores_and_no_explanations(folder: Path, tmp_path: Path) -> None:
+    hidden = folder / "small.csv"
+    hidden.rename(tmp_path / "small.csv")
+    try:
+        found = transactions.open_recipes(Run(folder / "run", None))["gaussian"]
+    finally:
+        (tmp_path / "small.csv").rename(hidden)
+    assert found.inputs is None
+    assert found.strongest == {}
+    assert len(found.scored.scores) > 0
+
+
+def test_data_found_by_themselves_are_looked_for_only_where_they_were(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data" / "creditcard").mkdir(parents=True)
+    path = tmp_path / "data" / "creditcard" / "creditcard.csv"
+    shutil.copy(folder / "small.csv", path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("VAE_JAX_DATA", raising=False)
+    assert run(fraud.main, [*SMALL, "--run-dir", str(tmp_path / "run")]) == 0
+    found = Run(tmp_path / "run", None)
+    assert transactions.open_recipes(found)["gaussian"].inputs is not None
+    path.unlink()
+    monkeypatch.setattr("vae_jax.tables.transactions.network_answers", lambda: pytest.fail("asked the network"))
+    assert transactions.open_recipes(found)["gaussian"].inputs is None
+
+
+def test_a_table_is_scored_as_the_command_scores_it(folder: Path, recipe: Recipe, tmp_path: Path) -> None:
+    table = transactions.score_file(recipe, folder / "own.csv", "own.csv")
+    arguments = ["--model", str(recipe.folder), "--input", str(folder / "own.csv"), "--explain", "3"]
+    arguments += ["--output", str(tmp_path / "scores.csv"), "--rejects", str(tmp_path / "broken.csv")]
+    assert run(score.main, arguments) == 0
+    assert table.output == (tmp_path / "scores.csv").read_bytes()
+    assert (table.count, len(table.broken)) == (19, 1)
+    assert (np.diff(table.lowest["score"]) >= 0).all()
+    i = int(np.flatnonzero(np.isin(table.lowest["row"], recipe.scored.rows))[0])  # a test row of the run, too
+    (place,) = np.flatnonzero(recipe.scored.rows == table.lowest["row"].iloc[i])
+    evidence, expected = recipe.evidence(table.encoded[[i]], table.cells[i]), recipe.explain(int(place))
+    assert (evidence.names, evidence.values) == (expected.names, expected.values)
+    np.testing.assert_allclose(evidence.shares, expected.shares, rtol=1e-4, atol=1e-4)
+
+
+def test_a_table_that_can_not_be_scored_is_refused_by_its_name(recipe: Recipe, tmp_path: Path) -> None:
+    path = tmp_path / "upload"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(UsageError, match=r"^mine\.csv: none of the model's columns"):
+        transactions.score_file(recipe, path, "mine.csv")
