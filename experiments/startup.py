@@ -5,14 +5,12 @@ They change no result by more than rounding; benchmarks/RESULTS.md has the measu
 
 from __future__ import annotations
 
-import atexit
 import ctypes
 import hashlib
 import logging
 import os
 import platform
 import sys
-import time
 import types
 import warnings
 from importlib.util import find_spec
@@ -37,15 +35,14 @@ def prepare_jax(large_arrays: bool = False) -> None:
 def hush_checkpoints() -> None:
     """Keeps Orbax from printing tracebacks beside the one line of an error.
 
-    It logs what it then raises; and when a save or a restore has failed, its other reads and writes still report to an
-    event loop that is closed by then.
+    It logs what it then raises; and when a save or a restore has failed, its other reads and writes fail unheard, or
+    report to an event loop that is closed by then.
     """
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
     def report(kind: type[BaseException], error: BaseException, traceback: types.TracebackType | None) -> None:
-        if kind is RuntimeError and str(error) == "Event loop is closed":
-            atexit.register(time.sleep, 0.1)  # for those that come while this function is still in its place
-        else:
+        if not (kind is RuntimeError and str(error) == "Event loop is closed"):
             sys.__excepthook__(kind, error, traceback)
 
     sys.excepthook = report

@@ -118,7 +118,6 @@ def test_models_divided_among_devices_are_those_of_one_device(monkeypatch: pytes
 
 def test_what_orbax_says_beside_an_error_is_not_heard(capsys, monkeypatch):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    monkeypatch.setattr("atexit.register", lambda *arguments: None)
     hush_checkpoints()
     for message, heard in (("Event loop is closed", False), ("something else", True)):
         sys.excepthook(RuntimeError, RuntimeError(message), None)

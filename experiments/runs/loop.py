@@ -86,6 +86,7 @@ def train(run: Run, training: Training, state: TrainState, output: Any) -> Train
             assert checkpoints.best is not None  # the last epoch is always saved
             return checkpoints.restore(state, checkpoints.best)
     except CheckpointError as error:
+        time.sleep(0.2)  # Orbax's other reads and writes fail a moment later, and are hushed only while Python runs
         raise RunError(str(error)) from error
 
 
