@@ -192,6 +192,21 @@ def test_partial_fit_from_the_beginning_learns(frame):
     assert detector.score_samples(frame).mean() > early + 0.5
 
 
+@pytest.mark.parametrize("recipe", ["exemplar", "gaussian"])
+def test_64_bits_elsewhere_in_a_program_change_nothing(recipe, rng, tmp_path):
+    def saved(name: str) -> bytes:
+        detector = VAEDetector(recipe, epochs=1, num_models=2, hidden_dims=(6,), num_samples=16).fit(rows)
+        detector.save(tmp_path / name)
+        scores.append([detector.score_samples(rows), VAEDetector.load(tmp_path / name).score_samples(rows)])
+        return (tmp_path / name / "arrays.safetensors").read_bytes()
+
+    rows, scores = rng.normal(size=(200, 3)), []
+    in_32_bits = saved("in_32_bits")
+    with jax.enable_x64(True):
+        assert saved("in_64_bits") == in_32_bits
+    assert np.ptp(scores, axis=(0, 1)).max() == 0
+
+
 def test_other_data_of_the_same_shape_need_no_compilation(fitted):
     from helpers import compilations
 

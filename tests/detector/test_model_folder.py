@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors.numpy
 import yaml
 from helpers import assert_same
 from run_helpers import refused
@@ -153,14 +154,26 @@ def test_a_newer_format_a_damaged_manifest_and_no_model_are_refused(folder):
         VAEDetector.load(folder)
 
 
-def rewrite_options(folder: Path, change) -> None:
-    """Changes the options of a saved model, and its checksum with them."""
-    path, manifest = folder / "detector.json", folder / "manifest.json"
-    record, checks = json.loads(path.read_text()), json.loads(manifest.read_text())
-    change(record["options"])
-    path.write_text(json.dumps(record))
-    checks["sha256"]["detector.json"] = hashlib.sha256(path.read_bytes()).hexdigest()
+def rewrite(path: Path, content: bytes) -> None:
+    """Changes a file of a saved model, and its checksum with it."""
+    manifest = path.parent / "manifest.json"
+    checks = json.loads(manifest.read_text())
+    path.write_bytes(content)
+    checks["sha256"][path.name] = hashlib.sha256(content).hexdigest()
     manifest.write_text(json.dumps(checks))
+
+
+def rewrite_options(folder: Path, change) -> None:
+    record = json.loads((folder / "detector.json").read_text())
+    change(record["options"])
+    rewrite(folder / "detector.json", json.dumps(record).encode())
+
+
+def test_arrays_of_64_bits_that_earlier_versions_could_save_are_read(folder, detector):
+    arrays = safetensors.numpy.load((folder / "arrays.safetensors").read_bytes())
+    wide = {name: array.astype(np.float64) if "params" in name else array for name, array in arrays.items()}
+    rewrite(folder / "arrays.safetensors", safetensors.numpy.save(wide))
+    assert_same(VAEDetector.load(folder).state_, detector.state_)
 
 
 def test_an_option_that_the_folder_is_too_old_to_name_has_its_default(folder, detector):

@@ -60,7 +60,10 @@ def test_stages_of_a_run(expected: Path, tmp_path: Path) -> None:
 
 
 def test_memory_files_and_threads_of_a_process_are_counted() -> None:
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", "print('begun', flush=True); input()"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
     memory, files, threads = long.sample(process)
     process.communicate("\n")
     assert 0.1 < memory < 100

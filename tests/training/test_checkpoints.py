@@ -13,7 +13,7 @@ import optax
 import pytest
 from helpers import ADAM, assert_same, is_key, tiny_state
 
-from vae_jax.training.checkpoints import CheckpointError, Checkpoints
+from vae_jax.training.checkpoints import DELETED, CheckpointError, Checkpoints
 from vae_jax.training.parallel import data_mesh, replicate
 
 # The validation losses of epochs 1 to 5: the second is the best.
@@ -371,6 +371,19 @@ def test_what_a_killed_save_left_is_ignored_and_removed(folder):
     assert epochs_in(folder) == ["2", "5", "6"]
 
 
+def test_a_kill_while_one_is_deleted_leaves_no_damaged_one(folder, monkeypatch):
+    with monkeypatch.context() as killed:
+        killed.setattr(shutil, "rmtree", lambda *_, **__: None)
+        with Checkpoints(folder) as checkpoints:
+            checkpoints.save(6, state_at(6), 6.0)
+    assert epochs_in(folder) == ["2", "5", "6", DELETED]
+    (folder / DELETED / "4" / "state" / "_METADATA").unlink()  # it got no further
+    warned = []
+    with Checkpoints(folder, warn=warned.append) as checkpoints:
+        assert (checkpoints.latest, warned) == (6, [])
+    assert epochs_in(folder) == ["2", "5", "6"]
+
+
 @pytest.mark.parametrize("place", ["file", "file/below"])
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path, place):
     (tmp_path / "file").write_text("")
@@ -383,7 +396,7 @@ SAVE_WITHOUT_SPACE = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
 from helpers import tiny_state
-from vae_jax.training.checkpoints import CheckpointError, Checkpoints
+from vae_jax.training.checkpoints import DELETED, CheckpointError, Checkpoints
 state = tiny_state(hidden=())
 try:
     with Checkpoints(sys.argv[2]) as checkpoints:

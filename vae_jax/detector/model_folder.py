@@ -216,9 +216,11 @@ def _read_arrays(
     state = recipes.state_shapes(settings, rows, columns)
     like = {"step": state.step, "params": state.params, "opt_state": state.opt_state}
     for name, leaf in _named(like).items():
-        if (arrays[name].shape, arrays[name].dtype) != (leaf.shape, leaf.dtype):
+        if (arrays[name].shape, arrays[name].dtype.kind) != (leaf.shape, leaf.dtype.kind):
             raise ValueError(f"{name} is {arrays[name].dtype}{list(arrays[name].shape)}, expected {leaf}")
-    found = jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in _named(like)])
+    # Earlier versions trained in 64 bits where a program had set jax_enable_x64.
+    leaves = [arrays[name].astype(leaf.dtype, copy=False) for name, leaf in _named(like).items()]
+    found = jax.tree.unflatten(jax.tree.structure(like), leaves)
     if settings.recipe != "exemplar":
         return found, residual_sd, None
     if f"{EXEMPLARS}/log_var" not in arrays:  # format 3: the kernels of each model, and no marginals

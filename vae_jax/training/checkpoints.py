@@ -27,6 +27,8 @@ from vae_jax.training import TrainState
 
 KEEP_LATEST = 2
 CHECKSUMS = "checksums.json"  # in each checkpoint's folder, but for those of earlier versions
+# Checkpoints that are no longer needed go there before they are deleted, or one that is half deleted looks damaged.
+DELETED = "deleted.tmp"
 
 
 class CheckpointError(OneLineError):
@@ -88,10 +90,12 @@ class Checkpoints:
             preservation_policy=policy,
             best_fn=_negative_loss,
             cleanup_tmp_directories=True,
+            todelete_subdir=DELETED,
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
         )
         with self._one_line("open the checkpoints"):
             self.folder.mkdir(parents=True, exist_ok=True)  # Orbax treats a file here as an empty folder
+            self._empty_deleted()
             _set_damaged_aside(self.folder, warn)
             self._manager = ocp.CheckpointManager(
                 self.folder, options=options, item_handlers={"state": ocp.StandardCheckpointHandler()}
@@ -179,6 +183,7 @@ class Checkpoints:
         """Waits until everything is on disk; raises CheckpointError if it can't be written."""
         with self._one_line("write a checkpoint"):
             self._manager.wait_until_finished()
+            self._empty_deleted()
 
     def close(self) -> None:
         """Waits like `wait`, then releases the folder."""
@@ -190,6 +195,10 @@ class Checkpoints:
         (folder,) = self.folder.glob(f"{self._saving}.orbax-checkpoint-tmp*")
         record = {"step": self._saving, "sha256": _checksums(folder)}
         (folder / CHECKSUMS).write_text(json.dumps(record, indent=2), encoding="utf-8")
+
+    def _empty_deleted(self) -> None:
+        if jax.process_index() == 0:
+            shutil.rmtree(self.folder / DELETED, ignore_errors=True)
 
     @contextmanager
     def _one_line(self, action: str) -> Iterator[None]:
