@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 
 # Decoded numbers (rows x samples x features) in flight. On a CPU they should fit the cache and stay below half a
 # megabyte per array: the C library may release larger ones after each use, and allocating them again costs several
-# times the work itself. An accelerator needs enough to keep busy.
-PROCESSOR_NUMBERS, ACCELERATOR_NUMBERS = 2**15, 2**24
+# times the work itself. On a TPU they should fit a core's own memory, and XLA compiles the program for eight times as
+# many in minutes rather than seconds. A GPU needs enough to keep busy.
+PROCESSOR_NUMBERS, TPU_NUMBERS, GPU_NUMBERS = 2**15, 2**21, 2**24
 COLUMN_NUMBERS = 2**18  # of a table of columns on a CPU: one row's logits alone may be 2**15
 ROWS_ENCODED = 256  # rows encoded at once, approximately: a decoded chunk has too few rows to encode fast
 # Of products. By default GPUs and TPUs shorten their factors; on an H200 that moved scores by up to 0.006 of their
@@ -206,8 +207,8 @@ def reconstruction_probability(
       residual_sd: standard deviation of each feature if the decoder gives only a mean, see `measure_residual_sd`.
       gaps: whether a dense VAE's rows may have gaps (NaN), which its encoder sees as 0. A [`column_vae`][] always
         takes them.
-      platform: what the program is for, which decides the size of a chunk: "cpu" or an accelerator, "gpu" or "tpu"; by
-        default JAX's default device.
+      platform: what the program is for, which decides the size of a chunk: "cpu", "gpu" or "tpu"; by default JAX's
+        default device.
 
     Returns:
       The `Scores` of the rows, higher = more normal.
@@ -229,7 +230,8 @@ def reconstruction_probability(
     noise = latent_noise(vae, key, num_samples)
     layout = getattr(vae.decoder, "layout", None)
     on_processor = COLUMN_NUMBERS if layout else PROCESSOR_NUMBERS
-    decoded_at_once = on_processor if (platform or jax.default_backend()) == "cpu" else ACCELERATOR_NUMBERS
+    numbers = {"cpu": on_processor, "tpu": TPU_NUMBERS}
+    decoded_at_once = numbers.get(platform or jax.default_backend(), GPU_NUMBERS)
     size = max(1, decoded_at_once // (num_samples * (layout.measured + layout.logits if layout else x.shape[1])))
 
     def score(block: Array) -> Scores:
