@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from benchmarks.faults import runs
-from benchmarks.faults.outcome import NOTHING, Outcome
+from benchmarks.faults.outcome import Outcome, counted
 from benchmarks.faults.settings import Settings
 
 USUAL = 5  # tries of each
@@ -23,12 +23,6 @@ def outcomes(settings: Settings) -> Iterator[Outcome]:
         yield counted(f"{experiment}: two --resume of one run at once", found)
     found = [score_while_it_trains(settings.folder / "fraud" / "undisturbed", i) for i in range(tries)]
     yield counted("score a run that is trained and written at once", [lost for lost, _ in found], _summed(found))
-
-
-def counted(fault: str, lost: list[list[str]], figures: str = "") -> Outcome:
-    """The outcome of as many tries as there are lists of what was lost."""
-    words = sorted({word for try_lost in lost for word in try_lost})
-    return Outcome(fault, len(lost), sum(not try_lost for try_lost in lost), "; ".join(words[:5]) or NOTHING, figures)
 
 
 def both_start(expected: Path, experiment: str, number: int) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.faults import runs
-from benchmarks.faults.outcome import NOTHING, Outcome
+from benchmarks.faults.outcome import NOTHING, Outcome, counted
 from benchmarks.faults.settings import Settings
 
 DEVICES = (1, 2, 4)
@@ -45,9 +45,7 @@ def trained_again(expected: Path, experiment: str, tries: int) -> Iterator[Outco
     for name, (more, environment) in ways.items():
         folders = [expected.parent / f"again_{i}" for i in range(tries)]
         lost = [_lost(_train(experiment, folder, more, **environment), expected, experiment) for folder in folders]
-        words = sorted({word for different in lost for word in different})
-        survived = sum(not different for different in lost)
-        yield Outcome(f"{experiment}: trained again, {name}", tries, survived, "; ".join(words[:3]) or NOTHING)
+        yield counted(f"{experiment}: trained again, {name}", lost)
 
 
 def finished_elsewhere(expected: Path, experiment: str) -> Outcome:

@@ -19,7 +19,7 @@ import optax
 
 import vae_jax
 from benchmarks.faults import runs
-from benchmarks.faults.outcome import NOTHING, Outcome
+from benchmarks.faults.outcome import Outcome, counted
 from benchmarks.faults.settings import Settings
 from vae_jax.training import TrainState
 from vae_jax.training.checkpoints import CheckpointError, Checkpoints
@@ -36,24 +36,19 @@ def outcomes(settings: Settings) -> Iterator[Outcome]:
     saved = save_checkpoints(settings.folder / "saved")
     for damage in DAMAGES:
         lost = [damaged_is_noticed(saved, damage, rng) for _ in range(settings.number(200))]
-        yield _counted(f"a file of the newest checkpoint {damage}", lost)
+        yield counted(f"a file of the newest checkpoint {damage}", lost)
     for experiment in runs.OPTIONS:
         expected = runs.undisturbed(experiment, settings.folder / experiment)
         lost = [run_with_damaged_checkpoint(experiment, expected, rng) for _ in range(settings.number(10))]
-        yield _counted(f"{experiment}: --resume with a damaged newest checkpoint", lost)
+        yield counted(f"{experiment}: --resume with a damaged newest checkpoint", lost)
         lost = [run_vanishes(experiment, expected, rng) for _ in range(settings.number(5))]
-        yield _counted(f"{experiment}: the run folder vanishes", lost)
+        yield counted(f"{experiment}: the run folder vanishes", lost)
         used = sum(PAGE + path.stat().st_size for path in expected.rglob("*"))
-        for what in ("full", "read-only"):
-            number = settings.number(20 if what == "full" else 3)
-            sizes = rng.integers(8 * PAGE, used, number) // PAGE * PAGE
-            lost = [in_namespace(what, experiment, expected, int(size)) for size in sizes]
-            yield _counted(f"{experiment}: {what} disk", lost)
-
-
-def _counted(fault: str, lost: list[str]) -> Outcome:
-    reasons = sorted(set(lost) - {NOTHING})
-    return Outcome(fault, len(lost), lost.count(NOTHING), "; ".join(reasons[:3]) or NOTHING)
+        sizes = rng.integers(8 * PAGE, used, settings.number(20)) // PAGE * PAGE
+        lost = [in_namespace("full", experiment, expected, int(size)) for size in sizes]
+        yield counted(f"{experiment}: full disk", lost)
+        lost = [in_namespace("read-only", experiment, expected) for _ in range(settings.number(3))]
+        yield counted(f"{experiment}: read-only disk", lost)
 
 
 def _state(step: int = 0) -> TrainState:
@@ -89,7 +84,7 @@ def damage_one(checkpoint: Path, damage: str, rng: np.random.Generator) -> None:
     file.unlink() if damage == "removed" else file.write_bytes(content)
 
 
-def damaged_is_noticed(saved: Path, damage: str, rng: np.random.Generator) -> str:
+def damaged_is_noticed(saved: Path, damage: str, rng: np.random.Generator) -> list[str]:
     """Damages step 4: it must be named, and step 3 be read, bit for bit."""
     folder = saved.with_name("damaged")
     shutil.rmtree(folder, ignore_errors=True)
@@ -102,21 +97,20 @@ def damaged_is_noticed(saved: Path, damage: str, rng: np.random.Generator) -> st
             restored = checkpoints.restore(_state(), 3)
             sums = checkpoints.sums(3)
     except CheckpointError as error:
-        return f"refused: {error}"
+        return [f"refused: {error}"]
     if latest != 3 or len(warnings) != 1 or "checkpoint 4 in" not in warnings[0]:
-        return f"not noticed: step {latest} of 3, {warnings}"
+        return [f"not noticed: step {latest} of 3, {warnings}"]
     numbers, expected = (jax.tree.leaves((s.step, s.params, s.opt_state)) for s in (restored, _state(3)))
     same = all(np.array_equal(one, other) for one, other in zip(numbers, expected, strict=True))
-    return NOTHING if same and sums == {"loss": LOSSES[2]} else "step 3 was read wrongly"
+    return [] if same and sums == {"loss": LOSSES[2]} else ["step 3 was read wrongly"]
 
 
-def _outcome(experiment: str, folder: Path, expected: Path) -> str:
+def _lost(experiment: str, folder: Path, expected: Path) -> list[str]:
     """What a run has lost that was continued to its end."""
-    different = runs.differences(runs.newest(folder, experiment), runs.newest(expected, experiment))
-    return "; ".join(different[:3]) or NOTHING
+    return runs.differences(runs.newest(folder, experiment), runs.newest(expected, experiment))
 
 
-def run_with_damaged_checkpoint(experiment: str, expected: Path, rng: np.random.Generator) -> str:
+def run_with_damaged_checkpoint(experiment: str, expected: Path, rng: np.random.Generator) -> list[str]:
     """Damages the newest checkpoint of a finished run, and continues it."""
     folder = expected.with_name("damaged")
     shutil.rmtree(folder, ignore_errors=True)
@@ -126,11 +120,11 @@ def run_with_damaged_checkpoint(experiment: str, expected: Path, rng: np.random.
     damage_one(model / str(newest), rng.choice(DAMAGES), rng)
     ended = runs.do(experiment, ["--resume"], folder)
     if ended.code != 0 or f"warning: checkpoint {newest} in " not in ended.errors or "Traceback" in ended.errors:
-        return f"ended with {ended.code}: {ended.last_words}"
-    return _outcome(experiment, folder, expected)
+        return [f"ended with {ended.code}: {ended.last_words}"]
+    return _lost(experiment, folder, expected)
 
 
-def run_vanishes(experiment: str, expected: Path, rng: np.random.Generator) -> str:
+def run_vanishes(experiment: str, expected: Path, rng: np.random.Generator) -> list[str]:
     """Removes the run's folder while it trains; the run must end with one line."""
     folder = runs.empty(expected.with_name("vanishing"))
     process = runs.start(experiment, runs.options(experiment), folder)
@@ -139,52 +133,50 @@ def run_vanishes(experiment: str, expected: Path, rng: np.random.Generator) -> s
     shutil.rmtree(folder / "runs", ignore_errors=True)
     ended = runs.finish(process)
     if ended.code == 0 or (ended.code == 1 and ended.tidy and ended.refusals):
-        return NOTHING
-    return f"ended with {ended.code}: {ended.last_words}"
+        return []
+    return [f"ended with {ended.code}: {ended.last_words}"]
 
 
-def in_namespace(what: str, experiment: str, expected: Path, size: int) -> str:
+def in_namespace(what: str, experiment: str, expected: Path, *size: int) -> list[str]:
     """Does one of the two below in a mount namespace of its own."""
     folder = runs.empty(expected.with_name("mounted"))
-    program = [sys.executable, "-m", "benchmarks.faults.disk", what, experiment, folder, expected, size]
+    program = [sys.executable, "-m", "benchmarks.faults.disk", what, experiment, folder, expected, *size]
     done = subprocess.run(
         ["unshare", "--mount", "--map-root-user", *map(str, program)], capture_output=True, text=True, cwd=runs.ROOT
     )
-    return json.loads(done.stdout) if done.returncode == 0 else done.stderr[-300:]
+    return json.loads(done.stdout) if done.returncode == 0 else [done.stderr[-300:]]
 
 
 def _mount(folder: Path, *options: str) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(folder)], check=True)
 
 
-def full(experiment: str, folder: Path, expected: Path, size: int) -> str:
+def full(experiment: str, folder: Path, expected: Path, size: int) -> list[str]:
     """Runs on a disk of so many bytes; then, with more, continues the run, or begins it if there is none yet."""
     _mount(folder, f"size={size}")
     ended = runs.do(experiment, runs.options(experiment), folder)
     if ended.code != 0 and not (ended.code in (1, 2) and ended.tidy and ended.refusals):
-        return f"ended with {ended.code}: {ended.last_words}"
+        return [f"ended with {ended.code}: {ended.last_words}"]
     _mount(folder, "remount", AMPLE)
     begun = (runs.newest(folder, experiment) / "config.json").exists()
     ended = runs.do(experiment, ["--resume"] if begun else runs.options(experiment), folder)
     if ended.code != 0:
-        return f"not continued: {ended.last_words}"
-    left = sorted(runs.files(folder) ^ runs.files(expected))
-    return "; ".join(left[:3]) or _outcome(experiment, folder, expected)
+        return [f"not continued: {ended.last_words}"]
+    return sorted(runs.files(folder) ^ runs.files(expected)) + _lost(experiment, folder, expected)
 
 
-def read_only(experiment: str, folder: Path, expected: Path, size: int) -> str:
+def read_only(experiment: str, folder: Path, expected: Path) -> list[str]:
     """Continues a finished run on a disk that can't be written, which must be refused and change nothing."""
-    del size
     _mount(folder, AMPLE)
     shutil.copytree(expected, folder, symlinks=True, dirs_exist_ok=True)
     _mount(folder, "remount", "ro")
     ended = runs.do(experiment, ["--resume"], folder)
     if ended.code != 2 or not (ended.tidy and ended.refusals):
-        return f"ended with {ended.code}: {ended.last_words}"
-    return _outcome(experiment, folder, expected)
+        return [f"ended with {ended.code}: {ended.last_words}"]
+    return _lost(experiment, folder, expected)
 
 
 if __name__ == "__main__":
-    what, experiment, folder, expected, size = sys.argv[1:]
+    what, experiment, folder, expected, *size = sys.argv[1:]
     act = {"full": full, "read-only": read_only}[what]
-    print(json.dumps(act(experiment, Path(folder), Path(expected), int(size))))
+    print(json.dumps(act(experiment, Path(folder), Path(expected), *map(int, size))))

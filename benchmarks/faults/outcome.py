@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,12 @@ class Outcome:
         """The line of the table."""
         fault = f"{self.fault} ({self.figures})" if self.figures else self.fault
         return fault, f"{self.tries:,}", f"{self.survived:,}", self.lost
+
+
+def counted(fault: str, lost: Sequence[Sequence[str]], figures: str = "") -> Outcome:
+    """The outcome of as many tries as there are lists of what was lost, which are empty where nothing was."""
+    words = sorted({word for of_try in lost for word in of_try})
+    return Outcome(fault, len(lost), sum(not of_try for of_try in lost), "; ".join(words[:5]) or NOTHING, figures)
 
 
 def write_section(path: Path, title: str, command: str, machine: str, outcomes: Iterable[Outcome]) -> None:

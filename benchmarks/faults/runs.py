@@ -186,12 +186,15 @@ def largest_difference(run: Path, expected: Path) -> float:
 
 
 def files(folder: Path) -> set[str]:
-    """The names of all files below a folder, but for checkpoints' data, and with `*` for times."""
+    """The names of all files below a folder, but for checkpoints' data, and with `*` for times and checkpoints' steps.
+
+    A run that was stopped within an epoch has saved, and may still keep, a step that no other run saves.
+    """
     found = set()
     for path in folder.rglob("*"):
         parts = path.relative_to(folder).parts
         if "runs" in parts[:1] and len(parts) > 2 and parts[2] != "latest":
-            parts = (*parts[:2], "*", *parts[3:])
+            parts = (*parts[:2], "*", *("*" if part.isdecimal() else part for part in parts[3:]))
         if "state" in parts or "compiled" in parts:
             continue
         found.add("/".join("events.*" if part.startswith("events.out") else part for part in parts))
