@@ -11,8 +11,10 @@ import logging
 import os
 import platform
 import sys
+import time
 import types
 import warnings
+import zlib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,6 +22,7 @@ import jax
 
 COMPILED = Path("~/.cache/vae_jax/compiled")
 ACCELERATORS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm7_plugin", "libtpu")  # one package per kind
+ZSTANDARD = b"\x28\xb5\x2f\xfd"  # how what it compressed begins; JAX takes it where it is installed, and else zlib
 # Parameters of glibc's mallopt, from its malloc.h.
 TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8
 
@@ -52,7 +55,7 @@ def keep_compiled_programs() -> None:
     """Turns on JAX's compilation cache, in a folder for this kind of CPU.
 
     Unless the environment configures the cache (JAX_COMPILATION_CACHE_DIR, JAX_ENABLE_COMPILATION_CACHE) or the folder
-    is not writable. An entry cut short by a killed process or a full disk is silently compiled again.
+    is not writable. An entry cut short by a killed process or a full disk is silently compiled again, and replaced.
     """
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     if {"JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE"} & os.environ.keys():
@@ -63,9 +66,36 @@ def keep_compiled_programs() -> None:
     except OSError:
         return
     if os.access(folder, os.W_OK):
+        _remove_cut_off(folder)
         jax.config.update("jax_compilation_cache_dir", str(folder))
         # Cache every program: dozens of small ones together take longer to compile than the large ones.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def _remove_cut_off(folder: Path) -> None:
+    """Removes entries of the compilation cache that were not written to their end, which JAX would never replace.
+
+    Each is looked at once, at the first start after it was written.
+    """
+    begun, checked = time.time(), folder / ".checked"
+    since = checked.stat().st_mtime if checked.exists() else 0.0
+    for entry in folder.glob("*-cache"):
+        try:
+            if entry.stat().st_mtime >= since and not _is_whole(entry.read_bytes()):
+                entry.unlink()
+        except OSError:  # another process has removed it, or it is another user's
+            continue
+    checked.touch()
+    os.utime(checked, (begun, begun))
+
+
+def _is_whole(compressed: bytes) -> bool:
+    decompressor = zlib.decompressobj()
+    try:
+        decompressor.decompress(compressed)
+    except zlib.error:
+        return compressed.startswith(ZSTANDARD)
+    return decompressor.eof
 
 
 def keep_memory() -> None:

@@ -76,14 +76,15 @@ def test_a_home_that_can_not_be_written_is_no_error(tmp_path: Path) -> None:
     assert started(tmp_path, 1) == (1, "1", "None")
 
 
-def test_programs_that_were_cut_off_are_compiled_again_in_silence(tmp_path: Path) -> None:
+def test_programs_that_were_cut_off_are_compiled_again_in_silence_and_replaced(tmp_path: Path) -> None:
     compiling = f"{SHOW}\njax.jit(lambda x: x + 1)(1.0)"
     first = started(tmp_path, 1, compiling)
-    kept = [path for path in Path(first[2]).iterdir() if path.stat().st_size]
+    kept = {path: path.read_bytes() for path in Path(first[2]).glob("*-cache")}
     assert kept
-    for path in kept:
-        os.truncate(path, path.stat().st_size // 2)
+    for i, path in enumerate(kept):
+        os.truncate(path, i % 3 * path.stat().st_size // 3)
     assert started(tmp_path, 1, compiling) == first
+    assert {path: len(path.read_bytes()) // 100 for path in kept} == {path: len(kept[path]) // 100 for path in kept}
 
 
 def layout(num_models: int, batch_size: int = 128) -> tuple[int, PartitionSpec]:

@@ -19,7 +19,7 @@ from rich.panel import Panel
 
 from experiments import PROGRAM
 from experiments.command_line import Interrupted, UsageError, parse
-from experiments.runs import loggers, processes, run_folder
+from experiments.runs import loggers, processes, run_folder, stopping
 from experiments.startup import use_cores
 from vae_jax.version import __version__
 
@@ -162,7 +162,8 @@ class Experiment:
     def resumable(self, opened: run_folder.Run) -> Iterator[None]:
         """Prints how to continue if a signal ends the block."""
         try:
-            yield
+            with stopping.immediate():
+                yield
         except Interrupted:
             if processes.is_main():
                 print(f"stopped; continue with: {self.command} --resume {opened.folder}", file=sys.stderr)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from experiments.command_line import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+AGAIN = 0.05  # seconds after which a signal is sent again that could not end anything
 
 
 class StopRequest:
@@ -22,11 +26,7 @@ class StopRequest:
 @contextmanager
 def immediate() -> Iterator[None]:
     """Within this block the signals raise Interrupted at once."""
-
-    def stop(number: int, frame: types.FrameType | None) -> None:
-        raise Interrupted(number)
-
-    with _handler(stop):
+    with _handler(lambda number: True):
         yield
 
 
@@ -35,20 +35,50 @@ def deferred() -> Iterator[StopRequest]:
     """Within this block the first signal is only recorded; a second one stops at once."""
     request = StopRequest()
 
-    def note(number: int, frame: types.FrameType | None) -> None:
-        if request.signal_number is not None:
-            raise Interrupted(number)
-        request.signal_number = number
+    def is_second(number: int) -> bool:
+        second = request.signal_number is not None
+        request.signal_number = request.signal_number or number
+        return second
 
-    with _handler(note):
+    with _handler(is_second):
         yield request
 
 
 @contextmanager
-def _handler(handler: signal._HANDLER) -> Iterator[None]:
-    previous = [signal.signal(number, handler) for number in SIGNALS]
+def _handler(stops: Callable[[int], bool]) -> Iterator[None]:
+    """Within this block a signal raises Interrupted if `stops` says so, and nothing that is called can keep it.
+
+    Python drops what is raised while it calls back for its garbage collector, and compiled libraries may raise an error
+    of their own instead.
+    """
+    raised: list[int] = []
+    unraisable, timers = sys.unraisablehook, []
+
+    def stop(number: int, frame: types.FrameType | None) -> None:
+        if stops(number):
+            raised.append(number)
+            raise Interrupted(number)
+
+    def dropped(what: sys.UnraisableHookArgs) -> None:
+        if not isinstance(what.exc_value, Interrupted):
+            unraisable(what)
+        else:
+            timers.append(threading.Timer(AGAIN, os.kill, (os.getpid(), what.exc_value.signal_number)))
+            timers[-1].start()
+
+    previous = [signal.signal(number, stop) for number in SIGNALS]
+    sys.unraisablehook = dropped
     try:
         yield
+        if raised:
+            raise Interrupted(raised[0])
+    except Exception as error:
+        if raised:
+            raise Interrupted(raised[0]) from error
+        raise
     finally:
+        for timer in timers:
+            timer.cancel()
+        sys.unraisablehook = unraisable
         for number, old in zip(SIGNALS, previous, strict=True):
             signal.signal(number, old)
