@@ -221,6 +221,19 @@ def test_columns_of_parquet_that_are_not_utf_8_are_refused():
         read_table(file.getvalue().replace(b"qqqqqqqq", b"\xff\xfe\xfd\xfc\xff\xff\xff\xff"), "parquet", NUMBERS)
 
 
+def test_a_parquet_bomb_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "bomb.parquet"
+    pd.DataFrame({"a": np.zeros(1_000_000)}).to_parquet(path)
+    assert path.stat().st_size < 20_000
+    assert len(read_frame(path)[0]) == 1_000_000
+    monkeypatch.setattr(files, "MOST_BYTES", 1_000)
+    monkeypatch.setattr(files, "MOST_TIMES", 20)
+    with pytest.raises(
+        DataError, match=r"bomb\.parquet: 1,000,000 rows of 1 columns, more than 1,000 cells and 20 for"
+    ):
+        read_frame(path)
+
+
 def test_bzip2_of_a_bomb_is_as_small_as_it_is_said_to_be():
     """Why so few bytes are unpacked at once."""
     assert len(bz2.compress(b"0" * 10_000_000)) < 1_000

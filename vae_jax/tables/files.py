@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vae_jax.data.errors import DataError
+from vae_jax.data.unpacking import MOST_BYTES, MOST_TIMES
 from vae_jax.tables.csv_file import LONGEST_NAME, read_bytes, repeated, unpack
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 SEPARATORS = "\t;,|"  # if several fit equally well, the first: one that is rarely part of a cell, or else the usual one
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -346,10 +348,14 @@ def _read_arrow(path: Path, content: bytes, drop: Sequence[str], notices: list[s
         raise DataError(f"{path}: to read Parquet and Arrow files, install pyarrow: pip install pyarrow") from None
     try:
         if content[:4] == b"PAR1":
-            table = pq.ParquetFile(io.BytesIO(content)).read()
+            file = pq.ParquetFile(io.BytesIO(content))
+            _refuse_bomb(path, content, file.metadata)
+            table = file.read()
         else:
             table = pa.ipc.open_file(pa.BufferReader(content)).read_all()
         table.validate(full=True)
+    except DataError:
+        raise
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         what = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise DataError(f"{path}: damaged, truncated or unsupported file ({what})") from None
@@ -362,6 +368,14 @@ def _read_arrow(path: Path, content: bytes, drop: Sequence[str], notices: list[s
         # What is dropped needs no type that can be read.
         columns.append(None if name.strip() in drop else _arrow_column(path, name.strip(), column))
     return names, columns
+
+
+def _refuse_bomb(path: Path, content: bytes, metadata: pq.FileMetaData) -> None:
+    """Refuses the same cells over and over: a few bytes may say that there are billions."""
+    rows, columns = metadata.num_rows, metadata.num_columns
+    if rows * columns > max(MOST_BYTES, MOST_TIMES * len(content)):
+        most = f"more than {MOST_BYTES:,} cells and {MOST_TIMES} for each of its bytes"
+        raise DataError(f"{path}: {rows:,} rows of {columns:,} columns, {most}")
 
 
 def _arrow_column(path: Path, name: str, column: pa.ChunkedArray) -> pd.Series:
