@@ -20,6 +20,7 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.faults import runs
 from benchmarks.faults.outcome import HEADER, Outcome, write_section
 from benchmarks.faults.settings import Settings
 from experiments.command_line import RunError, UsageError, parse, require, run
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str]) -> None:
     if unknown := [name for name in config.only if name not in PARTS]:
         raise UsageError(f"--only {unknown[0]}: expected some of {', '.join(PARTS)}")
     output, lost = console(), []
-    with stopping.immediate():
+    with stopping.immediate(), runs.all_stopped():
         for name in config.only or PARTS:
             lost += [outcome for outcome in _measure(name, config, output) if outcome.survived < outcome.tries]
     if lost:

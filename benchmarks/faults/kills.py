@@ -76,7 +76,7 @@ def hit_often(expected: Undisturbed, name: str, hits: int, rng: np.random.Genera
     """Hits runs this often in one way, several runs at a time."""
     found: list[tuple[list[str], str]] = []
     lost: list[tuple[int, str]] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool, runs.all_stopped():
         # Again, because a run may end before it is hit, but not if something was lost.
         while not lost and (missing := hits - sum(len(stages) for stages, _ in found)) > 0:
             rows = [min(IN_A_ROW, missing - first) for first in range(0, missing, IN_A_ROW)]

@@ -7,8 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,8 @@ OPTIONS = {
     "celeba": "--data synthetic --limit 120 --image-size 32 --latent-dim 4 --batch-size 16 --epochs 6 --cache cache",
 }
 SAVES = {"fraud": "--save-every 1", "celeba": "--save-every 1 --save-every-minutes 0.005"}
+_started: list[subprocess.Popen[str]] = []
+_stopping = threading.Event()
 
 
 @dataclass(frozen=True)
@@ -73,14 +77,28 @@ def options(experiment: str) -> list[str]:
     return f"{OPTIONS[experiment]} {SAVES[experiment]}".split()
 
 
+@contextmanager
+def all_stopped() -> Iterator[None]:
+    """Lets no command go on, nor begin, when something ends the block."""
+    try:
+        yield
+    except BaseException:
+        _stopping.set()
+        for process in _started:
+            process.kill()  # nothing, if it has ended
+        raise
+
+
 def start(command: str, arguments: Sequence[object], folder: Path, **environment: str) -> subprocess.Popen[str]:
     """Starts a command of `run.sh` in a folder; compiled programs are kept in the folder above it."""
+    if _stopping.is_set():
+        raise RuntimeError("all commands are stopped")
     compiled = {
         "JAX_COMPILATION_CACHE_DIR": str(folder.parent / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     usual = {name: value for name, value in os.environ.items() if name not in FOR_TESTS}
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "experiments", command, *map(str, arguments)],
         cwd=folder,
         env={**usual, "PYTHONPATH": str(ROOT), **compiled, **environment},
@@ -89,6 +107,8 @@ def start(command: str, arguments: Sequence[object], folder: Path, **environment
         stderr=subprocess.PIPE,
         text=True,
     )
+    _started.append(process)
+    return process
 
 
 def finish(process: subprocess.Popen[str]) -> Ended:
