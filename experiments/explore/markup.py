@@ -11,7 +11,13 @@ from zlib import Z_RLE  # pyright: ignore[reportAttributeAccessIssue]
 import numpy as np
 from PIL import Image
 
-COPY = "navigator.clipboard.writeText(this.previousElementSibling.textContent); this.textContent = 'Copied'"
+# Browsers give the clipboard to pages of this machine or over HTTPS; with --host 0.0.0.0 what is selected is copied.
+COPY = (
+    "const lines = this.previousElementSibling; "
+    "if (navigator.clipboard) navigator.clipboard.writeText(lines.textContent); "
+    "else { getSelection().selectAllChildren(lines); document.execCommand('copy'); } "
+    "this.textContent = 'Copied'"
+)
 # The link takes its content from the picture, so that it is sent only once.
 SAVE = "this.href = this.closest('figure').querySelector('img').src"
 # What makes rows of a table answer to a click or the Enter key, in an HTML component of Gradio.

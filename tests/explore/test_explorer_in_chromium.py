@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,9 @@ from vae_jax.images.drawn_faces import draw_face
 from vae_jax.tables.synthetic import simulate_transactions
 
 WIDTHS = (1280, 390)
+ELSEWHERE = "another-machine.test"  # to the browser an address like any other in a network
 ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
+ARGUMENTS += (f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1",)
 FRAUD = ["--hidden-dims", "6", "--num-samples", "20", "--batch-size", "64", "--epochs", "2", "--recipes", "gaussian"]
 CELEBA = ["--data", "synthetic", "--limit", "64", "--image-size", "32", "--latent-dim", "4", "--batch-size", "16"]
 
@@ -349,6 +351,17 @@ def test_a_new_face_follows_seed_and_sliders(page: Page, width: int) -> None:
     page.wait(lambda: "--seed 7 " not in page.text("#command pre"))
     assert f"--seed {page.value('seed'):.0f} " in page.text("#command pre")
     page.assert_fits()
+
+
+def test_a_line_is_copied_on_another_machine_as_well(page: Page) -> None:
+    elsewhere = replace(page, address=page.address.replace("127.0.0.1", ELSEWHERE))
+    elsewhere.open("/celeba/faces/", "#face img")
+    assert not page.browser.execute_script("return isSecureContext")
+    wanted = page.text("#command pre")
+    page.one("#command button").click()
+    page.open("/", "li a")
+    copied = page.browser.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
+    assert copied.strip() == wanted
 
 
 @pytest.mark.parametrize("width", WIDTHS)
