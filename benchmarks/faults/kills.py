@@ -28,7 +28,8 @@ from benchmarks.faults.settings import Settings
 
 TICKS = os.sysconf("SC_CLK_TCK")
 IN_A_ROW = 5  # hits of one run
-ENDS = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGTERM)  # exit codes that are fine after a signal
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ENDS = (0, *(128 + number for number in SIGNALS), *(-number for number in SIGNALS))  # codes that are fine after these
 HITS = {  # signal, and usual number for each experiment
     "kill -9": (signal.SIGKILL, 50),
     "SIGTERM": (signal.SIGTERM, 10),

@@ -17,14 +17,16 @@ from experiments.explore.transactions import MOST, Recipe, ScoredTable
 from experiments.score.tables import INPUT_SUFFIXES
 
 ROWS_A_DAY = 10_000
+OPENING = '<p class="empty">Opening the run …</p>'
 CLICK = '<p class="empty">Click on a row to see what speaks against it.</p>'
 NO_DATA = "The run's data are not where they were: its alarms can't be explained. Rows that you upload below can be."
 SUFFIXES = sorted({f".{name.split('.')[-1]}" for name in INPUT_SUFFIXES})  # Gradio knows the last part alone
-# The table of alarms is long, so it follows once the boundary rests: of calls in quick succession the last one goes on.
+# What takes longer follows once the boundary rests: of calls in quick succession the last one goes on.
 RESTED = """(...given) => new Promise((go_on) => {
   clearTimeout(window.resting);
   window.resting = setTimeout(() => go_on(given), 250);
 })"""
+SCRIPT = Path(__file__).with_name("boundary.js").read_text(encoding="utf-8")
 SET_BY = ("position", "score", "share", "alarms")  # what the boundary can be set by
 
 
@@ -32,6 +34,7 @@ def build(found: Finished) -> gr.Blocks:
     """The page."""
     opened = Opened(lambda: transactions.open_recipes(found.run))
     recipes = list(found.metrics["recipes"])
+    preferred = "gaussian" if "gaussian" in recipes else recipes[0]
     parts: dict[str, Any] = {}  # the components that show the boundary
 
     def of(recipe: str) -> Recipe:
@@ -66,6 +69,12 @@ def build(found: Finished) -> gr.Blocks:
             return [value for name, value in drawn(recipe, boundary, a_day).items() if name != what]
 
         return move
+
+    def follow(asked: dict[str, Any]) -> dict[str, Any]:
+        """What boundary.js asks for while the slider moves."""
+        recipe = asked["recipe"] or preferred
+        found = drawn(recipe, of(recipe).scored.at(asked["position"]), asked["a_day"])
+        return {"plot": found["plot"], "tiles": found["tiles"], "numbers": {name: found[name] for name in SET_BY[1:]}}
 
     def begin(recipe: str, a_day: float | None) -> list:
         chosen = of(recipe)
@@ -102,9 +111,8 @@ def build(found: Finished) -> gr.Blocks:
     with gr.Blocks(title=f"{Path(found.address).name} · transactions · vae_jax", analytics_enabled=False) as page:
         boundary, uploaded = gr.State(), gr.State()
         gr.HTML(heading(found))
-        preferred = "gaussian" if "gaussian" in recipes else recipes[0]
         recipe = gr.Radio(recipes, value=preferred, label="Recipe", elem_id="recipe", visible=len(recipes) > 1)
-        plot = gr.HTML('<p class="empty">Opening the run …</p>', elem_id="plot")
+        plot = gr.HTML(OPENING, elem_id="plot", js_on_load=SCRIPT, server_functions=[follow])
         slider = gr.Slider(0, POSITIONS, 0, step=1, label="Drag the boundary", buttons=[], elem_id="boundary")
         tiles = gr.HTML(elem_id="counts")
         with gr.Row(elem_classes="numbers"):
@@ -133,7 +141,8 @@ def build(found: Finished) -> gr.Blocks:
         gr.on([page.load, recipe.input], begin, [recipe, a_day], [*shows, missing, why], **ONCE).then(**tabled)
         for what in SET_BY:
             others = [component for name, component in parts.items() if name != what]
-            parts[what].input(set_by(what), [recipe, parts[what], a_day], others, **LIVE).then(**tabled)
+            js = RESTED if what == "position" else None
+            parts[what].input(set_by(what), [recipe, parts[what], a_day], others, js=js, **LIVE).then(**tabled)
         a_day.input(set_by("score"), [recipe, score, a_day], [part for part in shows if part is not score], **LIVE)
         listed.select(explain, [recipe, boundary], why, **ONCE)
         empty(file, file.upload(upload, [recipe, file], [uploaded, told, own, own_why], **ONCE))

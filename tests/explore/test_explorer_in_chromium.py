@@ -250,6 +250,37 @@ def test_dragging_the_boundary_changes_the_counts_and_once_it_rests_the_alarms(p
     page.assert_fits()
 
 
+def test_counts_and_numbers_follow_while_the_slider_moves(page: Page) -> None:
+    page.open("/fraud/transactions/", "#alarm-table tr[data-row]")
+    alarms = page.text("#alarm-table h2")
+    seen = page.browser.execute_async_script(
+        """
+        const [done] = arguments, slider = document.querySelector("#boundary input[type=range]"), seen = [];
+        const text = (selector) => document.querySelector(selector).textContent;
+        const boundary = () => document.querySelector("#score input").value;
+        (async () => {
+          for (const position of [1000, 0, 600]) {
+            const before = boundary();
+            slider.value = position;
+            slider.dispatchEvent(new Event("input", {bubbles: true}));
+            for (let i = 0; i < 5000 && boundary() == before; i++) await new Promise((next) => setTimeout(next, 1));
+            seen.push([Number(boundary()), text("#plot .legend"), text("#counts b"), text("#alarm-table h2")]);
+          }
+          done(seen);
+        })();
+        """
+    )
+    boundaries, legends, counts, tables = zip(*seen, strict=True)
+    assert boundaries[1] < boundaries[2] < boundaries[0]
+    assert int(counts[1]) == 0 < int(counts[0])
+    for boundary, legend in zip(boundaries, legends, strict=True):
+        assert f"{boundary:.1f}".replace("-", "\N{MINUS SIGN}") in legend
+    assert tables[0] == alarms  # the table waits until the slider rests
+    page.wait(lambda: page.text("#alarm-table h2").startswith(f"{int(page.text('#counts b')) + found(page)} "))
+    assert page.value("score") == pytest.approx(boundaries[2], abs=2e-3)
+    page.assert_fits()
+
+
 def test_the_alarms_are_not_drawn_anew_at_every_move(page: Page) -> None:
     page.open("/fraud/transactions/", "#alarm-table tr[data-row]")
     drawn = page.browser.execute_async_script(
