@@ -92,8 +92,8 @@ class HistogramScale:
 
 
 def minus(number: float, decimals: int = 0) -> str:
-    """Formats a number with a real minus sign."""
-    return f"{number:,.{decimals}f}".replace("-", "\N{MINUS SIGN}")
+    """Formats a number with a real minus sign, and zero without one."""
+    return f"{number:z,.{decimals}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def draw_training(path: Path, logs: Mapping[str, list[dict]]) -> None:
