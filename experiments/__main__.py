@@ -55,8 +55,9 @@ def main() -> int:
         return _refuse(f"{name} needs a clone of the repository: bash run.sh {name}")
     if name not in COMMANDS:
         return _refuse(f"unknown command '{name}'; vae-jax --help lists them")
-    # Ctrl-C during the imports, which take seconds, ends without a traceback; once it runs, a command has its own way.
-    signal.signal(signal.SIGINT, lambda number, frame: sys.exit(128 + number))
+    # Ctrl-C ends the imports, which take seconds, and what comes after a command, at once and without a traceback, as
+    # SIGTERM does. While it runs, a command has its own way.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.modules["experiments"] = sys.modules[str(__package__)]
     sys.argv[1:] = rest
     try:

@@ -1,8 +1,5 @@
-// Moves the boundary while its slider moves, in the js_on_load of the histogram's component: one call of the server at a
-// time, and the newest position next. Gradio's own events take some ten times as long; they follow once it rests.
-let asking = false;
-let moved = false;
-
+// Moves the boundary while its slider moves, in the js_on_load of the histogram's component; begins with newest.js. The
+// tables follow by Gradio's own events, once it rests.
 const one = (selector) => document.querySelector(selector);
 
 // What is within an element, as its HTML has it; the element itself is Gradio's to replace.
@@ -19,22 +16,11 @@ function show({ plot, tiles, numbers }) {
   for (const [name, number] of Object.entries(numbers)) one(`#${name} input`).value = number;
 }
 
-async function draw() {
-  moved = true;
-  if (asking) return;
-  asking = true;
-  try {
-    while (moved) {
-      await new Promise((next) => setTimeout(next)); // the slider of a number that was typed has followed by then
-      moved = false;
-      const recipe = one("#recipe input:checked")?.value ?? null;
-      const a_day = Number(one("#a-day input").value);
-      show(await server.follow({ recipe, a_day, position: Number(one("#boundary input[type=range]").value) }));
-    }
-  } finally {
-    asking = false;
-  }
-}
+const draw = newestOnly(async () => {
+  const recipe = one("#recipe input:checked")?.value ?? null;
+  const a_day = Number(one("#a-day input").value);
+  show(await server.follow({ recipe, a_day, position: Number(one("#boundary input[type=range]").value) }));
+});
 
 document.addEventListener("input", ({ target }) => {
   if (target.closest("#boundary")) draw();

@@ -15,10 +15,10 @@ from experiments.celeba.gallery import NUM_PRINCIPAL, PRINCIPAL
 from experiments.explore import faces, markup
 from experiments.explore.faces import Start
 from experiments.explore.finished import Finished
-from experiments.explore.opened import LIVE, ONCE, Opened, empty, shown, take
+from experiments.explore.opened import LIVE, ONCE, Opened, empty, script, shown, take
 from vae_jax.images.listing import SUFFIXES
 
-SCRIPT = Path(__file__).with_name("face.js").read_text(encoding="utf-8")
+SCRIPT = script("face.js")
 PHOTOGRAPH = "() => { document.querySelector('.studio').dispatchEvent(new Event('photograph')); }"
 SEEDS = 2**31
 NEW = "New face"

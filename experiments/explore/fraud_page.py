@@ -11,7 +11,7 @@ import gradio as gr  # pyright: ignore[reportMissingImports] (in an environment 
 from experiments.explore import drawing, markup, transactions
 from experiments.explore.faces import shown_path
 from experiments.explore.finished import Finished
-from experiments.explore.opened import LIVE, ONCE, Opened, discard, empty, shown
+from experiments.explore.opened import LIVE, ONCE, Opened, discard, empty, script, shown
 from experiments.explore.rows import POSITIONS
 from experiments.explore.transactions import MOST, Recipe, ScoredTable
 from experiments.score.tables import INPUT_SUFFIXES
@@ -26,7 +26,7 @@ RESTED = """(...given) => new Promise((go_on) => {
   clearTimeout(window.resting);
   window.resting = setTimeout(() => go_on(given), 250);
 })"""
-SCRIPT = Path(__file__).with_name("boundary.js").read_text(encoding="utf-8")
+SCRIPT = script("boundary.js")
 SET_BY = ("position", "score", "share", "alarms")  # what the boundary can be set by
 
 

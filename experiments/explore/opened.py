@@ -48,6 +48,11 @@ def shown(make: Callable[[], T]) -> T:
         raise gr.Error(str(error), duration=None, print_exception=False) from None
 
 
+def script(name: str) -> str:
+    """A component's script, which follows a slider."""
+    return "\n".join(Path(__file__).with_name(part).read_text(encoding="utf-8") for part in ("newest.js", name))
+
+
 def take(upload: str) -> tuple[bytes, str]:
     """Reads an uploaded file and removes it; returns its content and its name."""
     path = Path(upload)
