@@ -44,11 +44,19 @@ def hush_checkpoints() -> None:
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
-    def report(kind: type[BaseException], error: BaseException, traceback: types.TracebackType | None) -> None:
-        if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+    def raised(kind: type[BaseException], error: BaseException, traceback: types.TracebackType | None) -> None:
+        if not _is_late(error):
             sys.__excepthook__(kind, error, traceback)
 
-    sys.excepthook = report
+    def dropped(what: sys.UnraisableHookArgs) -> None:
+        if not _is_late(what.exc_value):
+            sys.__unraisablehook__(what)
+
+    sys.excepthook, sys.unraisablehook = raised, dropped
+
+
+def _is_late(error: BaseException | None) -> bool:
+    return isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
 
 
 def keep_compiled_programs() -> None:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import jax
@@ -117,9 +118,23 @@ def test_models_divided_among_devices_are_those_of_one_device(monkeypatch: pytes
     np.testing.assert_allclose(info["loss"], expected_info["loss"], rtol=1e-5)
 
 
+class Reported:
+    """What a weak reference can be made to."""
+
+
+def fail(error: Exception) -> None:
+    """Raises where Python can do no more than print it: when something is collected."""
+    raise error
+
+
 def test_what_orbax_says_beside_an_error_is_not_heard(capsys, monkeypatch):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     hush_checkpoints()
     for message, heard in (("Event loop is closed", False), ("something else", True)):
-        sys.excepthook(RuntimeError, RuntimeError(message), None)
+        error = RuntimeError(message)
+        sys.excepthook(RuntimeError, error, None)
+        assert (message in capsys.readouterr().err) == heard
+        weakref.finalize(reported := Reported(), fail, error)
+        del reported
         assert (message in capsys.readouterr().err) == heard
