@@ -11,8 +11,8 @@ from flax import linen as nn
 from helpers import assert_close, assert_same, numpy_soft_clip, random_params
 from scipy import special, stats
 
-from vae_jax import importance
-from vae_jax.generation import reconstruct, sample_prior
+from vae_jax import generation, importance, networks
+from vae_jax.generation import sample_prior
 from vae_jax.importance import SampledBound, elbo, iwae, log_likelihood
 from vae_jax.networks import (
     OBSERVATION_LOG_VAR,
@@ -36,6 +36,9 @@ pytestmark = pytest.mark.usefixtures("compiled_well")
 
 # One program each; operation by operation, every one would be compiled on its own.
 log_weights = jax.jit(importance.log_weights, static_argnames=("vae", "reconstruction"))
+decode, reconstruct = (
+    jax.jit(function, static_argnames="vae") for function in (networks.decode, generation.reconstruct)
+)
 
 KEY = jax.random.key(3)
 SD = 0.7
@@ -180,13 +183,14 @@ def test_samples_of_the_prior_are_drawn_from_the_top():
     vae = hierarchical_vae(6, ((5,), (4,)), (3, 2))
     params = random_params(vae, 6)
     noise = jax.random.normal(KEY, (7, 5))
-    z = vae.apply(params, noise, method="draw_prior")
-    given = vae.priors[0].apply({"params": params["params"]["priors_0"]}, noise[:, 3:])
+    draw_prior = jax.jit(functools.partial(vae.apply, method="draw_prior"))
+    z = draw_prior(params, noise)
+    given = jax.jit(vae.priors[0].apply)({"params": params["params"]["priors_0"]}, noise[:, 3:])
     assert_same(z[:, 3:], noise[:, 3:])
     assert_close(z[:, :3], given.mean + jnp.exp(given.log_var / 2) * noise[:, :3], rtol=1e-5, atol=1e-6)
     new = sample_prior(vae, params, KEY, num_samples=7)
-    drawn = vae.apply(params, jax.random.normal(KEY, (7, 5)), method="draw_prior")
-    assert_close(new, vae.apply(params, drawn, method="decode").mean, rtol=1e-5, atol=1e-6)
+    drawn = draw_prior(params, jax.random.normal(KEY, (7, 5)))
+    assert_close(new, decode(vae, params, drawn).mean, rtol=1e-5, atol=1e-6)
 
 
 def two_surrogates(vae, params, x, noise):
@@ -397,7 +401,7 @@ def test_a_conditional_reconstruction_is_of_the_features():
     vae, params = conditional()
     rows = with_labels(bits(5).astype(jnp.float32), jnp.array([0, 1, 2, 2, 1]), 3)
     z = with_labels(encode(vae, params, rows).mean, jnp.array([0, 1, 2, 2, 1]), 3)
-    assert_close(reconstruct(vae, params, rows), vae.apply(params, z, method="decode").mean, rtol=1e-5, atol=1e-6)
+    assert_close(reconstruct(vae, params, rows), decode(vae, params, z).mean, rtol=1e-5, atol=1e-6)
 
 
 def test_conditional_model_learns_what_the_label_says():

@@ -12,6 +12,7 @@ from scipy import special, stats
 
 from vae_jax import networks
 from vae_jax.distributions import log_prob_per_dimension
+from vae_jax.networks import columns
 from vae_jax.networks.columns import (
     HIDDEN,
     LOGISTIC_SD,
@@ -24,7 +25,6 @@ from vae_jax.networks.columns import (
     column_likelihood,
     column_vae,
     dense,
-    expand,
     fit_column_constants,
 )
 from vae_jax.networks.outputs import OBSERVATION_LOG_VAR
@@ -33,6 +33,7 @@ from vae_jax.training import create_train_state, train_epoch
 
 # One program each; operation by operation, every one would be compiled on its own.
 log_prob = jax.jit(ColumnObservation.log_prob, static_argnames="smoothed")
+expand = jax.jit(columns.expand, static_argnames="layout")
 encode, decode = (jax.jit(function, static_argnames="vae") for function in (networks.encode, networks.decode))
 
 # float32 carries 7 digits; an exponential and a few sums lose one of them.
@@ -204,7 +205,7 @@ def test_smoothing_mixes_in_the_frequencies(case):
 
 def test_the_reconstruction_term_is_minus_the_smoothed_sum(case):
     x, observation = case
-    assert_allclose(column_likelihood(x, observation), -log_prob(observation, x, smoothed=True).sum(-1))
+    assert_allclose(jax.jit(column_likelihood)(x, observation), -log_prob(observation, x, smoothed=True).sum(-1))
 
 
 @jax.jit
