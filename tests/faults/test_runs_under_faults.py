@@ -1,4 +1,4 @@
-"""Short forms of `bash run.sh faults` with whole runs: hit, two at once, on bad disks, scored in other ways, watched."""
+"""Short forms of `bash run.sh faults` with whole runs: hit, two at once, on bad disks, scored in other ways."""
 
 import shutil
 import subprocess
