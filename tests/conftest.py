@@ -22,6 +22,7 @@ if version("jaxlib").startswith("0.10."):
 
 # Files of few long tests begin first, so that no worker has one left when the others are done.
 LONG = ("test_saved_folders", "test_notebooks", "test_processes", "test_celeba_run", "test_fraud_run", "test_examples")
+LONG += ("test_mnist", "test_checkpoints", "test_parallel", "test_train_steps")
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
