@@ -1,5 +1,6 @@
 """JAX's settings for all tests, and where the real data is."""
 
+import gc
 import os
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -31,6 +32,7 @@ from real_data import real_data  # noqa: E402
 from threadpoolctl import threadpool_limits  # noqa: E402
 
 threadpool_limits(1)  # as above, where one of pytest's plugins has imported NumPy before
+gc.set_threshold(50_000)  # tracing makes many objects and few circles; looking for them takes an eighth of the time
 # Four devices on any machine; must be set before the first use of JAX.
 jax.config.update("jax_num_cpu_devices", 4)
 # An array that is silently broadcast over a missing axis is how a wrong reduction goes unnoticed.
