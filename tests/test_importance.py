@@ -11,8 +11,9 @@ from flax import linen as nn
 from helpers import assert_close, assert_same, numpy_soft_clip, random_params
 from scipy import special, stats
 
-from vae_jax.generation import reconstruct, sample_prior
-from vae_jax.importance import SampledBound, elbo, iwae, log_likelihood, log_weights
+from vae_jax import generation, importance, networks
+from vae_jax.generation import sample_prior
+from vae_jax.importance import SampledBound, elbo, iwae, log_likelihood
 from vae_jax.networks import (
     OBSERVATION_LOG_VAR,
     POSTERIOR_LOG_VAR,
@@ -32,6 +33,12 @@ from vae_jax.training import TrainState, create_train_state, evaluate, train_epo
 from vae_jax.training.parallel import compile_parallel, data_mesh, replicate, replicated, sharded
 
 pytestmark = pytest.mark.usefixtures("compiled_well")
+
+# One program each; operation by operation, every one would be compiled on its own.
+log_weights = jax.jit(importance.log_weights, static_argnames=("vae", "reconstruction"))
+decode, reconstruct = (
+    jax.jit(function, static_argnames="vae") for function in (networks.decode, generation.reconstruct)
+)
 
 KEY = jax.random.key(3)
 SD = 0.7
@@ -73,7 +80,7 @@ def linear_gaussian(**options):
     x = rng.normal(size=(40, 2)) @ LOADINGS.T + OFFSET + SD * rng.normal(size=(40, 4))
     x = jnp.asarray(x, jnp.float32)
     with jax.numpy_rank_promotion("allow"):
-        return vae, vae.init(KEY, x, jnp.zeros((40, 2))), x
+        return vae, jax.jit(vae.init)(KEY, x, jnp.zeros((40, 2))), x
 
 
 @pytest.fixture(autouse=True)
@@ -134,11 +141,11 @@ def test_elbo_of_many_samples_is_the_objective_with_its_kl_in_closed_form():
     x = jnp.asarray(np.random.default_rng(1).integers(0, 2, (4, 6)), jnp.float32)
     noise = jax.random.normal(KEY, (20_000, 4, 2))
     sampled = elbo(log_weights(vae, params, x, noise))
-    losses = jax.vmap(
-        lambda noise: Objective(bernoulli).loss(Objective(bernoulli).evaluate(vae, params, x, noise, x)[0])
+    losses = jax.jit(
+        jax.vmap(lambda noise: Objective(bernoulli).loss(Objective(bernoulli).evaluate(vae, params, x, noise, x)[0]))
     )(noise)
     error = np.asarray(log_weights(vae, params, x, noise)).std(0) / np.sqrt(len(noise))
-    assert (abs(sampled + losses.mean(0)) < 4 * error).all()
+    assert (abs(np.asarray(sampled) + np.asarray(losses).mean(0)) < 4 * error).all()
 
 
 def test_weights_of_two_layers_of_numpy():
@@ -176,13 +183,14 @@ def test_samples_of_the_prior_are_drawn_from_the_top():
     vae = hierarchical_vae(6, ((5,), (4,)), (3, 2))
     params = random_params(vae, 6)
     noise = jax.random.normal(KEY, (7, 5))
-    z = vae.apply(params, noise, method="draw_prior")
-    given = vae.priors[0].apply({"params": params["params"]["priors_0"]}, noise[:, 3:])
+    draw_prior = jax.jit(functools.partial(vae.apply, method="draw_prior"))
+    z = draw_prior(params, noise)
+    given = jax.jit(vae.priors[0].apply)({"params": params["params"]["priors_0"]}, noise[:, 3:])
     assert_same(z[:, 3:], noise[:, 3:])
     assert_close(z[:, :3], given.mean + jnp.exp(given.log_var / 2) * noise[:, :3], rtol=1e-5, atol=1e-6)
     new = sample_prior(vae, params, KEY, num_samples=7)
-    drawn = vae.apply(params, jax.random.normal(KEY, (7, 5)), method="draw_prior")
-    assert_close(new, vae.apply(params, drawn, method="decode").mean, rtol=1e-5, atol=1e-6)
+    drawn = draw_prior(params, jax.random.normal(KEY, (7, 5)))
+    assert_close(new, decode(vae, params, drawn).mean, rtol=1e-5, atol=1e-6)
 
 
 def two_surrogates(vae, params, x, noise):
@@ -217,8 +225,8 @@ def test_doubly_reparameterised_gradient_is_that_of_two_losses(layers):
     def loss(params):
         return objective.loss(objective.evaluate(vae, params, x, noise, x)[0]).mean()
 
-    expected = two_surrogates(vae, params, x, jnp.moveaxis(noise, 1, 0))
-    assert_close(jax.grad(loss)(params)["params"], expected, rtol=1e-4, atol=1e-6)
+    expected = jax.jit(two_surrogates, static_argnums=0)(vae, params, x, jnp.moveaxis(noise, 1, 0))
+    assert_close(jax.jit(jax.grad(loss))(params)["params"], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_both_gradients_have_the_same_expectation_and_the_doubly_reparameterised_one_less_noise():
@@ -247,8 +255,14 @@ def test_doubly_reparameterised_gradient_vanishes_at_the_true_posterior():
 
     def gradient(doubly):
         objective = SampledBound(gaussian, 5, iwae, doubly)
-        grads = jax.grad(lambda params: objective.loss(objective.evaluate(vae, params, x, noise, x)[0]).mean())(params)
-        return max(abs(leaf).max() for leaf in jax.tree.leaves(grads["params"]["encoder"]))
+
+        @jax.jit
+        @jax.grad
+        def of_loss(params):
+            return objective.loss(objective.evaluate(vae, params, x, noise, x)[0]).mean()
+
+        grads = of_loss(params)
+        return max(abs(np.asarray(leaf)).max() for leaf in jax.tree.leaves(grads["params"]["encoder"]))
 
     assert gradient(True) < 1e-5 < 1e-3 < gradient(False)
 
@@ -258,12 +272,18 @@ def test_doubly_reparameterised_is_for_iwae_alone():
         SampledBound(bound=elbo, doubly_reparameterised=True)
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def noise_of_chunk(chunk, rows, latents):
+    """The noise of a chunk of samples, row by row."""
+    keys = [jax.random.fold_in(jax.random.fold_in(KEY, row), chunk) for row in range(rows)]
+    return jnp.stack([jax.random.normal(key, (50, latents)) for key in keys], 1)
+
+
 def float64_log_likelihood(vae, params, x, num_samples):
     """The estimate's own samples, added up in float64."""
     log_w = []
     for chunk in range(-(-num_samples // 50)):
-        keys = [jax.random.fold_in(jax.random.fold_in(KEY, row), chunk) for row in range(len(x))]
-        noise = jnp.stack([jax.random.normal(key, (50, vae.latent_dim)) for key in keys], 1)
+        noise = noise_of_chunk(chunk, len(x), vae.latent_dim)
         log_w.append(np.asarray(log_weights(vae, params, x, noise), np.float64))
     log_w = np.concatenate(log_w)[:num_samples]
     return special.logsumexp(log_w, axis=0) - np.log(num_samples)
@@ -336,6 +356,7 @@ def test_training_raises_the_bound_on_one_and_several_devices_alike(layers, boun
 def test_several_models_at_once_are_each_as_alone():
     vae = dense_vae(6, (8,), 2, bernoulli=True)
 
+    @jax.jit
     def make(key):
         return create_train_state(key, vae, SampledBound(num_samples=3), optax.adam(1e-2), (6,))
 
@@ -365,13 +386,14 @@ def test_conditional_likelihood_is_that_of_the_features_given_the_label():
     x, labels = bits(5).astype(jnp.float32), jnp.array([0, 1, 2, 2, 1])
     rows = with_labels(x, labels, 3)
     noise = jax.random.normal(KEY, (5, 2))
-    terms, posterior, observation = Objective(bernoulli).evaluate(vae, params, rows, noise, rows)
+    evaluate = jax.jit(Objective(bernoulli).evaluate, static_argnums=0)
+    terms, posterior, observation = evaluate(vae, params, rows, noise, rows)
     z = posterior.mean + jnp.exp(posterior.log_var / 2) * noise
-    by_hand = vae.decoder.apply({"params": params["params"]["decoder"]}, with_labels(z, labels, 3))
+    by_hand = jax.jit(vae.decoder.apply)({"params": params["params"]["decoder"]}, with_labels(z, labels, 3))
     assert_close(observation.logits, by_hand.logits, rtol=1e-5, atol=1e-6)
     assert_close(terms.reconstruction, bernoulli(x, by_hand), rtol=1e-5, atol=1e-6)
     other = with_labels(x, (labels + 1) % 3, 3)
-    changed = Objective(bernoulli).evaluate(vae, params, other, noise, other)[0].reconstruction
+    changed = evaluate(vae, params, other, noise, other)[0].reconstruction
     assert abs(changed - terms.reconstruction).max() > 1e-3
 
 
@@ -379,7 +401,7 @@ def test_a_conditional_reconstruction_is_of_the_features():
     vae, params = conditional()
     rows = with_labels(bits(5).astype(jnp.float32), jnp.array([0, 1, 2, 2, 1]), 3)
     z = with_labels(encode(vae, params, rows).mean, jnp.array([0, 1, 2, 2, 1]), 3)
-    assert_close(reconstruct(vae, params, rows), vae.apply(params, z, method="decode").mean, rtol=1e-5, atol=1e-6)
+    assert_close(reconstruct(vae, params, rows), decode(vae, params, z).mean, rtol=1e-5, atol=1e-6)
 
 
 def test_conditional_model_learns_what_the_label_says():

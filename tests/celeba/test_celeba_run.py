@@ -329,7 +329,7 @@ def test_a_short_run_on_real_photographs(cache: Path, tmp_path: Path) -> None:
     if not (data := os.environ.get("VAE_JAX_DATA")) or not Path(data, "celeba").exists():
         pytest.skip("real data: VAE_JAX_DATA is not set, or has no celeba")
     arguments = ["--data", f"{data}/celeba", "--limit", "1000", "--image-size", "32", "--batch-size", "16"]
-    arguments += ["--epochs", "4", "--learning-rate", "1e-3", "--cache", str(cache), "--run-dir", str(tmp_path / "run")]
+    arguments += ["--epochs", "2", "--learning-rate", "1e-3", "--cache", str(cache), "--run-dir", str(tmp_path / "run")]
     assert run(celeba.main, arguments) == 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     evaluation = metrics["evaluation"]

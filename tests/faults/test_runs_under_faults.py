@@ -1,4 +1,4 @@
-"""Short forms of `bash run.sh faults`: a run that is hit, two at once, scores in other ways, and what is watched."""
+"""Short forms of `bash run.sh faults` with whole runs: hit, two at once, on bad disks, scored in other ways."""
 
 import shutil
 import subprocess
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.faults import concurrency, determinism, kills, long, runs
+from benchmarks.faults import concurrency, determinism, disk, kills, long, runs
 from benchmarks.faults.outcome import NOTHING
 
 
@@ -36,6 +36,16 @@ def test_scores_do_not_depend_on_order_number_and_devices(expected: Path, tmp_pa
     some = {name: ways[name] for name in ("another order", "one row")}
     outcome = determinism.scored_in_other_ways(runs.newest(expected, "fraud"), table, some, tmp_path / "scores")
     assert (outcome.tries, outcome.survived, outcome.lost) == (2, 2, NOTHING)
+
+
+def test_a_run_with_a_damaged_checkpoint_goes_on_from_the_one_before(expected: Path) -> None:
+    assert disk.run_with_damaged_checkpoint("fraud", expected, np.random.default_rng(0)) == []
+
+
+def test_a_run_on_a_full_disk_goes_on_where_there_is_room_again(expected: Path) -> None:
+    if subprocess.run(["unshare", "--mount", "--map-root-user", "true"], capture_output=True).returncode != 0:
+        pytest.skip("no mount namespace can be made here, so no small disk")
+    assert disk.in_namespace("full", "fraud", expected, 200_000 // disk.PAGE * disk.PAGE) == []
 
 
 @pytest.mark.parametrize("name", ["scores.csv", "metrics.json", "model/arrays.safetensors", "metrics.jsonl"])

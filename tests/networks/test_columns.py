@@ -10,7 +10,9 @@ import pytest
 from helpers import random_params
 from scipy import special, stats
 
+from vae_jax import networks
 from vae_jax.distributions import log_prob_per_dimension
+from vae_jax.networks import columns
 from vae_jax.networks.columns import (
     HIDDEN,
     LOGISTIC_SD,
@@ -23,13 +25,16 @@ from vae_jax.networks.columns import (
     column_likelihood,
     column_vae,
     dense,
-    expand,
     fit_column_constants,
 )
 from vae_jax.networks.outputs import OBSERVATION_LOG_VAR
-from vae_jax.networks.vae import decode, encode
 from vae_jax.objectives import Objective
 from vae_jax.training import create_train_state, train_epoch
+
+# One program each; operation by operation, every one would be compiled on its own.
+log_prob = jax.jit(ColumnObservation.log_prob, static_argnames="smoothed")
+expand = jax.jit(columns.expand, static_argnames="layout")
+encode, decode = (jax.jit(function, static_argnames="vae") for function in (networks.encode, networks.decode))
 
 # float32 carries 7 digits; an exponential and a few sums lose one of them.
 RTOL = 1e-5
@@ -102,7 +107,7 @@ def case(rng):
 def test_a_number_has_the_gaussian_density(case):
     x, observation = case
     expected = log_prob_per_dimension(x[:, :2], observation.mean[:, :2], observation.log_var[:, :2])
-    np.testing.assert_array_equal(observation.log_prob(x)[:, :2], expected)
+    np.testing.assert_array_equal(log_prob(observation, x)[:, :2], expected)
 
 
 @pytest.mark.parametrize("column", [0, 1], ids=["as it is", "logarithm"])
@@ -110,7 +115,7 @@ def test_a_count_has_the_probability_of_its_bin(rng, column):
     observation = observation_of(LAYOUT, (len(COUNTS),), rng)
     x = np.full((len(COUNTS), LAYOUT.parts), np.nan)
     x[:, 2:4] = standardised(COUNTS)
-    found = observation.log_prob(jnp.asarray(x, jnp.float32))[:, 2 + column]
+    found = log_prob(observation, jnp.asarray(x, jnp.float32))[:, 2 + column]
 
     count = COUNTS[:, column].astype(np.float64)
     edges = [count - 0.5, count + 0.5]
@@ -136,7 +141,7 @@ def test_probabilities_of_all_counts_add_up_to_1(rng):
     x = np.full((len(counts), LAYOUT.parts), np.nan)
     x[:, 2:4] = standardised(np.stack([counts, counts], 1))
     wide = jax.tree.map(lambda of: jnp.repeat(of, len(counts), 0) if of.ndim == 2 else of, observation)
-    probability = jnp.exp(wide.log_prob(jnp.asarray(x, jnp.float32))[:, 2:4]).sum(0)
+    probability = jnp.exp(log_prob(wide, jnp.asarray(x, jnp.float32))[:, 2:4]).sum(0)
     np.testing.assert_allclose(probability, 1, rtol=1e-3)  # the logarithm's tail has a thousandth beyond 3,000
 
 
@@ -158,7 +163,7 @@ def test_yes_and_no_share_what_unknown_leaves(case):
     given = np.asarray(x[:, 4:6])
     answered = np.log1p(-unknown) + stats.bernoulli.logpmf(given == 1, special.expit(logits))
     assert set(given.ravel()) == {0, 1, UNKNOWN}
-    assert_allclose(observation.log_prob(x)[:, 4:6], np.where(given == UNKNOWN, np.log(unknown), answered))
+    assert_allclose(log_prob(observation, x)[:, 4:6], np.where(given == UNKNOWN, np.log(unknown), answered))
 
 
 def test_a_category_has_the_softmax_of_its_logits(case):
@@ -167,7 +172,7 @@ def test_a_category_has_the_softmax_of_its_logits(case):
     for part, of_levels in enumerate(logits, start=6):
         level = np.asarray(x[:, part]).astype(int)
         expected = special.log_softmax(of_levels, axis=1)[np.arange(len(x)), level]
-        assert_allclose(observation.log_prob(x)[:, part], expected)
+        assert_allclose(log_prob(observation, x)[:, part], expected)
 
 
 def test_levels_that_only_fill_up_have_no_probability_at_the_start(rng):
@@ -186,23 +191,24 @@ def test_smoothing_mixes_in_the_frequencies(case):
     weights = 0.1 * observation.constants.frequencies
     constants = observation.constants._replace(smoothing=weights.at[:2].mul(0.1))  # of answers 1 %, of levels 10 %
     observation = observation.replace(constants=constants)
-    smoothed, plain = observation.log_prob(x, smoothed=True), observation.log_prob(x)
+    smoothed, plain = log_prob(observation, x, smoothed=True), log_prob(observation, x)
     np.testing.assert_array_equal(smoothed[:, :4], plain[:, :4])
     for answer, share in enumerate((0.7, 0.1)):
-        yes, no = (observation.log_prob(x.at[:, 4 + answer].set(value))[:, 4 + answer] for value in (1, 0))
+        yes, no = (log_prob(observation, x.at[:, 4 + answer].set(value))[:, 4 + answer] for value in (1, 0))
         expected = 0.99 * plain[:, 4 + answer] + 0.01 * (share * yes + (1 - share) * no)
         assert_allclose(smoothed[:, 4 + answer], expected)
     for part, shares in enumerate(SHARES, start=6):
-        of_levels = [observation.log_prob(x.at[:, part].set(level))[:, part] for level in range(len(shares))]
+        of_levels = [log_prob(observation, x.at[:, part].set(level))[:, part] for level in range(len(shares))]
         expected = 0.9 * plain[:, part] + 0.1 * sum(s * of for s, of in zip(shares, of_levels, strict=True))
         assert_allclose(smoothed[:, part], expected)
 
 
 def test_the_reconstruction_term_is_minus_the_smoothed_sum(case):
     x, observation = case
-    assert_allclose(column_likelihood(x, observation), -observation.log_prob(x, smoothed=True).sum(-1))
+    assert_allclose(jax.jit(column_likelihood)(x, observation), -log_prob(observation, x, smoothed=True).sum(-1))
 
 
+@jax.jit
 def value_and_gradient(observation, x):
     """The sum of log probabilities, and its gradients by mean, log variance and logits."""
 
@@ -218,8 +224,8 @@ def test_gaps_have_no_part_in_value_and_gradient(rng, layout):
     gap = rng.random(x.shape) < 0.4
     gap[:3] = True
     with_gaps = jnp.where(gap, jnp.nan, x)
-    found = observation.log_prob(with_gaps)
-    np.testing.assert_array_equal(found, jnp.where(gap, 0.0, observation.log_prob(x)))
+    found = log_prob(observation, with_gaps)
+    np.testing.assert_array_equal(found, jnp.where(gap, 0.0, log_prob(observation, x)))
 
     value, (by_mean, by_log_var, by_logits) = value_and_gradient(observation, with_gaps)
     assert np.isfinite(value)
@@ -271,10 +277,10 @@ def test_any_batch_axes_lead(rng, layout, shape):
     observation = decode(vae, params, posterior.mean)
     assert observation.mean.shape == observation.log_var.shape == (*shape, layout.measured)
     assert observation.logits.shape == (*shape, layout.logits)
-    found = observation.log_prob(x)
+    found = log_prob(observation, x)
     assert found.shape == (*shape, layout.parts)
     assert found.dtype == jnp.float32
-    flat = decode(vae, params, posterior.mean.reshape(-1, 2)).log_prob(x.reshape(-1, layout.parts))
+    flat = log_prob(decode(vae, params, posterior.mean.reshape(-1, 2)), x.reshape(-1, layout.parts))
     assert_allclose(found.reshape(flat.shape), flat)
 
 
