@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 # times the work itself. An accelerator needs enough to keep busy.
 PROCESSOR_NUMBERS, ACCELERATOR_NUMBERS = 2**15, 2**24
 COLUMN_NUMBERS = 2**18  # of a table of columns on a CPU: one row's logits alone may be 2**15
-# Inputs of a decoder's layer (rows x samples x width) in flight on a CPU. XLA multiplies more of them in panels, and adds up
-# in another order in the last one, so that a score's last bit would depend on the row's place in its chunk.
+# Inputs of a decoder's layer (rows x samples x width) in flight on a CPU. XLA multiplies more of them in panels, and in
+# the last one adds up in another order, so that a score's last bit would depend on the row's place in its chunk.
 PANEL_NUMBERS = 2**15
 ROWS_ENCODED = 256  # rows encoded at once, approximately: a decoded chunk has too few rows to encode fast
 # Of products. By default GPUs and TPUs shorten their factors; on an H200 that moved scores by up to 0.006 of their
