@@ -1,4 +1,4 @@
-"""`--engine ray` gives what the command gives. `bash run.sh score --engine ray` makes `.venv-cluster`, which has Ray."""
+"""`--engine ray` gives what the command gives. `.venv-cluster`, by `bash run.sh score --engine ray`, has Ray."""
 
 import os
 import signal
