@@ -172,7 +172,7 @@ def test_a_broken_row_ends_it_with_one_line(models, cluster, capsys, tmp_path):
         (["--input", "-"], "--input -: --engine ray takes"),
         (["--input", "none"], "--input none: "),
         (["--input", "empty"], "--input empty: a folder without files"),
-        (["--input", "full"], "--input notes.txt: its name ends in none of .csv"),
+        (["--input", "full"], "notes.txt: its name ends in none of .csv"),
         (["--input-format", "xlsx"], "--input-format xlsx: --engine ray reads no Excel files"),
         (["--output", "full"], "--output full: not empty; name a new folder"),
         (["--output", "full/notes.txt"], "--output full/notes.txt: "),
