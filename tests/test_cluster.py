@@ -1,4 +1,4 @@
-"""The scripts of docs/cluster.md run as they are; `.venv-cluster` (bash run.sh score --engine ray) has what they need."""
+"""The scripts of docs/cluster.md run as they are. `bash run.sh score --engine ray` makes `.venv-cluster`."""
 
 import os
 import re

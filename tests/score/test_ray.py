@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from run_helpers import refused
+from run_helpers import ROOT, refused
 
-WHY = "needs Ray: .venv-cluster/bin/python -m pytest tests/score, after bash run.sh score --engine ray --help"
+WHY = "needs Ray: .venv-cluster/bin/python -m pytest tests/score/test_ray.py; bash run.sh score --engine ray makes it"
 ray = pytest.importorskip("ray", reason=WHY)
 
 import experiments.score.__main__ as score  # noqa: E402
@@ -152,6 +153,21 @@ def test_workers_killed_in_the_middle_lose_nothing(models, cluster, small_parts,
     assert len(killed) == 2
     assert left[0] > 20
     assert_same(output, expected)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_workers_find_the_code_where_it_is_installed(models, tmp_path):
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "packages" / "vae_jax").symlink_to(ROOT / "vae_jax")
+    (tmp_path / "packages" / "vae_jax_experiments").symlink_to(ROOT / "experiments")
+    table(6).to_parquet(tmp_path / "rows.parquet")
+    path = f"import sys; sys.path.insert(0, {str(tmp_path / 'packages')!r})"
+    script = f"{path}; from vae_jax_experiments.__main__ import main; sys.exit(main())"
+    arguments = words(models / "numbers", tmp_path / "rows.parquet", tmp_path / "out", "--engine", "ray")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-P", "-c", script, "score", *arguments]
+    subprocess.run(command, env=environment, cwd=tmp_path, check=True)
+    assert len(pd.read_parquet(tmp_path / "out" / "part-000000.parquet")) == COUNT
 
 
 def test_a_broken_row_ends_it_with_one_line(models, cluster, capsys, tmp_path):
