@@ -35,7 +35,8 @@ Every command except test, oldest, check, docs and help lists its options with -
 
 The first call makes an environment in .venv and installs the requirements; later calls start at once. The PyTorch and
 Keras that bench compares with get their own environment, .venv-bench, the compilers of lower get .venv-lower, what
-export needs .venv-export, explore, with Gradio, .venv-explore, and the versions of oldest .venv-oldest.
+export needs .venv-export, explore, with Gradio, .venv-explore, score --engine ray .venv-cluster, and the versions of
+oldest .venv-oldest.
 
   VAE_JAX_PYTHON=PATH        use this Python as it is, and install nothing
   VAE_JAX_BENCH_PYTHON=PATH  use this Python, as it is, for PyTorch and Keras in bench
@@ -147,6 +148,9 @@ elif [ -n "${VAE_JAX_PYTHON:-}" ]; then
   [[ "$python" == /* ]] || python="$PWD/$python"
   missing="$("$python" -c "$find_missing" $([ "$command" != explore ] || echo gradio))"
   [ -z "$missing" ] || fail "VAE_JAX_PYTHON=$VAE_JAX_PYTHON lacks $missing; install requirements.txt into it"
+elif [ "$command" = score ] && [[ " $* " =~ " --engine"[=\ ]"ray " ]]; then
+  install "$root/.venv-cluster" "$root/requirements-cluster.txt"
+  python="$root/.venv-cluster/bin/python"
 elif [ "$command" = export ] || [ "$command" = explore ]; then
   venv="$root/.venv-$command"
   install "$venv" "$root/requirements-$command.txt"

@@ -58,7 +58,7 @@ def main() -> int:
     # Ctrl-C ends the imports, which take seconds, and what comes after a command, at once and without a traceback, as
     # SIGTERM does. While it runs, a command has its own way.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    sys.modules["experiments"] = sys.modules[str(__package__)]
+    name_experiments()
     sys.argv[1:] = rest
     try:
         runpy.run_module(f"experiments.{COMMANDS[name][0]}", run_name="__main__", alter_sys=True)
@@ -68,6 +68,11 @@ def main() -> int:
         extra = name if name in ("explore", "export") else "commands"
         return _refuse(f"vae-jax {name} needs {error.name}; pip install 'vae_jax[{extra}]' installs all it needs")
     return 0
+
+
+def name_experiments() -> None:
+    """Lets modules import each other by the package's name in a clone."""
+    sys.modules["experiments"] = sys.modules[str(__package__)]
 
 
 def usage() -> str:

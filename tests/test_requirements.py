@@ -30,7 +30,9 @@ def _padded(version: str) -> tuple[int, ...]:
 def test_oldest_versions_are_those_that_the_package_allows():
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    tested_here = [extras[name] for name in extras if name not in ("explore", "export")]  # they have their environments
+    tested_here = [
+        extras[name] for name in extras if name not in ("cluster", "explore", "export")
+    ]  # they have their environments
     allowed = _versions(sum(tested_here, project["dependencies"]))
     assert len(allowed) > 10
     oldest = _pinned("requirements-oldest.txt")
@@ -43,7 +45,7 @@ def test_oldest_versions_are_those_that_the_package_allows():
 
 @pytest.mark.parametrize(
     "name",
-    ["requirements-lower.txt", "requirements-bench.txt", "requirements-export.txt", "requirements-explore.txt"],
+    [f"requirements-{name}.txt" for name in ("lower", "bench", "export", "explore", "cluster")],
 )
 def test_other_environments_share_the_tested_versions(name):
     tested = _pinned("requirements.txt")

@@ -178,6 +178,26 @@ if [ "$1" = venv ]; then {made}; else echo "$@" | grep -o "/.*/python" >>'{log}'
     assert log.read_text() == f"{peers}\ntorch==1\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [
+        (["--engine", "ray"], ".venv-cluster"),
+        (["--engine=ray", "--model", "m"], ".venv-cluster"),
+        (["--model", "m", "--engine", "ray", "--workers", "2"], ".venv-cluster"),
+        (["--model", "ray"], ".venv"),
+        (["--help"], ".venv"),
+    ],
+)
+def test_scoring_on_a_cluster_has_an_environment_of_its_own(arguments, environment, project, tools):
+    made = 'mkdir -p "$last/bin"; printf "#!/bin/sh\\necho \\$0" >"$last/bin/python"; chmod +x "$last/bin/python"'
+    script(tools / "uv", f'#!/bin/bash\nlast="${{!#}}"\nif [ "$1" = venv ]; then {made}; fi\n')
+    script(tools / "nvidia-smi", "#!/bin/sh\necho 'GPU 0: one'\n")
+    for name in ("requirements.txt", "requirements-cluster.txt"):
+        (project / name).write_text("numpy\n")
+    done = bash(project / "run.sh", "score", *arguments, PATH=f"{tools}:{os.environ['PATH']}")
+    assert done.stdout == f"{project / environment / 'bin' / 'python'}\n"
+
+
 def test_failed_installation_is_said_and_tried_again(project, tools):
     script(tools / "uv", '#!/bin/sh\n[ "$1" = venv ] && exit\necho no network >&2\nexit 3\n')
     (project / "requirements.txt").write_text("jax[cuda12]==1\n")

@@ -253,6 +253,15 @@ def test_the_other_rows_do_not_matter(learned, rows, whole):
     assert_same(take(scores, kept), take(whole, kept))
 
 
+@pytest.mark.parametrize("hidden_dims", [(20, 10, 8), (64, 32)])
+def test_a_rows_place_does_not_matter(hidden_dims, rng):
+    vae = dense_vae(3, hidden_dims, 2, learned_variance=True)  # so few features that many rows are decoded at once
+    params = vae.init(KEY, jnp.zeros((1, 3)), jnp.zeros((1, 2)))
+    for row in rng.standard_normal((12, 3), np.float32):
+        scores = compiled(vae, params, jnp.tile(row, (3 * ROWS_ENCODED, 1)))
+        assert len(np.unique(np.asarray(scores.log_reconstruction_prob))) == 1
+
+
 def test_scores_change_with_the_key_alone(learned, rows, whole):
     assert_same(compiled(learned.vae, learned.params, rows), whole)
     other = compiled(learned.vae, learned.params, rows, jax.random.key(12))

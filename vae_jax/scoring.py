@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 # many in minutes rather than seconds. A GPU needs enough to keep busy.
 PROCESSOR_NUMBERS, TPU_NUMBERS, GPU_NUMBERS = 2**15, 2**21, 2**24
 COLUMN_NUMBERS = 2**18  # of a table of columns on a CPU: one row's logits alone may be 2**15
+# Inputs of a decoder's layer (rows x samples x width) in flight on a CPU. XLA multiplies more of them in panels, and in
+# the last one adds up in another order, so that a score's last bit would depend on the row's place in its chunk.
+PANEL_NUMBERS = 2**15
 ROWS_ENCODED = 256  # rows encoded at once, approximately: a decoded chunk has too few rows to encode fast
 # Of products. By default GPUs and TPUs shorten their factors; on an H200 that moved scores by up to 0.006 of their
 # standard deviation.
@@ -229,10 +232,13 @@ def reconstruction_probability(
     """
     noise = latent_noise(vae, key, num_samples)
     layout = getattr(vae.decoder, "layout", None)
-    on_processor = COLUMN_NUMBERS if layout else PROCESSOR_NUMBERS
-    numbers = {"cpu": on_processor, "tpu": TPU_NUMBERS}
-    decoded_at_once = numbers.get(platform or jax.default_backend(), GPU_NUMBERS)
-    size = max(1, decoded_at_once // (num_samples * (layout.measured + layout.logits if layout else x.shape[1])))
+    decoded = layout.measured + layout.logits if layout else x.shape[1]
+    if (platform := platform or jax.default_backend()) == "cpu":
+        widest = max(getattr(vae.decoder, "hidden_dims", ()), default=1)
+        numbers = min((COLUMN_NUMBERS if layout else PROCESSOR_NUMBERS) / decoded, PANEL_NUMBERS / widest)
+    else:
+        numbers = (TPU_NUMBERS if platform == "tpu" else GPU_NUMBERS) / decoded
+    size = max(1, int(numbers // num_samples))
 
     def score(block: Array) -> Scores:
         def score_part(part: tuple[Array, Gaussian]) -> Scores:

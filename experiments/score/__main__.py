@@ -8,7 +8,8 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,15 +18,17 @@ from experiments import PROGRAM
 from experiments.command_line import UsageError, parse, run
 from experiments.runs import stopping
 from experiments.runs.progress import WorkProgress, console
+from experiments.score.config import ScoreConfig
 from experiments.score.reader import Source, Table, open_source, open_table
 from experiments.score.scoring import (
     ANOMALY,
     CHUNK,
     DECISION,
+    FILE,
     ROW,
     STRONGEST,
     chunks,
-    load,
+    open_model,
     score,
     score_types,
 )
@@ -34,81 +37,36 @@ from experiments.score.tables import (
     PIPE,
     SUFFIXES,
     Block,
-    BrokenRow,
-    Columns,
     Format,
     InputFormat,
     format_of,
 )
-from experiments.score.writer import Write, open_writer
+from experiments.score.writer import REJECTS, Rejects, open_writer
 from experiments.startup import prepare_jax
 from vae_jax.data.errors import DataError
 from vae_jax.detector.estimator import new_gaps_notice
 from vae_jax.tables.files import check_encoding
 
 COMMAND = f"{PROGRAM} score"
-REJECTS: dict[str, pa.DataType] = {
-    "line": pa.int64(),
-    "row": pa.int64(),
-    "reason": pa.string(),
-    "text": pa.string(),
-}
-
-
-@dataclass(frozen=True)
-class ScoreConfig:
-    """Score the rows of a table with a saved model. The table may be of any length.
-
-    Columns of the output, with rows in input order:
-    - row: its number, 0 = first row of data
-    - log_reconstruction_probability: in nats; higher = more normal
-    - decision: anomaly (below the model's boundary) or normal
-
-    Exit codes (output files are written or replaced only with 0):
-    - 0: every row was scored or written to --rejects
-    - 1: a disk is full, or the output pipe was closed
-    - 2: an option, a file or a row is invalid
-    - 130, 143: stopped by Ctrl-C, by SIGTERM
-    """
-
-    model: str | None = None
-    """Folder of the saved model. Required."""
-    input: str = PIPE
-    """Table to score: .csv (commas, semicolons or tabs), .jsonl or .ndjson, plain or gzip, .parquet, or \
-.xlsx; - for a pipe. It must have the model's features, in any order; other columns are ignored."""
-    output: str = PIPE
-    """Where to write the scores: .csv, .csv.gz, .jsonl, .jsonl.gz or .parquet; - for a pipe. The file appears only \
-once it is complete."""
-    input_format: InputFormat | None = None
-    """Format of the input; by default what its name says, csv for a pipe."""
-    encoding: str | None = None
-    """Encoding of a text that is neither UTF-8 nor Excel's UTF-16, such as latin-1."""
-    format: Format | None = None
-    """Format of the output; by default what its name says, csv for a pipe."""
-    keep: tuple[str, ...] = ()
-    """Input columns to copy to the output, for example ids."""
-    explain: int = 0
-    """Name this many of each row's most suspicious features, with their shares of the row's negative log probability \
-in nats."""
-    rejects: str | None = None
-    """Where to write invalid rows, with line, row number, reason and text: .csv, .jsonl (also .gz) or .parquet. \
-Without it, the first invalid row stops the command."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Runs the command."""
     config = parse(ScoreConfig, COMMAND, arguments)
+    if config.engine == "ray":
+        return main_on_cluster(config)
     input_format, output_format = check(config)
     pa.enable_signal_handlers(False)  # our own handlers stop the command
     output = console(sys.stderr)
     started = time.monotonic()
     with stopping.immediate(), open_source(config.input) as source, ExitStack() as stack:
-        detector = load(str(config.model))
+        detector, columns = open_model(config)
         reader = detector.features_
-        columns = Columns(reader.modelled, config.keep, reader)
-        if not 0 <= config.explain <= len(columns.features):
-            raise UsageError(f"--explain {config.explain}: expected 0 to {len(columns.features)}, the model's features")
-        rejects = Rejects(source.name, config.rejects, stack)
+        write_broken = None
+        if config.rejects is not None:
+            rejects_format = format_of("--rejects", config.rejects, None, "", SUFFIXES)
+            write_broken = stack.enter_context(open_writer(config.rejects, rejects_format, REJECTS))
+        rejects = Rejects(source.name, write_broken)
         table = open_table(source, input_format, columns, rejects, config.encoding)
         types = {ROW: pa.int64(), **table.kept_types, **score_types(config.explain, reasons=columns.schema is not None)}
         write = stack.enter_context(open_writer(config.output, output_format, types))
@@ -123,15 +81,52 @@ def main(arguments: Sequence[str]) -> None:
                 counts.update(results[DECISION])
                 gaps.update(reader.new_gaps(block.features))
                 progress.show(int(block.rows[-1]) + 1, estimated_total(table, source, read.rows))
-    if gaps:
-        output.print(f"notice: {new_gaps_notice(gaps)}", soft_wrap=True)
-    output.print(summary(counts, rejects, time.monotonic() - started), soft_wrap=True)
+    rejected = None if config.rejects is None else f"{_count(rejects.count, 'broken row')} in {config.rejects}"
+    report(counts, gaps, rejected, started)
+
+
+def main_on_cluster(config: ScoreConfig) -> None:
+    """Scores by the workers of a cluster, part by part."""
+    check_cluster(config)
+    from experiments.score import on_ray
+
+    started = time.monotonic()
+    counts: Counter[str] = Counter()
+    gaps: Counter[str] = Counter()
+    with stopping.immediate(), WorkProgress("scoring", "parts", console(sys.stderr)) as progress:
+        open_model(config)  # to refuse it here
+        config = replace(config, model=os.path.abspath(str(config.model)))  # workers may have another working directory
+        source, parts = on_ray.find_parts(config.input, config.input_format)
+        output = on_ray.make_folder(config.output)
+        progress.show(0, len(parts))
+        for done, (of_part, gaps_of_part) in enumerate(on_ray.score_parts(config, source, output, parts), 1):
+            counts.update(of_part)
+            gaps.update(gaps_of_part)
+            progress.show(done, len(parts))
+    report(counts, gaps, None, started)
+
+
+def check_cluster(config: ScoreConfig) -> None:
+    """Raises UsageError, naming the option, for one that a cluster can't have."""
+    if find_spec("ray") is None:
+        raise UsageError("--engine ray: needs the package ray: pip install 'ray[data]'")
+    check_common(config)
+    if config.workers is not None and config.workers < 1:
+        raise UsageError(f"--workers {config.workers}: expected 1 or more")
+    for option, path in (("--input", config.input), ("--output", config.output)):
+        if path == PIPE:
+            raise UsageError(f"{option} -: --engine ray takes a file or folder to read, and a folder to write")
+    if config.input_format == "xlsx":
+        raise UsageError("--input-format xlsx: --engine ray reads no Excel files")
+    if config.rejects is not None:
+        raise UsageError(f"--rejects {config.rejects}: not with --engine ray; score the file of broken rows without it")
 
 
 def check(config: ScoreConfig) -> tuple[InputFormat, Format]:
     """Returns the formats of input and output; raises UsageError, naming the option, for an invalid one."""
-    if config.model is None:
-        raise UsageError(f"--model: expected the folder of a saved model (see {COMMAND} --help)")
+    if config.workers is not None:
+        raise UsageError(f"--workers {config.workers}: only with --engine ray")
+    check_common(config)
     formats = (
         format_of(
             "--input",
@@ -146,10 +141,6 @@ def check(config: ScoreConfig) -> tuple[InputFormat, Format]:
         raise UsageError("--input -: expected rows from a pipe, but this is a terminal; name a file")
     if config.input == PIPE and formats[0] == "xlsx":
         raise UsageError("--input -: an Excel file can't be read from a pipe; name the file")
-    try:
-        check_encoding(config.encoding)
-    except DataError as error:
-        raise UsageError(str(error)) from None
     if config.rejects == PIPE:
         raise UsageError("--rejects -: expected a file")
     written = {"--output": config.output}
@@ -160,8 +151,18 @@ def check(config: ScoreConfig) -> tuple[InputFormat, Format]:
         if path != PIPE:
             check_written(option, Path(path))
     check_different({"--input": config.input, **written})
-    check_kept(config)
     return formats
+
+
+def check_common(config: ScoreConfig) -> None:
+    """Raises UsageError for an invalid option that has nothing to do with where the rows are."""
+    if config.model is None:
+        raise UsageError(f"--model: expected the folder of a saved model (see {COMMAND} --help)")
+    try:
+        check_encoding(config.encoding)
+    except DataError as error:
+        raise UsageError(str(error)) from None
+    check_kept(config)
 
 
 def check_written(option: str, path: Path) -> None:
@@ -183,34 +184,12 @@ def check_different(paths: Mapping[str, str]) -> None:
 
 def check_kept(config: ScoreConfig) -> None:
     """Refuses columns kept twice, or named like an output column."""
-    own = {ROW, *score_types(config.explain, reasons=True), STRONGEST}
+    own = {ROW, *score_types(config.explain, reasons=True), STRONGEST} | ({FILE} if config.engine else set())
     for name in config.keep:
         if name in own:
             raise UsageError(f"--keep {name}: the output has a column of this name")
         if config.keep.count(name) > 1:
             raise UsageError(f"--keep {' '.join(config.keep)}: {name} is there twice")
-
-
-class Rejects:
-    """Writes broken rows to a file, or without one raises UsageError; `count` is their number."""
-
-    def __init__(self, source: str, path: str | None, stack: ExitStack):
-        self.count, self.path = 0, path
-        self._source = source
-        self._write: Write | None = None
-        if path is not None:
-            rejects_format = format_of("--rejects", path, None, "", SUFFIXES)
-            self._write = stack.enter_context(open_writer(path, rejects_format, REJECTS))
-
-    def __call__(self, broken: list[BrokenRow]) -> None:
-        """Takes broken rows."""
-        self.count += len(broken)
-        if self._write is not None:
-            self._write({name: [getattr(row, name) for row in broken] for name in REJECTS})
-            return
-        row = broken[0]
-        place = f"row {row.row}" + (f" (line {row.line})" if row.line is not None else "")
-        raise UsageError(f"{self._source}: {place}: {row.reason}; --rejects FILE sets such rows apart")
 
 
 class Counted:
@@ -232,11 +211,15 @@ def estimated_total(table: Table, source: Source, read: int) -> int | None:
     return table.count or (round(read / share) if share else None)
 
 
-def summary(counts: Counter[str], rejects: Rejects, seconds: float) -> str:
-    """A one-line summary."""
-    rejected = f"; {_count(rejects.count, 'broken row')} in {rejects.path}" if rejects.path is not None else ""
+def report(counts: Counter[str], gaps: Counter[str], rejected: str | None, started: float) -> None:
+    """Tells new gaps, and in one line what was scored."""
+    output = console(sys.stderr)
+    if gaps:
+        output.print(f"notice: {new_gaps_notice(gaps)}", soft_wrap=True)
     anomalies = "anomaly" if counts[ANOMALY] == 1 else "anomalies"
-    return f"{_count(counts.total(), 'row')} scored in {seconds:,.1f} s: {counts[ANOMALY]:,} {anomalies}{rejected}"
+    seconds = f"{time.monotonic() - started:,.1f} s"
+    scored = f"{_count(counts.total(), 'row')} scored in {seconds}: {counts[ANOMALY]:,} {anomalies}"
+    output.print(scored if rejected is None else f"{scored}; {rejected}", soft_wrap=True)
 
 
 def _count(number: int, what: str) -> str:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
@@ -91,7 +92,12 @@ def open_source(path: str) -> Iterator[Source]:
 
 
 def open_table(
-    source: Source, file_format: InputFormat, columns: Columns, on_broken: OnBroken, encoding: str | None = None
+    source: Source,
+    file_format: InputFormat,
+    columns: Columns,
+    on_broken: OnBroken,
+    encoding: str | None = None,
+    groups: range | None = None,
 ) -> Table:
     """Reads a table's header.
 
@@ -100,12 +106,13 @@ def open_table(
       columns: the ones to read; the file may have others, in any order.
       on_broken: called with broken rows, in order, while the blocks are iterated.
       encoding: of a text that is neither UTF-8 nor UTF-16 with a byte order mark.
+      groups: row groups of a Parquet file to read; by default all. Rows keep their numbers in the file.
 
     Raises:
       UsageError: if the file as a whole is unusable; also while the blocks are iterated.
     """
     if file_format == "parquet":
-        return _open_parquet(source, columns, on_broken)
+        return _open_parquet(source, columns, on_broken, groups)
     if file_format == "xlsx":
         return _open_excel(source, columns, on_broken)
     types = {name: columns.copied_type(name) for name in columns.kept}
@@ -119,17 +126,39 @@ def open_table(
     return Table(types, read_rows(pieces, line, parser, columns, on_broken))
 
 
-def _open_parquet(source: Source, columns: Columns, on_broken: OnBroken) -> Table:
+def _open_parquet(source: Source, columns: Columns, on_broken: OnBroken, groups: range | None) -> Table:
+    file, schema = _parquet_file(source)
+    check_columns(source.name, schema.names, columns)
+    _check_types(source.name, schema, columns)
+    groups = range(file.num_row_groups) if groups is None else groups
+    rows = [file.metadata.row_group(i).num_rows for i in range(groups.stop)]
+    batches = file.iter_batches(PARQUET_ROWS, row_groups=list(groups), columns=list(columns.all))
+    first = sum(rows[: groups.start])
+    return _typed_table(source.name, schema, batches, sum(rows) - first, columns, on_broken, first)
+
+
+def row_groups(source: Source, rows: int) -> list[tuple[int, int]]:
+    """Cuts a Parquet file: first row group and that after the last of each part, of so many rows or somewhat more."""
+    file, _ = _parquet_file(source)
+    cuts, count = [0], 0
+    for i in range(file.num_row_groups):
+        count += file.metadata.row_group(i).num_rows
+        if count >= rows:
+            cuts.append(i + 1)
+            count = 0
+    if count or len(cuts) == 1:
+        cuts.append(file.num_row_groups)
+    return list(pairwise(cuts))
+
+
+def _parquet_file(source: Source) -> tuple[pq.ParquetFile, pa.Schema]:
     try:
         file = pq.ParquetFile(_seekable(source.file), buffer_size=PARQUET_BUFFER, pre_buffer=False)
         schema = file.schema_arrow
-        names = schema.names
+        schema.names  # noqa: B018 (a name that is not UTF-8 is noticed here)
+        return file, schema
     except ARROW_DAMAGE as error:
         raise UsageError(f"{source.name}: not a Parquet file, or a damaged one ({_first_line(error)})") from None
-    check_columns(source.name, names, columns)
-    _check_types(source.name, schema, columns)
-    batches = file.iter_batches(PARQUET_ROWS, columns=list(columns.all))
-    return _typed_table(source.name, schema, batches, file.metadata.num_rows, columns, on_broken)
 
 
 def _open_excel(source: Source, columns: Columns, on_broken: OnBroken) -> Table:
@@ -159,11 +188,17 @@ def _check_types(name: str, schema: pa.Schema, columns: Columns) -> None:
 
 
 def _typed_table(
-    name: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch], count: int, columns: Columns, on_broken: OnBroken
+    name: str,
+    schema: pa.Schema,
+    batches: Iterator[pa.RecordBatch],
+    count: int,
+    columns: Columns,
+    on_broken: OnBroken,
+    first: int = 0,
 ) -> Table:
     typed = {column: schema.field(column).type for column in columns.kept}
     types = {column: columns.copied_type(column) if column in columns.features else typed[column] for column in typed}
-    return Table(types, _blocks(name, batches, columns, on_broken), count)
+    return Table(types, _blocks(name, batches, columns, on_broken, first), count)
 
 
 def _seekable(file: IO[bytes]) -> IO[bytes]:
@@ -184,8 +219,9 @@ def _has_no_text(kind: pa.DataType) -> bool:
     return pa.types.is_nested(kind) or any(is_kind(kind) for is_kind in binary)
 
 
-def _blocks(name: str, batches: Iterator[pa.RecordBatch], columns: Columns, on_broken: OnBroken) -> Iterator[Block]:
-    row = 0
+def _blocks(
+    name: str, batches: Iterator[pa.RecordBatch], columns: Columns, on_broken: OnBroken, row: int
+) -> Iterator[Block]:
     while True:
         try:
             batch = next(batches, None)

@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow as pa
 
 from experiments.command_line import UsageError
+from experiments.score.config import ScoreConfig
 from experiments.score.tables import Block, Columns, join
 from experiments.startup import use_cores
 from vae_jax.detector import VAEDetector
 from vae_jax.detector.model_folder import ModelError
 
 CHUNK = 16_384  # rows scored at once
-ROW, SCORE, DECISION, STRONGEST = "row", "log_reconstruction_probability", "decision", "strongest"
+FILE, ROW, SCORE, DECISION, STRONGEST = "file", "row", "log_reconstruction_probability", "decision", "strongest"
 ANOMALY, NORMAL = "anomaly", "normal"
 
 
@@ -28,6 +29,15 @@ def load(folder: str) -> VAEDetector:
     if not hasattr(detector, "feature_names_in_"):
         raise UsageError(f"--model {folder}: its features have no names to match columns; fit it on a data frame")
     return detector
+
+
+def open_model(config: ScoreConfig) -> tuple[VAEDetector, Columns]:
+    """Loads the model; raises UsageError if it can't explain as many features as are asked for."""
+    detector = load(str(config.model))
+    columns = Columns(detector.features_.modelled, config.keep, detector.features_)
+    if not 0 <= config.explain <= len(columns.features):
+        raise UsageError(f"--explain {config.explain}: expected 0 to {len(columns.features)}, the model's features")
+    return detector, columns
 
 
 def chunks(blocks: Iterable[Block], size: int) -> Iterator[Block]:

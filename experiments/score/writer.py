@@ -19,12 +19,21 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
+from pyarrow import fs
 
+from experiments.command_line import UsageError
 from experiments.runs.run_folder import disk_errors
-from experiments.score.tables import PIPE, Format
+from experiments.score.tables import PIPE, BrokenRow, Format
 
 ROW_GROUP = 1 << 17  # smallest row group of a Parquet file; each group has a cost
 GZIP_LEVEL = 6  # gzip's own default; Python's takes twice as long for little
+
+REJECTS: dict[str, pa.DataType] = {
+    "line": pa.int64(),
+    "row": pa.int64(),
+    "reason": pa.string(),
+    "text": pa.string(),
+}
 
 Bytes = IO[bytes] | gzip.GzipFile
 Write = Callable[[Mapping[str, list]], None]  # appends rows: equally many values of each column
@@ -54,6 +63,18 @@ def open_writer(path: str, file_format: Format, types: Mapping[str, pa.DataType]
 
     with disk_errors(target.parent), _file(target) as file, WRITERS[file_format](file, types) as write:
         yield guarded
+
+
+@contextmanager
+def open_part(
+    store: fs.FileSystem, path: str, file_format: Format, types: Mapping[str, pa.DataType]
+) -> Iterator[Write]:
+    """The same for a file in any store, whose name is hidden, by a dot, until the block ends."""
+    folder, _, name = path.rpartition("/")
+    hidden = f"{folder}/.{name}"
+    with store.open_output_stream(hidden) as file, WRITERS[file_format](file, types) as write:
+        yield write
+    store.move(hidden, path)
 
 
 @contextmanager
@@ -171,3 +192,21 @@ WRITERS: dict[Format, Callable[[Bytes, Mapping[str, pa.DataType]], AbstractConte
     "jsonl": _jsonl,
     "parquet": _parquet,
 }
+
+
+class Rejects:
+    """Writes broken rows, with the columns `REJECTS`, or without `write` raises UsageError; `count` is their number."""
+
+    def __init__(self, source: str, write: Write | None):
+        self.count = 0
+        self._source, self._write = source, write
+
+    def __call__(self, broken: list[BrokenRow]) -> None:
+        """Takes broken rows."""
+        self.count += len(broken)
+        if self._write is not None:
+            self._write({name: [getattr(row, name) for row in broken] for name in REJECTS})
+            return
+        row = broken[0]
+        place = f"row {row.row}" + (f" (line {row.line})" if row.line is not None else "")
+        raise UsageError(f"{self._source}: {place}: {row.reason}; --rejects FILE sets such rows apart")

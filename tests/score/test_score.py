@@ -71,7 +71,7 @@ class StandIn:
 def detector(monkeypatch) -> StandIn:
     """The model that --model names, whatever it names."""
     found = StandIn()
-    monkeypatch.setattr(score, "load", lambda folder: found)
+    monkeypatch.setattr(scoring, "load", lambda folder: found)
     return found
 
 
@@ -624,6 +624,25 @@ def test_many_missing_columns_are_not_all_named(detector, capsys, tmp_path):
     assert line.endswith("and 23 more")
 
 
+@pytest.mark.parametrize("size", [1, 15, 100])
+def test_row_groups_of_parquet_are_the_rows_of_the_whole(size, rows, tmp_path):
+    (tmp_path / "rows.parquet").write_bytes(as_parquet(rows))  # groups of 15, 15 and 10 rows
+
+    def read(groups: range | None) -> list[tuple]:
+        with table_reader.open_source(str(tmp_path / "rows.parquet")) as source:
+            found = table_reader.open_table(source, "parquet", Columns(FEATURES, ("id",)), pytest.fail, groups=groups)
+            blocks = list(found.blocks)
+        assert found.count == sum(map(len, blocks))
+        return [
+            row for block in blocks for row in zip(block.rows, block.features.tolist(), block.kept["id"], strict=True)
+        ]
+
+    with table_reader.open_source(str(tmp_path / "rows.parquet")) as source:
+        cuts = table_reader.row_groups(source, size)
+    assert cuts == {1: [(0, 1), (1, 2), (2, 3)], 15: [(0, 1), (1, 2), (2, 3)], 100: [(0, 3)]}[size]
+    assert [row for cut in cuts for row in read(range(*cut))] == read(None)
+
+
 def test_parquet_whose_directory_is_damaged(rows, detector, capsys, tmp_path):
     content = bytearray(as_parquet(rows))
     content[-60:-20] = b"\xff" * 40
@@ -831,8 +850,9 @@ import sys
 sys.path[:0] = {folders}
 import experiments.score.__main__ as score
 from experiments.command_line import run
+from experiments.score import scoring
 from test_score import StandIn
-score.load = lambda folder: StandIn()
+scoring.load = lambda folder: StandIn()
 score.CHUNK = 100
 sys.exit(run(score.main, ["--model", "m", "--explain", "2"]))
 """
@@ -915,3 +935,14 @@ def test_a_folder_without_a_model(capsys, tmp_path):
     line = refused(score.main, arguments, capsys)
     assert line == f"error: --model {tmp_path}: no model there (manifest.json is missing)"
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_without_ray_it_is_said_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr(score, "find_spec", lambda name: None)
+    line = refused(score.main, ["--model", "m", "--engine", "ray"], capsys)
+    assert line == "error: --engine ray: needs the package ray: pip install 'ray[data]'"
+
+
+def test_workers_without_an_engine(capsys):
+    arguments = ["--model", "m", "--workers", "2", "--input", "a.csv"]
+    assert refused(score.main, arguments, capsys) == "error: --workers 2: only with --engine ray"
