@@ -1,8 +1,9 @@
 """Rows from text: CSV and JSON lines, plain or gzip.
 
-Arrow parses the text piece by piece: plain numbers at once, other cells as text that the model's schema reads. Only a
-piece with a broken row is read line by line, to find it and what is wrong with it. All ways round numbers correctly, so
-they give the same bits.
+Arrow parses the text piece by piece: plain numbers at once, other cells as text that the model's schema reads. Rows
+that it can't tell to be sound are read one by one, which says what is wrong with them. Only where a misplaced quote or
+wrong UTF-8 leaves unclear what is a row, a piece is cut in halves until the one with the broken row is small. All ways
+round numbers correctly, so they give the same bits.
 """
 
 from __future__ import annotations
@@ -164,20 +165,20 @@ def _parse(text: bytes, row: int, line: int, parser: Parser, columns: Columns) -
         block, left = _numbers(text, parser, columns) or _cells(text, parser, columns)
     except ValueError:  # includes pa.ArrowInvalid and UnicodeDecodeError
         return None
+    if not len(left):
+        return replace(block, rows=row + block.rows), []
+    lines = parser.lines(text) or []
+    places = sizes_of(lines).nonzero()[0]
+    if len(places) != len(block) + len(left):
+        return None
     blocks, broken = [block], []
-    if len(left):
-        lines = parser.lines(text) or []
-        places = sizes_of(lines).nonzero()[0]
-        if len(places) != len(block) + len(left):
-            return None
-        for some in _portions(left, [len(lines[places[i]]) for i in left]):
-            found, bad = _search(b"\n".join(lines[places[i]] for i in some), 0, 0, parser, columns)
-            blocks.append(replace(found, rows=some[found.rows]))
-            broken += [of._replace(row=row + int(some[of.row]), line=line + int(places[some[of.row]])) for of in bad]
-    block = join([of for of in blocks if len(of)] or [block])
-    if len(blocks) > 1:
-        block = block.take(np.argsort(block.rows))
-    return replace(block, rows=block.rows + row), broken
+    for some in _portions(left, [len(lines[places[i]]) for i in left]):
+        found, bad = _search(b"\n".join(lines[places[i]] for i in some), 0, 0, parser, columns)
+        blocks.append(replace(found, rows=some[found.rows]))
+        broken += [of._replace(row=row + int(some[of.row]), line=line + int(places[some[of.row]])) for of in bad]
+    whole = join([of for of in blocks if len(of)] or [block])
+    whole = whole.take(np.argsort(whole.rows))
+    return replace(whole, rows=row + whole.rows), broken
 
 
 def _portions(rows: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
