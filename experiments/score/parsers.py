@@ -17,6 +17,7 @@ from experiments.command_line import UsageError
 from experiments.score.tables import Columns
 
 LINE_END = ord("\n")
+MOST_SKIPPED = 1_000  # rows of another number of cells, each of which takes time; a text with more is cut in halves
 LONGEST_ROW = 8 << 20  # largest size of a row in bytes, so that memory is bounded
 
 pc: Any = pyarrow.compute  # its functions are made when it is imported, which type checkers don't see
@@ -96,13 +97,13 @@ def read_csv(
 
     Text must be UTF-8. No word stands for a missing cell.
 
-    Raises ValueError, or pa.ArrowInvalid, which is one, if it can't be read or there is no such row.
+    Raises ValueError, or pa.ArrowInvalid, which is one, if it can't be read, has too many others or none but those.
     """
     skipped: list[bytes] = []
 
     def skip(row: Any) -> str:
         skipped.append(row.text.encode())
-        return "skip"
+        return "skip" if len(skipped) <= MOST_SKIPPED else "error"
 
     table = arrow_csv.read_csv(
         pa.BufferReader(text),

@@ -548,6 +548,13 @@ def test_all_rows_broken(detector, sizes, tmp_path):
     assert [row["line"] for row in read_back(tmp_path / "rejects.csv")] == list(range(2, 32))
 
 
+def test_more_rows_of_too_few_cells_than_are_skipped_at_once(detector, tmp_path):
+    content = b"a,b,c\n" + b"x\n1,2,3\n" * 3_000
+    found = scored(content, tmp_path, "--rejects", str(tmp_path / "rejects.csv"))
+    assert [row["row"] for row in found] == list(range(1, 6_000, 2))
+    assert [row["line"] for row in read_back(tmp_path / "rejects.csv")] == list(range(2, 6_002, 2))
+
+
 def test_no_row_broken_leaves_a_header(rows, detector, tmp_path):
     scored(as_csv(rows), tmp_path, "--rejects", str(tmp_path / "rejects.csv"))
     assert (tmp_path / "rejects.csv").read_text() == "line,row,reason,text\n"
