@@ -19,7 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from experiments.command_line import UsageError
-from experiments.score.parsers import JsonParser, check_columns, csv_parser
+from experiments.score.csv_parser import csv_parser
+from experiments.score.json_parser import JsonParser
+from experiments.score.parsers import check_columns
 from experiments.score.tables import (
     NO_CELL,
     PIPE,

@@ -131,6 +131,12 @@ class Block:
         cells = None if self.cells is None else self.cells.iloc[start:stop]
         return Block(self.rows[start:stop], self.features[start:stop], kept, cells)
 
+    def take(self, order: np.ndarray) -> Block:
+        """Returns the rows in another order."""
+        kept = {name: [values[i] for i in order] for name, values in self.kept.items()}
+        cells = None if self.cells is None else self.cells.iloc[order].reset_index(drop=True)
+        return Block(self.rows[order], self.features[order], kept, cells)
+
 
 def make_block(
     columns: Columns, rows: np.ndarray, features: np.ndarray, copied: dict[str, list], cells: Any = None

@@ -1,16 +1,19 @@
 """Rows from text: CSV and JSON lines, plain or gzip.
 
-Arrow parses the text piece by piece: plain numbers at once, other cells as text that the model's schema reads. Only a
-piece with a broken row is read line by line, to find it and what is wrong with it. All ways round numbers correctly, so
-they give the same bits.
+Arrow parses the text piece by piece: plain numbers at once, other cells as text that the model's schema reads. Rows
+that it can't tell to be sound are read one by one, which says what is wrong with them. Only where a misplaced quote or
+wrong UTF-8 leaves unclear what is a row, a piece is cut in halves until the one with the broken row is small. All ways
+round numbers correctly, so they give the same bits.
 """
 
 from __future__ import annotations
 
 import codecs
 import gzip
+import math
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from io import BufferedReader
 from typing import IO
 
@@ -18,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.command_line import UsageError
-from experiments.score.parsers import LONGEST_ROW, Parser, Record, cells_frame
+from experiments.score.parsers import LINE_END, LONGEST_ROW, Parser, Record, cells_frame, rows_but, sizes_of
 from experiments.score.tables import (
     NO_CELL,
     Block,
@@ -27,12 +30,11 @@ from experiments.score.tables import (
     OnBroken,
     describe_number,
     is_sound,
+    join,
     make_block,
 )
 from vae_jax.data.errors import CellError
-from vae_jax.tables.cells import cells_of
-from vae_jax.tables.csv_file import LARGEST_CELL
-from vae_jax.tables.text_numbers import to_numbers
+from vae_jax.tables.text_numbers import NumberFormat, to_numbers
 
 PIECE = 4 << 20  # bytes read and parsed at once
 SEARCHED = 64 << 10  # bytes read line by line to find a broken row
@@ -142,57 +144,73 @@ def read_rows(
         waiting = [piece]
         while waiting:
             text = waiting.pop()
-            block = _parse(text, row, parser, columns)
-            if block is None and (half := _half(text, parser)):
+            read = _parse(text, row, line, parser, columns)
+            if read is None and (half := _half(text, parser)):
                 waiting += [text[half:], text[:half]]
                 continue
-            if block is not None:
-                row += len(block)
-            else:
-                block, broken = _search(text, row, line, parser, columns)
-                if broken:
-                    on_broken(broken)
-                row += len(block) + len(broken)
-            line += text.count(b"\n")
+            block, broken = read or _search(text, row, line, parser, columns)
+            if broken:
+                on_broken(broken)
+            row += len(block) + len(broken)
+            line += int(np.count_nonzero(np.frombuffer(text, np.uint8) == LINE_END))  # faster than bytes.count
             if len(block):
                 yield block
 
 
-def _parse(text: bytes, row: int, parser: Parser, columns: Columns) -> Block | None:
-    """Returns all rows of a text, or None if any may be broken."""
+def _parse(text: bytes, row: int, line: int, parser: Parser, columns: Columns) -> tuple[Block, list[BrokenRow]] | None:
+    """Reads most rows of a text at once, the others line by line; None if it has to be cut or searched as a whole."""
     try:
         if not text.isascii():
             text.decode("utf-8")  # Arrow checks only the columns it reads
-        return _numbers(text, row, parser, columns) or _cells(text, row, parser, columns)
+        block, left = _numbers(text, parser, columns) or _cells(text, parser, columns)
     except ValueError:  # includes pa.ArrowInvalid and UnicodeDecodeError
         return None
+    if not len(left):
+        return replace(block, rows=row + block.rows), []
+    lines = parser.lines(text) or []
+    places = sizes_of(lines).nonzero()[0]
+    if len(places) != len(block) + len(left):
+        return None
+    blocks, broken = [block], []
+    for some in _portions(left, [len(lines[places[i]]) for i in left]):
+        found, bad = _search(b"\n".join(lines[places[i]] for i in some), 0, 0, parser, columns)
+        blocks.append(replace(found, rows=some[found.rows]))
+        broken += [of._replace(row=row + int(some[of.row]), line=line + int(places[some[of.row]])) for of in bad]
+    whole = join([of for of in blocks if len(of)] or [block])
+    whole = whole.take(np.argsort(whole.rows))
+    return replace(whole, rows=row + whole.rows), broken
 
 
-def _numbers(text: bytes, row: int, parser: Parser, columns: Columns) -> Block | None:
-    """Returns rows of plain numbers, the fast way."""
+def _portions(rows: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
+    """Cuts rows of so many bytes into portions that are searched at once."""
+    return np.split(rows, np.flatnonzero(np.diff(np.cumsum(sizes) // SEARCHED)) + 1)
+
+
+def _numbers(text: bytes, parser: Parser, columns: Columns) -> tuple[Block, np.ndarray] | None:
+    """Reads rows of plain numbers and gaps, the fast way; also returns which rows are left. None if those are many."""
     if columns.schema:
         return None
     try:
-        table = parser.parse(text)
+        found = parser.parse(text)
     except ValueError:
         return None
-    features = np.empty((table.num_rows, len(columns.features)))
-    for i, name in enumerate(columns.features):
-        features[:, i] = table[name].to_numpy()
-    if not (np.abs(features) <= LARGEST_CELL).all():  # False also for NaN, which stands for null
+    unsound = ~is_sound(found.features)
+    found = found.without(np.any(unsound, 1) | np.all(np.isnan(found.features), 1))
+    if len(found.left) > len(found.rows):
         return None
-    copied = {name: table[name].to_pylist() for name in columns.copied}
-    return make_block(columns, np.arange(row, row + len(features)), features, copied)
+    return make_block(columns, found.rows, found.features, found.copied), found.left
 
 
-def _cells(text: bytes, row: int, parser: Parser, columns: Columns) -> Block | None:
-    """Returns rows of any cells."""
-    frame = parser.parse_cells(text)
+def _cells(text: bytes, parser: Parser, columns: Columns) -> tuple[Block, np.ndarray]:
+    """Reads rows of any cells; also returns which rows are left."""
+    frame, left = parser.parse_cells(text)
     features, wrong = read_features(frame, columns)
-    if wrong:
-        return None
-    copied = {name: frame[name].tolist() for name in columns.copied}
-    return make_block(columns, np.arange(row, row + len(frame)), features, copied, frame if columns.schema else None)
+    sound = np.array([i not in wrong for i in range(len(frame))], bool)
+    rows = rows_but(left, len(frame))
+    cells = frame[sound].reset_index(drop=True) if wrong else frame
+    copied = {name: cells[name].tolist() for name in columns.copied}
+    block = make_block(columns, rows[sound], features[sound], copied, cells if columns.schema else None)
+    return block, np.union1d(left, rows[~sound])
 
 
 def read_features(frame: pd.DataFrame, columns: Columns) -> tuple[np.ndarray, dict[int, str]]:
@@ -203,14 +221,32 @@ def read_features(frame: pd.DataFrame, columns: Columns) -> tuple[np.ndarray, di
         wrong = {i: f"column {error.column}: {error.wrong}" for i, error in errors.items()}
         empty = np.flatnonzero(columns.schema.gaps(rows).all(1)).tolist()
         return rows, {**dict.fromkeys(empty, NO_CELL), **wrong}
-    features, wrong = np.empty((len(frame), len(columns.features))), {}
-    for i, name in enumerate(columns.features):
-        cells = cells_of(frame[name], finite=False)
-        features[:, i], bad = to_numbers(cells, columns.number_format)
-        bad |= ~is_sound(features[:, i])
-        for j in np.flatnonzero(bad).tolist():
-            wrong.setdefault(j, describe_number(name, cells[j], features[j, i]))
-    return features, {**dict.fromkeys(empty_rows(features), NO_CELL), **wrong}
+    cells = frame.to_numpy(object)[:, : len(columns.features)]
+    numbers, bad = _as_numbers(cells.ravel(), columns.number_format)
+    features, bad = numbers.reshape(cells.shape), bad.reshape(cells.shape)
+    wrong = dict.fromkeys(empty_rows(features), NO_CELL)
+    for i in np.flatnonzero(bad.any(1)).tolist():
+        j = int(bad[i].argmax())
+        wrong[i] = describe_number(columns.features[j], str(cells[i, j]).strip(), features[i, j])
+    return features, wrong
+
+
+def _as_numbers(cells: np.ndarray, number_format: NumberFormat) -> tuple[np.ndarray, np.ndarray]:
+    """Turns each cell into a number on its own, NaN for a gap; True for one that is not sound."""
+    typed = np.array([type(cell) in (int, float) for cell in cells], bool)
+    texts = np.array([None if cell is None else str(cell).strip() for cell in cells[~typed]], object)
+    numbers, bad = np.empty(len(cells)), np.zeros(len(cells), bool)
+    numbers[typed] = [_float(cell) for cell in cells[typed]]
+    numbers[~typed], bad[~typed] = to_numbers(texts, number_format)
+    return numbers, bad | ~is_sound(numbers)
+
+
+def _float(number: float) -> float:
+    """A whole number beyond float64 becomes infinite, as one written with an exponent is."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf
 
 
 def empty_rows(features: np.ndarray) -> list[int]:
@@ -249,9 +285,9 @@ def _problem(record: Record, columns: Columns) -> str:
         return record.problem
     if not _encodable(record.text):
         return "not UTF-8"
-    for name in columns.all:
+    for name in columns.all if "\\u" in record.text else ():  # JSON can encode half a surrogate pair
         cell = record.cells.get(name)
-        if isinstance(cell, str) and not _encodable(cell):  # JSON can encode half a surrogate pair
+        if isinstance(cell, str) and not _encodable(cell):
             return f"column {name}: not Unicode"
     return ""
 

@@ -29,7 +29,8 @@ from experiments.score import reader as table_reader
 from experiments.score import scoring
 from experiments.score import text as table_text
 from experiments.score import writer as table_writer
-from experiments.score.parsers import CsvParser, JsonParser
+from experiments.score.csv_parser import CsvParser
+from experiments.score.json_parser import JsonParser
 from experiments.score.tables import NO_CELL, Block, Columns
 from vae_jax import VAEDetector
 from vae_jax.tables.scaling import Scaler
@@ -547,6 +548,13 @@ def test_all_rows_broken(detector, sizes, tmp_path):
     assert [row["line"] for row in read_back(tmp_path / "rejects.csv")] == list(range(2, 32))
 
 
+def test_more_rows_of_too_few_cells_than_are_skipped_at_once(detector, tmp_path):
+    content = b"a,b,c\n" + b"x\n1,2,3\n" * 3_000
+    found = scored(content, tmp_path, "--rejects", str(tmp_path / "rejects.csv"))
+    assert [row["row"] for row in found] == list(range(1, 6_000, 2))
+    assert [row["line"] for row in read_back(tmp_path / "rejects.csv")] == list(range(2, 6_002, 2))
+
+
 def test_no_row_broken_leaves_a_header(rows, detector, tmp_path):
     scored(as_csv(rows), tmp_path, "--rejects", str(tmp_path / "rejects.csv"))
     assert (tmp_path / "rejects.csv").read_text() == "line,row,reason,text\n"
@@ -563,9 +571,9 @@ def test_both_ways_of_reading_give_the_same_bits(kind, rng):
     else:
         parser = JsonParser(columns)
         text = "".join(f'{{"id": "{i}", "a": {a}, "b": {b}, "c": {c}}}\n' for i, (a, b, c) in enumerate(triples))
-    fast = table_text._parse(text.encode(), 7, parser, columns)
+    fast, none = table_text._parse(text.encode(), 7, 1, parser, columns)
+    assert none == []
     slow, broken = table_text._search(text.encode(), 7, 1, parser, columns)
-    assert fast is not None
     assert broken == []
     assert fast.rows.tolist() == slow.rows.tolist() == list(range(7, 1007))
     assert fast.features.tobytes() == slow.features.tobytes()

@@ -43,7 +43,8 @@ _FRAME = (
 # What is written in several ways: no-break, narrow no-break and thin spaces and tabs, apostrophes, minus signs.
 _KINDS = {"\u00a0\u202f\u2009\t": " ", "’": "'", "−": "-"}
 _UNIFIED = str.maketrans({character: one for of_a_kind, one in _KINDS.items() for character in of_a_kind})
-_PLAIN = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"
+# A number without any of that, for RE2 and Python alike.
+PLAIN = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"
 
 
 @dataclass(frozen=True)
@@ -250,9 +251,11 @@ def _from_text(texts: list[str], number_format: NumberFormat) -> np.ndarray:
     todo = np.arange(len(texts))
     cells = pa.array(texts, pa.large_string())
     if number_format.decimal == ".":
-        plain = pc.match_substring_regex(cells, _PLAIN).to_numpy(zero_copy_only=False)
+        plain = pc.match_substring_regex(cells, PLAIN).to_numpy(zero_copy_only=False)
         values[plain] = _parse(cells.filter(pa.array(plain)))
         todo = todo[~plain]
+    if not len(todo):
+        return values
     cells = cells.take(pa.array(todo))
     for of_a_kind, one in _KINDS.items():
         cells = pc.replace_substring_regex(cells, f"[{of_a_kind}]", one)
