@@ -103,8 +103,7 @@ def test_json(columns, lines):
 @given(st.lists(st.tuples(FLOATS, FLOATS, FLOATS), min_size=1), st.sampled_from(["r", ".17e", ".3e", ".30f"]))
 @settings(max_examples=100, deadline=None)
 def test_numbers_have_the_bits_that_python_reads(kind, rows, style):
-    # Without -0, which is no float in JSON.
-    words = [[repr(x) if style == "r" or not x else format(x, style) for x in row] for row in rows]
+    words = [[repr(x) if style == "r" else format(x, style) for x in row] for row in rows]
     shape = "{},{},{}" if kind == "csv" else '{{"a": {}, "b": {}, "c": {}}}'
     columns = Columns(FEATURES)
     parser = CsvParser(FEATURES, ",", columns) if kind == "csv" else JsonParser(columns)
