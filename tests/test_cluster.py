@@ -21,7 +21,7 @@ pytest.importorskip("pyspark", reason=WHY)
 
 def run_script(word: str, folder: Path) -> str:
     """Runs the page's script that has a word, in a folder, and returns what it says."""
-    scripts = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "cluster.md").read_text(), re.DOTALL)
+    scripts = re.findall(r"```py\n(.*?)```", (ROOT / "docs" / "cluster.md").read_text(), re.DOTALL)
     (script,) = [text for text in scripts if word in text]
     (folder / "script.py").write_text(script)
     names = {

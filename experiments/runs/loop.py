@@ -23,7 +23,7 @@ from experiments.command_line import Interrupted, RunError
 from experiments.runs import processes
 from experiments.runs.progress import TrainingProgress
 from experiments.runs.run_folder import Run, disk_errors
-from experiments.runs.stopping import deferred
+from experiments.runs.stopping import deferred, held
 from vae_jax.training import TrainState
 from vae_jax.training.checkpoints import CheckpointError, Checkpoints
 from vae_jax.training.finite import TERMS, first_not_finite, is_finite
@@ -140,7 +140,8 @@ def _train(
                 log(record)
                 progress.show(step, record)
                 if epoch % training.save_every == 0 or step == last:
-                    checkpoints.save(step, state, record["validation_loss"])
+                    with held():
+                        checkpoints.save(step, state, record["validation_loss"])
                     saved_at = time.monotonic()
             else:
                 progress.show(step, meter.so_far())
@@ -150,7 +151,9 @@ def _train(
             save_now, signal_number = votes.cast(save_now, stop.signal_number or 0, last=step == last)
             if save_now or signal_number:
                 # Infinite, so never the best: a stopped run must choose among the same epochs as an uninterrupted one.
-                checkpoints.save(step, state, math.inf, meter.wait())
+                sums = meter.wait()
+                with held():  # or threads of Orbax's wait for the rest of the save, and the process for them
+                    checkpoints.save(step, state, math.inf, sums)
             if signal_number:
                 checkpoints.wait()
                 raise Interrupted(signal_number)

@@ -9,6 +9,7 @@ import threading
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from experiments.command_line import Interrupted
 
@@ -42,6 +43,19 @@ def deferred() -> Iterator[StopRequest]:
 
     with _handler(is_second):
         yield request
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Within this block, a short one, signals wait until its end: for what must not be left half done."""
+    received: list[int] = []
+    previous = [signal.signal(number, lambda number, frame: received.append(number)) for number in SIGNALS]
+    try:
+        yield
+    finally:
+        _put_back(previous)
+        for number in received:
+            signal.raise_signal(number)
 
 
 @contextmanager
@@ -80,5 +94,9 @@ def _handler(stops: Callable[[int], bool]) -> Iterator[None]:
         for timer in timers:
             timer.cancel()
         sys.unraisablehook = unraisable
-        for number, old in zip(SIGNALS, previous, strict=True):
-            signal.signal(number, old)
+        _put_back(previous)
+
+
+def _put_back(handlers: list[Any]) -> None:
+    for number, handler in zip(SIGNALS, handlers, strict=True):
+        signal.signal(number, handler)

@@ -31,6 +31,7 @@ from experiments.command_line import run
 from vae_jax import VAEDetector
 from vae_jax.data import transactions
 from vae_jax.tables.synthetic import simulate_transactions
+from vae_jax.training.checkpoints import Checkpoints
 
 SMALL = ["--hidden-dims", "6", "--num-samples", "20", "--batch-size", "64"]
 
@@ -319,6 +320,23 @@ def test_interrupted_in_every_way_then_resumed_equals_uninterrupted(
     epochs = [json.loads(line)["epoch"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert epochs == list(range(1, 151))
     assert (folder / "scores.csv").read_bytes() == (uninterrupted / "scores.csv").read_bytes()
+
+
+def test_two_signals_in_a_save_let_it_end(small_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within Orbax's part of it, the second would leave threads that wait for minutes, and the process for them."""
+    save, ended = Checkpoints.save, []
+
+    def interrupted(*arguments, **named) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        save(*arguments, **named)
+        ended.append(True)
+
+    monkeypatch.setattr(Checkpoints, "save", interrupted)
+    assert run(fraud.main, [*resumable(small_csv, 1), "--run-dir", str(tmp_path / "run")]) == 143
+    assert len(ended) == 1
+    with Checkpoints(tmp_path / "run" / "checkpoints" / "gaussian") as checkpoints:
+        assert checkpoints.latest is not None
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(

@@ -7,7 +7,7 @@ import weakref
 import pytest
 
 from experiments.command_line import Interrupted
-from experiments.runs.stopping import deferred, immediate
+from experiments.runs.stopping import deferred, held, immediate
 
 
 class Thing:
@@ -85,3 +85,23 @@ def test_errors_without_a_signal_stay_what_they_are():
         fail_on_its_own()
     with pytest.raises(ValueError, match="its own"), deferred():
         signal_and_fail()
+
+
+@pytest.mark.usefixtures("handlers")
+def test_signals_that_are_held_come_at_the_end():
+    done = []
+
+    def twice_in_a_part_that_is_held() -> None:
+        with held():
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+            done.append("part")
+        done.append("more")
+
+    with pytest.raises(Interrupted, match="15"), immediate():
+        twice_in_a_part_that_is_held()
+    assert done == ["part"]
+    done.clear()
+    with pytest.raises(Interrupted, match="2"), deferred():
+        twice_in_a_part_that_is_held()
+    assert done == ["part"]
