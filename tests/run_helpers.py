@@ -1,5 +1,7 @@
 """What tests of whole runs share: processes to start, stop and continue, and what they left behind."""
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 from experiments.command_line import run
+from experiments.runs.run_folder import CHECKSUM, CONFIG, FORMAT_FILE
 
 ROOT = Path(__file__).parent.parent
 
@@ -39,6 +42,14 @@ def logged_epochs(folder: Path) -> int:
     """How many epochs the log of a run holds."""
     log = folder / "metrics.jsonl"
     return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+def write_config(folder: Path, record: dict) -> None:
+    """Replaces the config of a run, with its checksum, as if the run had been started with it."""
+    text = json.dumps(record)
+    (folder / CONFIG).write_text(text)
+    form = json.loads((folder / FORMAT_FILE).read_text())
+    (folder / FORMAT_FILE).write_text(json.dumps(form | {CHECKSUM: hashlib.sha256(text.encode()).hexdigest()}))
 
 
 def final_arrays(folder: Path, model: str = "gaussian") -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+import hashlib
 import json
 import os
 import time
@@ -24,6 +25,7 @@ FORMAT_FILE = "format.json"
 # Version of everything in the folder. Raise it when older code could no longer read a folder; newer code must read all
 # older versions. The first version had no such file, and is otherwise the same.
 FORMAT = 1
+CHECKSUM = "config_sha256"  # in the format file, but for those of earlier versions
 LOCK = ".lock"
 PARTIAL = ".partial"  # ends the name of a file that is being written
 LINK = ".latest"  # `latest`, before it is moved to its place
@@ -58,7 +60,7 @@ class Run:
 
     def write_json(self, name: str, record: Any) -> None:
         """Writes a JSON file atomically."""
-        self.write_text(name, json.dumps(record, indent=2, allow_nan=False) + "\n")
+        self.write_text(name, _as_json(record))
 
     def write_text(self, name: str, text: str) -> None:
         """Writes a text file atomically; does nothing in a process that does not write."""
@@ -85,7 +87,10 @@ def create(experiment: str, run_dir: str | None, config: Any, records: Mapping[s
     The default for `run_dir` is `runs/<experiment>/<time>`, to which `runs/<experiment>/latest` then points. `records`
     are further JSON files. The config is the last file, so a folder with a config is a run that can be continued.
     """
-    records = {FORMAT_FILE: {"format": FORMAT, "vae_jax": __version__}, **records, CONFIG: dataclasses.asdict(config)}
+    record = dataclasses.asdict(config)
+    checksum = hashlib.sha256(_as_json(record).encode()).hexdigest()
+    form = {"format": FORMAT, "vae_jax": __version__, CHECKSUM: checksum}
+    records = {FORMAT_FILE: form, **records, CONFIG: record}
     with disk_errors(Path(run_dir or ROOT / experiment), UsageError):
         folder = _new_folder(ROOT / experiment) if run_dir is None else _empty_folder(Path(run_dir), records)
         run = _open(folder)
@@ -119,10 +124,14 @@ def follow(folder: str) -> Run:
 
 
 def read_config(run: Run, config_type: type) -> Any:
-    """Reads a run's config; refuses a newer format and unknown fields. Fields that are newer have their defaults."""
-    if (run.folder / FORMAT_FILE).exists():
-        _check_format(run)
+    """Reads a run's config; refuses a newer format, an altered config and unknown fields.
+
+    Fields that are newer than the run have their defaults.
+    """
+    checksum = _check_format(run) if (run.folder / FORMAT_FILE).exists() else None
     record = run.read_json(CONFIG)
+    if checksum not in (None, hashlib.sha256((run.folder / CONFIG).read_bytes()).hexdigest()):
+        raise UsageError(f"{run.folder / CONFIG}: damaged (not as the run wrote it, by its checksum)")
     if not isinstance(record, dict):
         raise UsageError(f"{run.folder / CONFIG}: damaged (not a JSON object)")
     names = {field.name for field in dataclasses.fields(config_type)}
@@ -149,7 +158,8 @@ def _is_a(value: Any, kind: Any) -> bool:
     return isinstance(value, (int, float) if kind is float else kind)
 
 
-def _check_format(run: Run) -> None:
+def _check_format(run: Run) -> Any:
+    """Refuses a newer format; returns the config's checksum, or None if an earlier version left none."""
     record = run.read_json(FORMAT_FILE)
     if not isinstance(record, dict) or not isinstance(record.get("format"), int):
         raise UsageError(f"{run.folder / FORMAT_FILE}: damaged (no format in it)")
@@ -158,6 +168,7 @@ def _check_format(run: Run) -> None:
         raise UsageError(
             f"{run.folder}: written by vae_jax {newer} in format {record['format']}; this one reads up to {FORMAT}"
         )
+    return record.get(CHECKSUM)
 
 
 def as_config(config_type: type, record: dict) -> Any:
@@ -220,6 +231,10 @@ def _point_latest(folder: Path) -> None:
     link = folder / LINK
     link.symlink_to(folder.name)
     os.replace(link, folder.parent / LATEST)  # atomic, unlike unlink and symlink
+
+
+def _as_json(record: Any) -> str:
+    return json.dumps(record, indent=2, allow_nan=False) + "\n"
 
 
 def _read_json(path: Path) -> Any:

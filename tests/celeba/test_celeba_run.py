@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from run_helpers import assert_bit_for_bit, final_arrays, logged_epochs, refused, resume, start, wait_for
+from run_helpers import assert_bit_for_bit, final_arrays, logged_epochs, refused, resume, start, wait_for, write_config
 
 import experiments.celeba.__main__ as celeba
 from experiments.celeba import faces, gallery
@@ -306,7 +306,7 @@ def test_faces_refuses_other_pictures_than_the_runs_own(
 ) -> None:
     folder = shutil.copytree(finished, tmp_path / "run")
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "limit": 80}))
+    write_config(folder, {**config, "limit": 80})
     line = refused(faces.main, ["reconstruct", "--model", folder], capsys)
     assert "is not what" in line
     assert "use --input PICTURES" in line

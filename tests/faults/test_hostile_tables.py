@@ -7,9 +7,12 @@ import json
 import struct
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.faults.readers.streams import ANY, NUMBERS, SMALL, read_table
@@ -230,6 +233,61 @@ def test_a_parquet_bomb_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "MOST_TIMES", 20)
     with pytest.raises(
         DataError, match=r"bomb\.parquet: 1,000,000 rows of 1 columns, more than 1,000 cells and 20 for"
+    ):
+        read_frame(path)
+
+
+REPEATED = pa.DictionaryArray.from_arrays(pa.array([0] * 20_000, pa.int32()), pa.array(["x" * 100_000]))
+
+
+def as_parquet(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path, compression="zstd", store_schema=False)
+
+
+def as_arrow(table: pa.Table, path: Path) -> None:
+    with pa.ipc.new_file(path, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as file:
+        file.write_table(table)
+
+
+def views(text: str, cells: int) -> pa.Array:
+    """Cells that all show the same long text."""
+    buffers = pa.array([text], pa.string_view()).buffers()
+    return pa.Array.from_buffers(
+        pa.string_view(), cells, [None, pa.py_buffer(buffers[1].to_pybytes() * cells), buffers[2]]
+    )
+
+
+@pytest.mark.parametrize(
+    ("write", "column"),
+    [(as_parquet, REPEATED), (as_arrow, REPEATED), (as_arrow, views("x" * 100_000, 20_000))],
+    ids=["parquet", "arrow", "views"],
+)
+def test_one_long_text_in_many_cells_is_refused(write, column, tmp_path):
+    path = tmp_path / "bomb.table"
+    write(pa.table({"a": column}), path)
+    assert path.stat().st_size < 20_000
+    with pytest.raises(
+        DataError, match=r"bomb\.table: 2,000,000,000 bytes when unpacked, more than 1,000,000,000 and 200 times"
+    ):
+        read_frame(path)
+    write(pa.table({"a": column.slice(7, 3)}), path)
+    assert read_frame(path)[0].a.str.len().tolist() == [100_000] * 3
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_a_table_that_unpacks_to_too_much_is_refused(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MOST_TABLE", 1_000_000)
+    path, piece = tmp_path / "bomb.table", pa.table({"a": ["y" * 100_000]})
+    if kind == "parquet":
+        writer = pq.ParquetWriter(path, piece.schema, compression="zstd", use_dictionary=False)
+    else:
+        writer = pa.ipc.new_file(path, piece.schema, options=pa.ipc.IpcWriteOptions(compression="zstd"))
+    with writer:
+        for _ in range(11):
+            writer.write_table(piece)
+    assert 200 * path.stat().st_size < 1_100_000
+    with pytest.raises(
+        DataError, match=r"bomb\.table: 1,[01]00,\d+ bytes when unpacked, more than 1,000,000 and 200 times"
     ):
         read_frame(path)
 

@@ -23,6 +23,7 @@ from run_helpers import (
     resume,
     start,
     wait_for,
+    write_config,
 )
 
 import experiments.fraud.__main__ as fraud
@@ -367,7 +368,7 @@ def test_resume_refuses_other_data(
     data = tmp_path / "shorter.csv"
     data.write_text("\n".join(small_csv.read_text().splitlines()[:-1]) + "\n")
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "data": str(data)}))
+    write_config(folder, {**config, "data": str(data)})
     assert "not the data that the run" in refused(fraud.main, ["--resume", folder], capsys)
 
 
@@ -377,7 +378,7 @@ def test_resume_refuses_a_checkpoint_of_another_model(
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "hidden_dims": [7]}))
+    write_config(folder, {**config, "hidden_dims": [7]})
     line = refused(fraud.main, ["--resume", folder], capsys, code=1)
     assert "does not fit this model" in line
     assert "Dense_0" in line

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
+from run_helpers import write_config
 
 from experiments.command_line import RunError, UsageError
 from experiments.fraud.config import FraudConfig
@@ -299,14 +300,14 @@ def test_config_comes_back(config):
 )
 def test_config_with_unknown_fields_is_refused_by_name(change, named):
     run = run_folder.create("fraud", None, Config())
-    run.write_json("config.json", change(asdict(Config())))
+    write_config(run.folder, change(asdict(Config())))
     expected = f"{run.folder / 'config.json'}: made by another version; it has {named}"
     assert refusal(run_folder.read_config, run, Config) == expected
 
 
 def test_options_that_are_newer_than_a_run_have_their_defaults():
     run = run_folder.create("fraud", None, Config())
-    run.write_json("config.json", {name: value for name, value in asdict(Config()).items() if name != "dims"})
+    write_config(run.folder, {name: value for name, value in asdict(Config()).items() if name != "dims"})
     assert run_folder.read_config(run, Config) == Config()
 
 
@@ -322,10 +323,27 @@ def test_damaged_config_is_refused(content):
 )
 def test_config_with_a_value_of_another_type_is_refused_by_name(damage):
     run = run_folder.create("fraud", None, Config())
-    run.write_json("config.json", asdict(Config()) | damage)
+    write_config(run.folder, asdict(Config()) | damage)
     ((name, value),) = damage.items()
     expected = f"{run.folder / 'config.json'}: damaged ({name} is {value!r})"
     assert refusal(run_folder.read_config, run, Config) == expected
+
+
+def test_a_config_that_was_altered_since_is_refused():
+    run = run_folder.create("fraud", None, Config())
+    whole = (run.folder / "config.json").read_bytes()
+    (run.folder / "config.json").write_bytes(whole.replace(b"3", b"7"))  # one bit's flip away
+    expected = f"{run.folder / 'config.json'}: damaged (not as the run wrote it, by its checksum)"
+    assert refusal(run_folder.read_config, run, Config) == expected
+    (run.folder / "config.json").write_bytes(whole)
+    assert run_folder.read_config(run, Config) == Config()
+
+
+def test_a_run_of_before_has_no_checksum_of_its_config():
+    run = run_folder.create("fraud", None, Config())
+    run.write_json("format.json", {"format": 1, "vae_jax": "0.1.0"})
+    run.write_json("config.json", asdict(Config(epochs=7)))
+    assert run_folder.read_config(run, Config).epochs == 7
 
 
 def test_run_has_a_format_and_one_of_before_had_none():

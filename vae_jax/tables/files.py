@@ -33,6 +33,7 @@ SAMPLE_ROWS = 1_000
 EXCEL_ROWS = 1_048_576  # the most that a sheet can have
 # A sheet of so many cells may be blank save for one cell in so many; more is damage, and would fill the memory.
 MANY_CELLS, MOST_BLANK = 10_000_000, 20
+MOST_TABLE = 1_000_000_000  # bytes of a Parquet or Arrow file when unpacked, if that is also many times its own size
 OLD_EXCEL = b"\xd0\xcf\x11\xe0"
 _NUMBER = re.compile(r"[-+]?(?=[.,]*\d)[\d.,]+([eE][-+]?\d+)?")
 _SAVED_INDEX = re.compile(r"__index_level_\d+__")  # what pandas calls an index without a name in Parquet
@@ -350,9 +351,13 @@ def _read_arrow(path: Path, content: bytes, drop: Sequence[str], notices: list[s
         if content[:4] == b"PAR1":
             file = pq.ParquetFile(io.BytesIO(content))
             _refuse_bomb(path, content, file.metadata)
-            table = file.read()
+            # Texts as dictionaries: one that is repeated, however long, is still one.
+            texts = [field.name for field in file.schema_arrow if _is_text(field.type)]
+            table = pq.ParquetFile(io.BytesIO(content), metadata=file.metadata, read_dictionary=texts).read()
         else:
-            table = pa.ipc.open_file(pa.BufferReader(content)).read_all()
+            table = _read_batches(path, content)
+        table.validate()
+        _refuse_size(path, content, sum(map(_length_of_texts, table.columns)))
         table.validate(full=True)
     except DataError:
         raise
@@ -376,6 +381,49 @@ def _refuse_bomb(path: Path, content: bytes, metadata: pq.FileMetaData) -> None:
     if rows * columns > max(MOST_BYTES, MOST_TIMES * len(content)):
         most = f"more than {MOST_BYTES:,} cells and {MOST_TIMES} for each of its bytes"
         raise DataError(f"{path}: {rows:,} rows of {columns:,} columns, {most}")
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    _refuse_size(path, content, sum(group.total_byte_size for group in groups))
+
+
+def _refuse_size(path: Path, content: bytes, size: int) -> None:
+    if size > max(MOST_TABLE, MOST_TIMES * len(content)):
+        most = f"more than {MOST_TABLE:,} and {MOST_TIMES} times its size"
+        raise DataError(f"{path}: {size:,} bytes when unpacked, {most}")
+
+
+def _read_batches(path: Path, content: bytes) -> pa.Table:
+    """Reads an Arrow file, and stops where what is unpacked becomes too large."""
+    import pyarrow as pa
+
+    with pa.ipc.open_file(pa.BufferReader(content)) as file:
+        batches, size = [], 0
+        for i in range(file.num_record_batches):
+            batches.append(file.get_batch(i))
+            size += batches[-1].nbytes
+            _refuse_size(path, content, size)
+        return pa.Table.from_batches(batches, file.schema)
+
+
+def _length_of_texts(column: pa.ChunkedArray) -> int:
+    """Bytes of a column's texts where a text may be kept once for many cells, and has to be repeated to be read."""
+    import pyarrow as pa
+    import pyarrow.compute
+
+    pc: Any = pyarrow.compute  # its functions are made when it is imported, which type checkers don't see
+    if pa.types.is_dictionary(column.type) and _is_text(column.type.value_type):
+        lengths = [pc.binary_length(chunk.dictionary).cast(pa.int64()).take(chunk.indices) for chunk in column.chunks]
+        return sum(pc.sum(cells).as_py() or 0 for cells in lengths)
+    if pa.types.is_string_view(column.type):
+        views = [(np.frombuffer(chunk.buffers()[1], np.int32), chunk.offset, len(chunk)) for chunk in column.chunks]
+        # Four numbers a cell, of which the first is the length.
+        return sum(int(view[4 * first :][: 4 * n : 4].sum(dtype=np.int64)) for view, first, n in views)
+    return 0
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return any(is_kind(kind) for is_kind in (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary))
 
 
 def _arrow_column(path: Path, name: str, column: pa.ChunkedArray) -> pd.Series:

@@ -29,7 +29,7 @@ from vae_jax.training.checkpoints import CheckpointError, Checkpoints
 
 JSON_WORDS = (
     *b'{ } [ ] : , " null true NaN -Infinity 1e999 [[[[[[[[ "format" "sha256" "hidden_dims" "recipe"'.split(),
-    *(b'"epochs"', b'"data"', b"9" * 20, b"\\ud800", b"\xff"),
+    *(b'"config_sha256"', b'"epochs"', b'"data"', b"9" * 20, b"\\ud800", b"\xff"),
 )
 
 
@@ -42,8 +42,11 @@ def _chosen(data: bytes, files: list[Path]) -> tuple[Path, bytes]:
 
 def _run_files() -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
-        run_folder.create("fraud", str(Path(folder, "run")), FraudConfig())
-        return {name: Path(folder, "run", name).read_bytes() for name in (run_folder.CONFIG, run_folder.FORMAT_FILE)}
+        run = run_folder.create("fraud", str(Path(folder, "run")), FraudConfig())
+        form = run.read_json(run_folder.FORMAT_FILE)
+        del form[run_folder.CHECKSUM]  # so that altered configurations are read, as those of earlier versions
+        run.write_json(run_folder.FORMAT_FILE, form)
+        return {name: (run.folder / name).read_bytes() for name in (run_folder.CONFIG, run_folder.FORMAT_FILE)}
 
 
 def _prepare_run(folder: Path) -> Callable[[bytes], object]:
