@@ -1,6 +1,8 @@
 """The same step on one device, under pmap and under shard_map: four devices give what one gives."""
 
 import functools
+import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -83,12 +85,35 @@ def test_compile_parallel_gives_each_device_its_shard():
     np.testing.assert_array_equal(indices, [0, 1, 2, 3])
 
 
-def test_batch_noise_does_not_depend_on_the_number_of_devices():
-    key = jax.random.key(0)
-    for devices in (2, 4):
-        draw = functools.partial(batch_noise, local_batch=BATCH // devices, event_shape=(2,), axis_name=AXIS)
-        noise = compile_parallel(draw, mesh_of(devices), replicated, sharded)(key)
-        np.testing.assert_array_equal(noise, batch_noise(key, BATCH, (2,)))
+def noise_of(devices: int, key: jax.Array, event_shape: tuple[int, ...] = (2,)) -> jax.Array:
+    """The noise of a batch that is divided among devices."""
+    draw = functools.partial(batch_noise, local_batch=BATCH // devices, event_shape=event_shape, axis_name=AXIS)
+    return compile_parallel(draw, mesh_of(devices), replicated, sharded)(key)
+
+
+@pytest.mark.parametrize("event_shape", [(2,), (3, 2), ()])
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+@pytest.mark.parametrize("partitionable", [True, False])
+def test_batch_noise_does_not_depend_on_the_number_of_devices(event_shape, impl, partitionable):
+    key = jax.random.key(0, impl=impl)
+    with jax.threefry_partitionable(partitionable):
+        whole = batch_noise(key, BATCH, event_shape)
+        for devices in (1, 2, 4):
+            np.testing.assert_array_equal(noise_of(devices, key, event_shape), whole)
+
+
+def test_batch_noise_of_several_models_does_not_depend_on_the_number_of_devices():
+    keys = jax.random.split(jax.random.key(0), 3)
+    draw = functools.partial(batch_noise, local_batch=BATCH // 4, event_shape=(2,), axis_name=AXIS)
+    noise = compile_parallel(jax.vmap(draw), mesh_of(4), replicated, PartitionSpec(None, AXIS))(keys)
+    np.testing.assert_array_equal(noise, jax.vmap(lambda key: batch_noise(key, BATCH, (2,)))(keys))
+
+
+def test_a_device_draws_its_own_rows_and_no_others():
+    key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
+    draw = functools.partial(batch_noise, local_batch=16, event_shape=(5,), axis_name=AXIS)
+    text = compile_parallel(draw, mesh_of(4), replicated, sharded).lower(key).compile().as_text()
+    assert max(math.prod(map(int, shape.split(","))) for shape in re.findall(r"32\[([\d,]+)\]", text)) == 16 * 5
 
 
 def test_train_step_agrees_under_jit_pmap_and_shard_map(state, data):

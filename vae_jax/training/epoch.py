@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
+from vae_jax.training.noise import Noise, draw_noise
 from vae_jax.training.permutation import random_permutation
 from vae_jax.training.state import TrainState, stream_key
-from vae_jax.training.step import Noise, draw_noise, step_with_noise
+from vae_jax.training.step import step_with_noise
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PRNGKeyArray

@@ -6,8 +6,7 @@ or `jax.shard_map` with the name of the mapped axis (several devices).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +15,7 @@ from jax.flatten_util import ravel_pytree
 
 from vae_jax.networks import Gaussian, Observation
 from vae_jax.objectives import Terms
+from vae_jax.training.noise import Noise, batch_noise, draw_noise
 from vae_jax.training.state import TrainState, stream_key
 
 if TYPE_CHECKING:
@@ -89,33 +89,6 @@ def evaluate(
     x = as_float(x)
     seen = x if encoder_input is None else encoder_input
     return state.objective.evaluate(state.vae, params, x, noise, seen)
-
-
-def batch_noise(
-    key: PRNGKeyArray, local_batch: int, event_shape: Sequence[int], axis_name: str | None = None
-) -> Float[Array, "B *event"]:
-    """Draws N(0, I) noise from a key that all devices share: each device gets its rows of the global batch's noise."""
-    if axis_name is None:
-        return jax.random.normal(key, (local_batch, *event_shape))
-    noise = jax.random.normal(key, (local_batch * jax.lax.axis_size(axis_name), *event_shape))
-    return jax.lax.dynamic_slice_in_dim(noise, jax.lax.axis_index(axis_name) * local_batch, local_batch)
-
-
-class Noise(NamedTuple):
-    """Draws from N(0, I) for a batch: for the latents, and for the encoder's input if the objective adds noise."""
-
-    latent: Float[Array, "B *K L"]
-    input: Float[Array, "B *event"] | None
-
-
-def draw_noise(state: TrainState, key: PRNGKeyArray, batch_shape: Sequence[int], axis_name: str | None = None) -> Noise:
-    """Draws the noise of one step, as `batch_noise` does, for this device's batch of shape (B, *event)."""
-    latent_key, input_key = jax.random.split(key)
-    local_batch, *event_shape = batch_shape
-    return Noise(
-        batch_noise(latent_key, local_batch, state.objective.noise_shape(state.vae.latent_dim), axis_name),
-        batch_noise(input_key, local_batch, event_shape, axis_name) if state.objective.adds_noise else None,
-    )
 
 
 def train_step(
