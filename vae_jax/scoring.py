@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 
 from vae_jax.chunks import map_chunks
 from vae_jax.distributions import log_prob_per_dimension, sample
@@ -275,7 +275,7 @@ def score_models(
       gaps: as for [`reconstruction_probability`][].
 
     Returns:
-      `Scores` with a first axis of K models, higher = more normal.
+      `Scores` with a first axis of K models, higher = more normal; of several processes, each can read all of them.
 
     Examples:
       >>> import jax
@@ -297,16 +297,18 @@ def score_models(
             params, residual_sd = model
             return reconstruction_probability(vae, params, x, key, num_samples, residual_sd, gaps, platform)
 
-        # One model at a time, to save memory. Every device gets all scores, so that every process can read them.
-        return jax.lax.all_gather(jax.lax.map(one_model, (params, residual_sd)), AXIS, axis=1, tiled=True)
+        scores = jax.lax.map(one_model, (params, residual_sd))  # one model at a time, to save memory
+        return jax.lax.all_gather(scores, AXIS, axis=1, tiled=True) if gathered else scores
 
+    # Of several processes each can read only what its own devices have, so every device gets all scores.
+    gathered = mesh.is_multi_process
     rows = x.shape[0]
     padding = -rows % mesh.size
     scores = jax.shard_map(
         score_shard,
         mesh=mesh,
         in_specs=(replicated, sharded, replicated, replicated),
-        out_specs=replicated,
+        out_specs=replicated if gathered else PartitionSpec(None, AXIS),
         check_vma=False,
     )(params, jnp.pad(x, ((0, padding), (0, 0))), key, residual_sd)
     return jax.tree.map(lambda array: array[:, :rows], scores)
