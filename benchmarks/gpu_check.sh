@@ -57,7 +57,7 @@ part() {
       step versions 60 "$VAE_JAX_PYTHON" -c \
         'import sys, jax, flax, optax; print(sys.version, jax.__version__, flax.__version__, optax.__version__, jax.devices())'
       ;;
-    faces) step faces 180 bash run.sh celeba --dtype bfloat16 --save-every 50 --cache "$work/cache" --run-dir "$work/faces" ;;
+    faces) step faces 180 bash run.sh celeba --preset report --dtype bfloat16 --save-every 50 --cache "$work/cache" --run-dir "$work/faces" ;;
     fraud) step fraud 110 bash run.sh fraud --epochs 200 --num-models 8 --run-dir "$work/fraud" ;;
     scores) step scores 100 "$VAE_JAX_PYTHON" -m benchmarks.same_scores ;;
     profiles)

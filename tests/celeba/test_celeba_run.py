@@ -227,7 +227,9 @@ def test_wrong_options_are_refused_in_one_line(
 
 
 def test_presets_are_defaults_that_options_override(cache: Path, capsys: pytest.CaptureFixture) -> None:
-    assert celeba.CELEBA.command_line(PRESETS["smoke"]) == "bash run.sh celeba --preset smoke"
+    for name in ("report", "smoke"):
+        assert celeba.CELEBA.command_line(PRESETS[name]) == f"bash run.sh celeba --preset {name}"
+    assert [PRESETS[name].reconstruction for name in ("full", "report", "smoke")] == ["gaussian", "rmse", "gaussian"]
     line = refused(celeba.main, ["--preset", "smoke", "--data", "synthetic", "--epochs", "0"], capsys)
     assert "--epochs 0" in line
 
