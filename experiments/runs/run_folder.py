@@ -89,8 +89,8 @@ def create(experiment: str, run_dir: str | None, config: Any, records: Mapping[s
     """
     record = dataclasses.asdict(config)
     checksum = hashlib.sha256(_as_json(record).encode()).hexdigest()
-    form = {"format": FORMAT, "vae_jax": __version__, CHECKSUM: checksum}
-    records = {FORMAT_FILE: form, **records, CONFIG: record}
+    made_by = {"format": FORMAT, "vae_jax": __version__, CHECKSUM: checksum}
+    records = {FORMAT_FILE: made_by, **records, CONFIG: record}
     with disk_errors(Path(run_dir or ROOT / experiment), UsageError):
         folder = _new_folder(ROOT / experiment) if run_dir is None else _empty_folder(Path(run_dir), records)
         run = _open(folder)

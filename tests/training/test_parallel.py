@@ -102,6 +102,13 @@ def test_batch_noise_does_not_depend_on_the_number_of_devices(event_shape, impl,
             np.testing.assert_array_equal(noise_of(devices, key, event_shape), whole)
 
 
+def test_batch_noise_in_64_bits_does_not_depend_on_the_number_of_devices():
+    with jax.enable_x64(True):
+        whole = batch_noise(jax.random.key(0), BATCH, (2,))
+        assert whole.dtype == np.float64
+        np.testing.assert_array_equal(noise_of(4, jax.random.key(0)), whole)
+
+
 def test_batch_noise_of_several_models_does_not_depend_on_the_number_of_devices():
     keys = jax.random.split(jax.random.key(0), 3)
     draw = functools.partial(batch_noise, local_batch=BATCH // 4, event_shape=(2,), axis_name=AXIS)

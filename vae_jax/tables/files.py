@@ -414,9 +414,10 @@ def _length_of_texts(column: pa.ChunkedArray) -> int:
         lengths = [pc.binary_length(chunk.dictionary).cast(pa.int64()).take(chunk.indices) for chunk in column.chunks]
         return sum(pc.sum(cells).as_py() or 0 for cells in lengths)
     if pa.types.is_string_view(column.type):
-        views = [(np.frombuffer(chunk.buffers()[1], np.int32), chunk.offset, len(chunk)) for chunk in column.chunks]
-        # Four numbers a cell, of which the first is the length.
-        return sum(int(view[4 * first :][: 4 * n : 4].sum(dtype=np.int64)) for view, first, n in views)
+        chunks = [chunk for chunk in column.chunks if len(chunk)]
+        views = [np.frombuffer(chunk.buffers()[1], np.int32).reshape(-1, 4)[chunk.offset :] for chunk in chunks]
+        # The first of the four numbers of a cell is its length.
+        return sum(int(view[: len(chunk), 0].sum(dtype=np.int64)) for view, chunk in zip(views, chunks, strict=True))
     return 0
 
 

@@ -53,17 +53,18 @@ def _has_numbered_bits(key: PRNGKeyArray, size: int) -> bool:
 
 def _rows(key: PRNGKeyArray, first: Int[Array, ""], rows: int, event_shape: Sequence[int]) -> Float[Array, "B *event"]:
     """What `jax.random.normal(key, (N, *event))[first : first + rows]` is, for any N."""
-    start = (first * prod(event_shape)).astype(jnp.uint32)
+    start = first.astype(jnp.uint32) * prod(event_shape)
     data = jnp.append(jax.random.key_data(key), start)
     return jax.random.normal(jax.random.wrap_key_data(data, impl=_FROM), (rows, *event_shape))
 
 
 def _bits(key: UInt32[Array, "3"], bit_width: int, shape: tuple[int, ...]) -> UInt[Array, "*shape"]:
     """The bits of a threefry key from a number on: JAX's own are the hash of the key and of 0, 1, 2, ..."""
-    assert bit_width == 32  # of float32
     low = key[2] + jnp.arange(prod(shape), dtype=jnp.uint32).reshape(shape)
     first, second = threefry2x32_p.bind(key[0], key[1], jnp.zeros_like(low), low)
-    return first ^ second
+    if bit_width == 64:
+        return first.astype(jnp.uint64) << 32 | second.astype(jnp.uint64)
+    return (first ^ second).astype(f"uint{bit_width}")
 
 
 def _unused(*_) -> NoReturn:
