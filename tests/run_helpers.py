@@ -24,9 +24,8 @@ def start(arguments: Sequence, folder: Path, experiment: str = "fraud", program:
     how = ["-m", f"experiments.{experiment}"] if program is None else ["-c", program]
     command = [sys.executable, *how, *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, pipesize=1 << 20, text=True)
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 120) -> None:

@@ -24,6 +24,7 @@ from vae_jax.tables.synthetic import simulate_transactions
 
 ROOT = Path(__file__).parents[2]
 # What tests set so that programs compile soon; these runs are compiled as a user's are.
+PIPE = 1 << 20  # bytes that a command may say before somebody reads them; an older JAX complains at every program
 FOR_TESTS = ("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS")
 # Of metrics: rates, where they were measured, and how the run was started.
 MEASURED_ANEW = ("_per_second", "machine", "config", "command")
@@ -105,6 +106,7 @@ def start(command: str, arguments: Sequence[object], folder: Path, **environment
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
+        pipesize=PIPE,
         text=True,
     )
     _started.append(process)
