@@ -399,7 +399,7 @@ def _read_batches(path: Path, content: bytes) -> pa.Table:
         batches, size = [], 0
         for i in range(file.num_record_batches):
             batches.append(file.get_batch(i))
-            size += batches[-1].nbytes
+            size += batches[-1].get_total_buffer_size()
             _refuse_size(path, content, size)
         return pa.Table.from_batches(batches, file.schema)
 
