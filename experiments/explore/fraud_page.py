@@ -143,7 +143,8 @@ def build(found: Finished) -> gr.Blocks:
             others = [component for name, component in parts.items() if name != what]
             js = RESTED if what == "position" else None
             parts[what].input(set_by(what), [recipe, parts[what], a_day], others, js=js, **LIVE).then(**tabled)
-        a_day.input(set_by("score"), [recipe, score, a_day], [part for part in shows if part is not score], **LIVE)
+        # By the boundary itself: the number that is shown is rounded, and may have another row below it.
+        a_day.input(set_by("score"), [recipe, boundary, a_day], [part for part in shows if part is not score], **LIVE)
         listed.select(explain, [recipe, boundary], why, **ONCE)
         empty(file, file.upload(upload, [recipe, file], [uploaded, told, own, own_why], **ONCE))
         own.select(explain_own, [recipe, uploaded], own_why, **ONCE)

@@ -232,6 +232,18 @@ def test_numbers_and_slider_set_one_boundary(page: Page, width: int) -> None:
     page.assert_fits()
 
 
+def test_the_number_of_rows_a_day_leaves_the_boundary_where_it_is(page: Page) -> None:
+    scores = pd.read_csv(page.folder / "transactions" / "scores.csv")
+    genuine = np.sort(scores.loc[scores.label == 0, "gaussian_log_reconstruction_probability"])
+    # A boundary at which one row more is below the number that is shown.
+    below = next(i for i in range(5, 50) if round(genuine[i], 3) > genuine[i])
+    page.open("/fraud/transactions/", "#alarm-table tr[data-row]")
+    page.set("alarms", 10_000 * below / len(genuine))
+    page.wait(lambda: page.value("share") == pytest.approx(100 * below / len(genuine), abs=1e-3))
+    page.set("a-day", 20_000)
+    page.wait(lambda: page.value("alarms") == pytest.approx(20_000 * below / len(genuine), abs=0.1))
+
+
 def found(page: Page) -> int:
     """Frauds found, as the page counts them."""
     return int(page.all("#counts b")[2].get_property("textContent"))
