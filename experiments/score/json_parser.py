@@ -90,8 +90,11 @@ class JsonParser:
 
     def _parse_any(self, text: bytes) -> Parsed:
         """Rejects several objects in a line and one over several, which Arrow would accept."""
+        starts = [line[:1] for line in map(bytes.strip, text.split(b"\n")) if line]
+        if any(start != b"{" for start in starts):
+            raise ValueError("null for a row, which Arrow takes for one of gaps, and does not survive as the first")
         table = arrow_json.read_json(pa.BufferReader(text), parse_options=self._options)
-        if table.num_rows != sum(1 for line in text.split(b"\n") if line.strip()):
+        if table.num_rows != len(starts):
             raise ValueError("objects and lines differ in number")
         features = np.stack([table[name].to_numpy() for name in self._columns.features], 1)
         if (np.signbit(features) & (features == 0)).any() and re.search(rb"-0(?![.0-9eE])", text):

@@ -211,6 +211,22 @@ def test_numbers_beyond_all_bounds_are_broken_rows(number):
     assert [row.row for row in read[3]] == [2]
 
 
+@pytest.mark.parametrize(
+    ("text", "read", "broken"),
+    [
+        ('null\n{"a": 1, "b": 2, "c": "x,y"}\n', [1], [0]),
+        ('{"a": 1, "b": 2, "c": "x,y"}\nnull\n', [0], [1]),
+        ('{"a": 1, "b": 2, "c": "x,y"}\n \tnull\r\n{"a": 1, "b": 2}', [0, 2], [1]),
+        ('null 1,"b"', [], [0]),
+        ('[1]\n"a"\n1\ntrue\n{"a": 1, "b": 2}', [4], [0, 1, 2, 3]),
+    ],
+)
+def test_rows_of_json_that_are_no_objects_are_broken(text, read, broken):
+    """Arrow takes null for a row of gaps, and as the first row it ends the process."""
+    found = read_table(text.encode(), "jsonl", NUMBERS)
+    assert (found[0], [row.row for row in found[3]]) == (read, broken)
+
+
 def test_whole_numbers_beyond_float64_are_infinite_among_fractions():
     cells = cells_of(pd.Series([1.5, 10**400, -(10**400)], dtype=object), finite=False)
     assert cells.tolist() == [1.5, np.inf, -np.inf]
