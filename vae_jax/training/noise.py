@@ -48,7 +48,8 @@ def batch_noise(
 
 def _has_numbered_bits(key: PRNGKeyArray, size: int) -> bool:
     """Whether the i-th bits of a draw are a function of the key and i alone, a number of 32 bits."""
-    return str(jax.random.key_impl(key)) == "threefry2x32" and jax.config.jax_threefry_partitionable and size < 2**32
+    partitionable = jax.config.jax_threefry_partitionable  # pyright: ignore[reportAttributeAccessIssue]
+    return str(jax.random.key_impl(key)) == "threefry2x32" and partitionable and size < 2**32
 
 
 def _rows(key: PRNGKeyArray, first: Int[Array, ""], rows: int, event_shape: Sequence[int]) -> Float[Array, "B *event"]:
