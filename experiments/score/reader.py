@@ -34,7 +34,7 @@ from experiments.score.tables import (
     is_sound,
     make_block,
 )
-from experiments.score.text import empty_rows, open_text, read_features, read_pieces, read_rows
+from experiments.score.text import cut_line, empty_rows, open_text, read_features, read_pieces, read_rows
 from vae_jax.data.errors import DataError
 from vae_jax.tables.files import read_frame
 
@@ -120,7 +120,7 @@ def open_table(
     types = {name: columns.copied_type(name) for name in columns.kept}
     text, first = open_text(source.name, source.file, encoding)
     if file_format == "csv":
-        header, _, first = first.partition(b"\n")
+        header, first = cut_line(source.name, text, first)
         parser, line = csv_parser(source.name, header, columns), 2
     else:
         parser, line = JsonParser(columns), 1

@@ -78,6 +78,16 @@ def open_text(name: str, file: IO[bytes], encoding: str | None = None) -> tuple[
     return text, _read(name, text).removeprefix(codecs.BOM_UTF8)
 
 
+def cut_line(name: str, text: Bytes, read: bytes) -> tuple[bytes, bytes]:
+    """Returns a text's first line, and what has been read after it; `read` is its beginning. Raises UsageError."""
+    while b"\n" not in read and len(read) <= LONGEST_ROW and (more := _read(name, text)):
+        read += more
+    line, _, rest = read.partition(b"\n")
+    if len(line) > LONGEST_ROW:
+        raise UsageError(f"{name}: no line end in {LONGEST_ROW:,} bytes, so these are no rows of text")
+    return line, rest
+
+
 def read_pieces(name: str, text: Bytes, rest: bytes, row_end: Callable[[bytes], int]) -> Iterator[bytes]:
     """Cuts a text, of which `rest` has been read already, into pieces of whole rows with Unix line ends.
 

@@ -211,6 +211,13 @@ def test_numbers_beyond_all_bounds_are_broken_rows(number):
     assert [row.row for row in read[3]] == [2]
 
 
+def test_a_header_that_is_longer_than_a_piece_is_read_whole():
+    text = f"{'c' * 500};id;a;b\n1;x;2;3\n".encode()
+    assert read_table(text, "csv", NUMBERS, SMALL) == ([0], [[2.0, 3.0]], ["x"], [])
+    with pytest.raises(UsageError, match="no line end in 8,388,608 bytes"):
+        read_table(b"a,b," + b"c" * (9 << 20), "csv", NUMBERS)
+
+
 @pytest.mark.parametrize(
     ("text", "read", "broken"),
     [
