@@ -65,10 +65,10 @@ def shift(along: Mapping[str, np.ndarray], amounts: Mapping[str, float]) -> np.n
 
 
 def sheet_of(pictures: np.ndarray, columns: int = 10) -> Sheet:
-    """Lays pictures out in full rows."""
+    """Lays pictures in [0, 1] out in rows; what is left of the last one is white."""
     columns = min(columns, len(pictures))
-    rows = len(pictures) // columns
-    return Sheet(pictures[: rows * columns].reshape(rows, columns, *pictures.shape[1:]))
+    white = np.ones((-len(pictures) % columns, *pictures.shape[1:]), pictures.dtype)
+    return Sheet(np.concatenate([pictures, white]).reshape(-1, columns, *pictures.shape[1:]))
 
 
 def interpolations(model: FaceModel, starts: np.ndarray, ends: np.ndarray) -> Sheet:

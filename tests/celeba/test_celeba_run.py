@@ -234,6 +234,15 @@ def test_presets_are_defaults_that_options_override(cache: Path, capsys: pytest.
     assert "--epochs 0" in line
 
 
+def test_a_sheet_shows_every_picture() -> None:
+    pictures = np.random.default_rng(0).random((12, 2, 2, 3), np.float32)
+    shown = gallery.sheet_of(pictures).pictures
+    assert shown.shape == (2, 10, 2, 2, 3)
+    np.testing.assert_array_equal(shown.reshape(20, 2, 2, 3)[:12], pictures)
+    assert (shown[1, 2:] == 1).all()
+    assert gallery.sheet_of(pictures[:3]).pictures.shape == (1, 3, 2, 2, 3)
+
+
 @pytest.mark.parametrize(
     ("action", "singles"), [("sample", 12), ("reconstruct", 12), ("interpolate", 242), ("traverse", 18), ("edit", 120)]
 )
