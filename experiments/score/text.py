@@ -84,7 +84,7 @@ def cut_line(name: str, text: Bytes, read: bytes) -> tuple[bytes, bytes]:
         read += more
     line, _, rest = read.partition(b"\n")
     if len(line) > LONGEST_ROW:
-        raise UsageError(f"{name}: no line end in {LONGEST_ROW:,} bytes, so these are no rows of text")
+        raise _no_rows(name)
     return line, rest
 
 
@@ -103,7 +103,7 @@ def read_pieces(name: str, text: Bytes, rest: bytes, row_end: Callable[[bytes], 
             end = _end_of(lines, rest)  # an unclosed quote, which must spoil only its own line
             lines *= 16  # but if there is one in line after line, they would have to be searched from each
             if not end:
-                raise UsageError(f"{name}: no line end in {LONGEST_ROW:,} bytes, so these are no rows of text")
+                raise _no_rows(name)
         if end:
             yield rest[:end]
             rest = rest[end:]
@@ -114,6 +114,10 @@ def read_pieces(name: str, text: Bytes, rest: bytes, row_end: Callable[[bytes], 
                 break
     if rest:
         yield rest
+
+
+def _no_rows(name: str) -> UsageError:
+    return UsageError(f"{name}: no line end in {LONGEST_ROW:,} bytes, so these are no rows of text")
 
 
 def _end_of(lines: int, text: bytes) -> int:

@@ -68,17 +68,17 @@ def _bits(key: UInt32[Array, "3"], bit_width: int, shape: tuple[int, ...]) -> UI
     return (first ^ second).astype(f"uint{bit_width}")
 
 
-def _unused(*_) -> NoReturn:
-    raise NotImplementedError
+def _only_drawn_from(*_) -> NoReturn:
+    raise TypeError("a key that begins later can only be drawn from")
 
 
 # A key with a third number, where to begin, so that the rest of `jax.random.normal` is JAX's own.
 _FROM = define_prng_impl(
     key_shape=(3,),
-    seed=_unused,
-    split=_unused,
+    seed=_only_drawn_from,
+    split=_only_drawn_from,
     random_bits=_bits,
-    fold_in=_unused,
+    fold_in=_only_drawn_from,
     name="threefry2x32_from",
     tag="from",
 )
