@@ -37,12 +37,18 @@ def words(metrics: dict, figures: Iterable[str]) -> dict[str, Words]:
             "fine detail is lost.",
             [f"Pairs of rows: {which} pictures, with each one's reconstruction below it."],
         )
-    for density in ("mixture", "prior"):
+    why = {
+        "mixture": "",
+        "prior": " The higher the KL, the fewer samples of the prior are near any picture; the mixture, fitted to the "
+        "latents of training pictures, is there for that.",
+    }
+    for density, reason in why.items():
         found[f"samples_{density}"] = Words(
             "New faces",
             f"sampled from the {density}",
             f"Each face is decoded from latents sampled from the {density}. Look for faces that could be photographs, "
-            "for variety, and for ghosts and double outlines: these come from latents far from any picture's.",
+            "for variety, and for ghosts and double outlines: these come from latents far from any picture's."
+            f"{reason}",
             [f"Rows of faces, each decoded from its own sample of the {density}."],
         )
     found["interpolations"] = Words(
