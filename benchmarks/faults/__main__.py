@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.faults import runs
-from benchmarks.faults.outcome import HEADER, Outcome, write_section
+from benchmarks.faults.outcome import HEADER, Outcome, write_line, write_section
+from benchmarks.faults.readers import NAMES as READERS
 from benchmarks.faults.settings import Settings
 from experiments.command_line import RunError, UsageError, parse, require, run
 from experiments.runs import stopping
@@ -46,6 +47,8 @@ class FaultsConfig:
 
     only: tuple[str, ...] = ()
     """Parts: kills, disk, numbers, input, determinism, concurrency, long; by default all of them, which takes a day."""
+    readers: tuple[str, ...] = ()
+    """With --only input: readers to fuzz, e.g. score_csv; by default all of them. Only their lines are written anew."""
     tries: float = 1.0
     """Share of the usual number of tries, e.g. 0.1 for a tenth."""
     seed: int = 0
@@ -60,6 +63,10 @@ def main(arguments: Sequence[str]) -> None:
     require(config, [("tries", config.tries > 0, "more than 0")])
     if unknown := [name for name in config.only if name not in PARTS]:
         raise UsageError(f"--only {unknown[0]}: expected some of {', '.join(PARTS)}")
+    if unknown := [name for name in config.readers if name not in READERS]:
+        raise UsageError(f"--readers {unknown[0]}: expected some of {', '.join(READERS)}")
+    if config.readers and config.only != ("input",):
+        raise UsageError("--readers needs --only input")
     output, lost = console(), []
     with stopping.immediate(), runs.all_stopped():
         for name in config.only or PARTS:
@@ -72,12 +79,15 @@ def _measure(name: str, config: FaultsConfig, output: Console) -> list[Outcome]:
     """Runs one part in a folder of its own, showing and writing each outcome as it comes: a part takes hours."""
     output.print(PARTS[name], style="bold")
     outcomes = []
+    names = [config.readers] if config.readers else []
     with tempfile.TemporaryDirectory(prefix=f"faults_{name}_") as folder:
         settings = Settings(Path(folder), config.tries, config.seed)
-        for outcome in importlib.import_module(f"benchmarks.faults.{name}").outcomes(settings):
+        for outcome in importlib.import_module(f"benchmarks.faults.{name}").outcomes(settings, *names):
             output.print("  ".join(outcome.cells), soft_wrap=True)
             outcomes.append(outcome)
-            if config.write:
+            if config.write and config.readers:
+                write_line(FAULTS, PARTS[name], outcome)
+            elif config.write:
                 command = " ".join([COMMAND, "--only", name, *_tries(config)])
                 write_section(FAULTS, PARTS[name], command, _machine(), outcomes)
     table = Table(*HEADER, title=PARTS[name])

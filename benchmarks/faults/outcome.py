@@ -52,10 +52,30 @@ def write_section(path: Path, title: str, command: str, machine: str, outcomes: 
       outcomes: the lines.
     """
     lines = [HEADER, ("---", "---:", "---:", "---"), *(outcome.cells for outcome in outcomes)]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    table = "\n".join(map(_line, lines))
     section = f"{title}\n\n{table}\n\n`{command}`; {machine}.\n"
     before, *sections = path.read_text(encoding="utf-8").split("\n## ") if path.exists() else ["# Faults\n"]
     kept = [text for text in sections if text.partition("\n")[0] != title]
     place = next((i for i, text in enumerate(sections) if text.partition("\n")[0] == title), len(kept))
     kept.insert(place, section)
     path.write_text("\n## ".join([before, *kept]), encoding="utf-8")
+
+
+def write_line(path: Path, title: str, outcome: Outcome) -> None:
+    """Writes an outcome over its line in a part's table, e.g. after it was counted again.
+
+    Raises:
+      ValueError: if there is none, or more than one.
+    """
+    before, heading, section = path.read_text(encoding="utf-8").partition(f"## {title}\n")
+    section, following, after = section.partition("\n## ")
+    lines = section.split("\n")
+    places = [i for i, line in enumerate(lines) if line.startswith(f"| {outcome.fault} ")]
+    if len(places) != 1:
+        raise ValueError(f"{path}: not one line of {outcome.fault!r} under {title!r}")
+    lines[places[0]] = _line(outcome.cells)
+    path.write_text(before + heading + "\n".join(lines) + following + after, encoding="utf-8")
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

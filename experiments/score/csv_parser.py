@@ -39,7 +39,17 @@ class CsvParser:
         outside = np.cumsum(characters == QUOTE, dtype=np.uint8) % 2 == 0
         ends = np.flatnonzero((characters == LINE_END) & outside)
         found = int(ends[-1]) + 1 if len(ends) else 0
-        return found if found and self._well_quoted(text[:found]) else self._search_row_end(text[:end])
+        sound = found and self._well_quoted(text[:found]) and self._whole_rows(characters, outside, ends)
+        return found if sound else self._search_row_end(text[:end])
+
+    def _whole_rows(self, characters: np.ndarray, outside: np.ndarray, ends: np.ndarray) -> bool:
+        """Whether rows of several lines have as many cells as the header; of others each line is read as a row."""
+        inner = (characters == LINE_END) & ~outside
+        if not inner.any():
+            return True
+        several = np.diff(np.cumsum(inner)[ends], prepend=0) > 0
+        cells = np.diff(np.cumsum((characters == ord(self._separator)) & outside)[ends], prepend=0) + 1
+        return bool((cells[several] == len(self._names)).all())
 
     def _search_row_end(self, text: bytes) -> int:
         """Goes row by row: with misplaced quotes, counting them says nothing."""

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.faults.outcome import Outcome, write_line, write_section
 from benchmarks.faults.readers import reader_of
 from benchmarks.faults.readers.reader import Reader, WrongError, try_one
 from vae_jax.data.errors import DataError, one_line
@@ -91,3 +92,18 @@ def test_connections_that_are_no_finite_numbers_are_named(cell, tmp_path):
 def test_connections_that_can_not_be_unpacked_or_are_others_are_refused(data, tmp_path):
     with pytest.raises(DataError, match="kddcup"):
         reader_of("kdd99").prepare(tmp_path)(data)
+
+
+def test_a_reader_that_is_counted_again_gets_a_new_line_and_the_others_keep_theirs(tmp_path):
+    path = tmp_path / "FAULTS.md"
+    for title in ("Kills", "Input"):
+        write_section(
+            path, title, "faults", "a machine", [Outcome("text", 1, 1), Outcome("zips", 2, 2, figures="1 read")]
+        )
+    before = path.read_text()
+    write_line(path, "Input", Outcome("zips", 30, 30, figures="7 read"))
+    head, old, tail = before.rpartition("| zips (1 read) | 2 | 2 | nothing |")
+    assert old
+    assert path.read_text() == f"{head}| zips (7 read) | 30 | 30 | nothing |{tail}"
+    with pytest.raises(ValueError, match="not one line of 'text files'"):
+        write_line(path, "Input", Outcome("text files", 1, 1))

@@ -99,6 +99,15 @@ def test_json(columns, lines):
     same_both_ways(lines, "jsonl", columns)
 
 
+def test_a_row_of_several_lines_with_too_few_cells_is_not_where_a_piece_ends():
+    """Its second line is read as a row of its own, which goes on in the third."""
+    text = b'1,"2\n3,1,2,4,"""\n4"\n8,9,1,2,3\n'
+    whole = read(text, "csv", NUMBERS, True, 1 << 20, 1 << 20)
+    assert whole[0] == [1, 2]
+    for piece in range(1, len(text)):
+        assert read(text, "csv", NUMBERS, True, piece, 1)[:3] == whole[:3]
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 @given(st.lists(st.tuples(FLOATS, FLOATS, FLOATS), min_size=1), st.sampled_from(["r", ".17e", ".3e", ".30f"]))
 @settings(max_examples=100, deadline=None)

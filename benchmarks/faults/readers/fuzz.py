@@ -18,7 +18,6 @@ import numpy as np
 
 TRIED, ACCEPTED, FAULTY = range(3)  # what is counted
 SECONDS, MEGABYTES = 60, 4_096  # for one input
-LONGEST = 8_192  # bytes of an input, or twice the longest valid one
 COUNTS, FAULTS, CORPUS, WORDS = "counts", "faults.jsonl", "corpus", "words.txt"
 FOLLOWED = ["vae_jax", "experiments", "PIL", "openpyxl"]  # packages whose lines guide the fuzzer
 
@@ -47,7 +46,7 @@ def main(name: str, folder: Path, tries: int, seconds: int, seed: int) -> None:
             counts[FAULTY] += 1
             note(folder, error, data, seen)
 
-    longest = max(LONGEST, *(2 * path.stat().st_size for path in (folder / CORPUS).iterdir()))
+    longest = max(reader.longest, *(2 * path.stat().st_size for path in (folder / CORPUS).iterdir()))
     options = {"runs": tries, "max_total_time": seconds, "seed": seed + 1, "max_len": longest, "len_control": 0}
     options |= {"timeout": SECONDS, "rss_limit_mb": MEGABYTES, "artifact_prefix": f"{folder}/"}
     options |= {"dict": folder / WORDS, "verbosity": 0, "close_fd_mask": 3}  # libtiff complains of each picture

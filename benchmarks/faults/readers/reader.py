@@ -21,6 +21,7 @@ class Reader:
       prepare: given an empty folder, returns what reads one input; it may raise WrongError.
       refusal: the one type of error that is documented; its message is one line.
       words: what inputs of this kind are made of.
+      longest: bytes of an input, or twice the longest seed if that is more.
     """
 
     title: str
@@ -28,6 +29,7 @@ class Reader:
     prepare: Callable[[Path], Callable[[bytes], object]]
     refusal: type[Exception]
     words: Sequence[bytes] = ()
+    longest: int = 8_192
 
 
 def try_one(reader: Reader, read: Callable[[bytes], object], data: bytes) -> bool:

@@ -28,6 +28,7 @@ ROWS = {"a": ["1", "2", "3.5", None], "b": ["x", "y", "x", "x"]}
 ANY = Columns(("a", "b"), ("id",), Schema.fit(pd.DataFrame(ROWS), {"a": "real", "b": "category"}))
 SIZES = (text.PIECE, text.SEARCHED)
 SMALL = (64, 32)  # bytes of a piece and of what is searched line by line
+LONGEST = 512  # bytes of a text, which makes many such pieces
 Read = tuple[list[int], list[list[float]], list[Any], list[BrokenRow]]
 
 
@@ -114,10 +115,15 @@ JSON_WORDS = (
     *(b"9" * 20, b"\n", b"\r", b"\0", b"\xff", b"\xed\xa0\x80"),
 )
 score_csv = Reader(
-    "score, CSV", lambda: [CSV, OTHER_CSV, gzip.compress(CSV, mtime=0)], _prepare("csv"), UsageError, WORDS
+    "score, CSV", lambda: [CSV, OTHER_CSV, gzip.compress(CSV, mtime=0)], _prepare("csv"), UsageError, WORDS, LONGEST
 )
 score_json = Reader(
-    "score, JSON lines", lambda: [JSON, gzip.compress(JSON, mtime=0)], _prepare("jsonl"), UsageError, JSON_WORDS
+    "score, JSON lines",
+    lambda: [JSON, gzip.compress(JSON, mtime=0)],
+    _prepare("jsonl"),
+    UsageError,
+    JSON_WORDS,
+    LONGEST,
 )
 
 
@@ -162,4 +168,5 @@ score_columns = Reader(
     lambda folder: _read_columns,
     UsageError,
     (*WORDS, *JSON_WORDS),
+    LONGEST,
 )
