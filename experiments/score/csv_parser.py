@@ -15,7 +15,7 @@ from experiments.score.tables import Columns
 from vae_jax.tables.text_numbers import MISSING_WORDS, PLAIN
 
 MOST_LINES = 1_000  # of a broken row, beyond which rows are no longer looked for in its other lines, save of one line
-NOT_CLOSED = "a quote is not closed"
+NOT_CLOSED, NOT_CLOSED_IN_LINE = "a quote is not closed", "a quote is not closed in its line"
 
 QUOTE = ord('"')
 
@@ -138,7 +138,9 @@ class CsvParser:
                     raise csv.Error(f"{len(cells)} cells, expected {len(self._names)}")
                 yield start + reader.line_num, cells
         except csv.Error as error:
-            problem = NOT_CLOSED if "end of data" in str(error) else str(error)
+            problem = str(error)
+            if "end of data" in problem:
+                problem = NOT_CLOSED if stop == len(lines) else NOT_CLOSED_IN_LINE
             raise _BrokenError(problem, start + reader.line_num) from None
 
 

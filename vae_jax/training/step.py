@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # A latent is active if the variance of its posterior mean over the data is above this (Burda et al. 2015).
 ACTIVE_LATENT_VARIANCE = 0.01
+LARGE = 1 << 17  # numbers of an array that devices average on its own
 
 
 def as_float(x: Array) -> Float[Array, "*any"]:
@@ -141,12 +142,20 @@ def step_with_noise(
 
     grads, info = jax.grad(mean_loss, has_aux=True)(state.params)
     if axis_name is not None and jax.lax.axis_size(axis_name) > 1:
-        # As one array: devices synchronise at every collective, and a network has dozens of small arrays.
-        flat, unravel = ravel_pytree((grads, info))
-        grads, info = unravel(jax.lax.pmean(flat, axis_name))
+        grads, info = _mean_over_devices((grads, info), axis_name)
     updates, opt_state = state.optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state), info
+
+
+def _mean_over_devices(tree: Any, axis_name: str) -> Any:
+    """Small arrays as one: devices synchronise at every collective. Copies of large ones would cost more than that."""
+    leaves, treedef = jax.tree.flatten(tree)
+    large = [leaf if leaf.size > LARGE else None for leaf in leaves]
+    flat, unravel = ravel_pytree([leaf if leaf.size <= LARGE else None for leaf in leaves])
+    small, large = jax.lax.pmean((flat, large), axis_name)
+    pairs = zip(unravel(small), large, strict=True)
+    return treedef.unflatten([of_small if of_large is None else of_large for of_small, of_large in pairs])
 
 
 def validate(

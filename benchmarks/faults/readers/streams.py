@@ -27,8 +27,7 @@ NUMBERS = Columns(("a", "b"), ("id",))
 ROWS = {"a": ["1", "2", "3.5", None], "b": ["x", "y", "x", "x"]}
 ANY = Columns(("a", "b"), ("id",), Schema.fit(pd.DataFrame(ROWS), {"a": "real", "b": "category"}))
 SIZES = (text.PIECE, text.SEARCHED)
-SMALL = (64, 32)  # bytes of a piece and of what is searched line by line
-LONGEST = 512  # bytes of a text, which makes many such pieces
+LONGEST = 512  # bytes of a text: longer ones are slow, and cut where shorter ones are
 Read = tuple[list[int], list[list[float]], list[Any], list[BrokenRow]]
 
 
@@ -44,7 +43,9 @@ def read_table(data: bytes, file_format: InputFormat, columns: Columns, sizes: t
 
 def _read_twice(file_format: InputFormat, data: bytes, columns: Columns = NUMBERS) -> None:
     """In one piece and in many, which has to be the same but for the words of what is wrong with a broken row."""
-    read, in_pieces = (_without_reasons(read_table(data, file_format, columns, sizes)) for sizes in (SIZES, SMALL))
+    small = len(data) // 3 + 2  # bytes of a piece; of what is searched line by line, half as many
+    whole, cut = (read_table(data, file_format, columns, sizes) for sizes in (SIZES, (small, small // 2)))
+    read, in_pieces = _without_reasons(whole), _without_reasons(cut)
     if repr(read) != repr(in_pieces):
         raise WrongError(f"in one piece {read}, in many {in_pieces}")
     numbers = sorted([*read[0], *(row.row for row in read[3])])
