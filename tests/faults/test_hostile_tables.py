@@ -282,8 +282,13 @@ def views(text: str, cells: int) -> pa.Array:
 
 @pytest.mark.parametrize(
     ("write", "column"),
-    [(as_parquet, REPEATED), (as_arrow, REPEATED), (as_arrow, views("x" * 100_000, 20_000))],
-    ids=["parquet", "arrow", "views"],
+    [
+        (as_parquet, REPEATED),
+        (as_arrow, REPEATED),
+        (as_arrow, views("x" * 100_000, 20_000)),
+        (as_arrow, pa.DictionaryArray.from_arrays(pa.array([0] * 20_000), views("x" * 100_000, 1))),
+    ],
+    ids=["parquet", "arrow", "views", "categories of views"],
 )
 def test_one_long_text_in_many_cells_is_refused(write, column, tmp_path):
     path = tmp_path / "bomb.table"
@@ -297,20 +302,37 @@ def test_one_long_text_in_many_cells_is_refused(write, column, tmp_path):
     assert read_frame(path)[0].a.str.len().tolist() == [100_000] * 3
 
 
-@pytest.mark.parametrize("kind", ["parquet", "arrow"])
-def test_a_table_that_unpacks_to_too_much_is_refused(kind, tmp_path, monkeypatch):
+def varint(number: int) -> bytes:
+    """A whole number as a Parquet file's footer has it."""
+    bits = 2 * number
+    groups = [bits >> shift & 127 for shift in range(0, bits.bit_length(), 7)]
+    return bytes([*(group | 128 for group in groups[:-1]), groups[-1]])
+
+
+@pytest.mark.parametrize("kind", ["parquet", "parquet whose footer lies", "arrow", "arrow in one batch"])
+def test_a_table_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(kind, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "MOST_TABLE", 1_000_000)
-    path, piece = tmp_path / "bomb.table", pa.table({"a": ["y" * 100_000]})
-    if kind == "parquet":
-        writer = pq.ParquetWriter(path, piece.schema, compression="zstd", use_dictionary=False)
+    path, table = tmp_path / "bomb.table", pa.table({"a": ["y" * 100_000] * 10, "b": ["z" * 4_000] * 10})
+    if kind.startswith("parquet"):
+        pq.write_table(table, path, compression="zstd", use_dictionary=False, write_statistics=False)
+        content, of_all = path.read_bytes(), pq.read_metadata(path).row_group(0).total_byte_size
+        if kind == "parquet whose footer lies":
+            of_a = pq.read_metadata(path).row_group(0).column(0).total_uncompressed_size
+            for size in (of_a, of_all):
+                assert varint(size) in content
+                content = content.replace(varint(size), varint(20_000))
+            path.write_bytes(content)
+            assert pq.read_metadata(path).row_group(0).total_byte_size == 20_000
+            assert pq.read_table(path).equals(table)
     else:
-        writer = pa.ipc.new_file(path, piece.schema, options=pa.ipc.IpcWriteOptions(compression="zstd"))
-    with writer:
-        for _ in range(11):
-            writer.write_table(piece)
-    assert 200 * path.stat().st_size < 1_100_000
+        with pa.ipc.new_file(path, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as file:
+            file.write_table(table, max_chunksize=1 if kind == "arrow" else 10)
+    monkeypatch.setattr(pa.ipc.RecordBatchFileReader, "read_all", None)
+    monkeypatch.setattr(pq.ParquetFile, "read", None)
+    assert 100 * path.stat().st_size < 1_000_000
+    monkeypatch.setattr(files, "MOST_TIMES", 100)
     with pytest.raises(
-        DataError, match=r"bomb\.table: 1,[01]00,\d+ bytes when unpacked, more than 1,000,000 and 200 times"
+        DataError, match=r"bomb\.table: 1,04\d,\d+ bytes when unpacked, more than 1,000,000 and 100 times"
     ):
         read_frame(path)
 

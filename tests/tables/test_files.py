@@ -277,6 +277,7 @@ BERLIN = datetime.timezone(datetime.timedelta(hours=1))
         (pa.array([True, None]), "object", [True, None]),
         (pa.array([" a ", ""], pa.large_string()), "object", ["a", None]),
         (pa.array(["a", None]).dictionary_encode(), "object", ["a", None]),
+        (pa.array(["a", None], pa.string_view()), "object", ["a", None]),
         (pa.array([3, 4]).dictionary_encode(), "int64", [3, 4]),
         (pa.array([b"a", b"b"]), "object", ["a", "b"]),
         (pa.nulls(2), "object", [None, None]),
@@ -295,6 +296,13 @@ def test_arrow_types_become_ordinary_columns(tmp_path, kind, column, dtype, valu
     frame, notices = read_frame(tmp_path / "file")
     assert (list(frame), str(frame["x"].dtype), notices) == (["x"], dtype, [])
     assert [None if pd.isna(cell) else cell for cell in frame["x"]] == values
+
+
+def test_categories_as_polars_writes_them_in_arrow_files(tmp_path):
+    words = pa.array(["a", "b"], pa.string_view())
+    column = pa.DictionaryArray.from_arrays(pa.array([1, None, 0], pa.uint32()), words)
+    feather.write_feather(pa.table({"x": column}), tmp_path / "file")
+    assert read_frame(tmp_path / "file")[0]["x"].tolist() == ["b", None, "a"]
 
 
 def test_parquet_from_pandas(tmp_path):

@@ -19,6 +19,7 @@ import numpy as np
 from vae_jax.data.errors import DataError
 from vae_jax.data.unpacking import MOST_BYTES, MOST_TIMES
 from vae_jax.tables.csv_file import LONGEST_NAME, read_bytes, repeated, unpack
+from vae_jax.tables.packed_sizes import size_of_batches, size_of_pages
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -355,7 +356,9 @@ def _read_arrow(path: Path, content: bytes, drop: Sequence[str], notices: list[s
             texts = [field.name for field in file.schema_arrow if _is_text(field.type)]
             table = pq.ParquetFile(io.BytesIO(content), metadata=file.metadata, read_dictionary=texts).read()
         else:
-            table = _read_batches(path, content)
+            with pa.ipc.open_file(pa.BufferReader(content)) as file:
+                _refuse_size(path, content, size_of_batches(content))
+                table = file.read_all()
         table.validate()
         _refuse_size(path, content, sum(map(_length_of_texts, table.columns)))
         table.validate(full=True)
@@ -381,8 +384,7 @@ def _refuse_bomb(path: Path, content: bytes, metadata: pq.FileMetaData) -> None:
     if rows * columns > max(MOST_BYTES, MOST_TIMES * len(content)):
         most = f"more than {MOST_BYTES:,} cells and {MOST_TIMES} for each of its bytes"
         raise DataError(f"{path}: {rows:,} rows of {columns:,} columns, {most}")
-    groups = map(metadata.row_group, range(metadata.num_row_groups))
-    _refuse_size(path, content, sum(group.total_byte_size for group in groups))
+    _refuse_size(path, content, size_of_pages(content, metadata))
 
 
 def _refuse_size(path: Path, content: bytes, size: int) -> None:
@@ -391,40 +393,37 @@ def _refuse_size(path: Path, content: bytes, size: int) -> None:
         raise DataError(f"{path}: {size:,} bytes when unpacked, {most}")
 
 
-def _read_batches(path: Path, content: bytes) -> pa.Table:
-    """Reads an Arrow file, and stops where what is unpacked becomes too large."""
-    import pyarrow as pa
-
-    with pa.ipc.open_file(pa.BufferReader(content)) as file:
-        batches, size = [], 0
-        for i in range(file.num_record_batches):
-            batches.append(file.get_batch(i))
-            size += batches[-1].get_total_buffer_size()
-            _refuse_size(path, content, size)
-        return pa.Table.from_batches(batches, file.schema)
-
-
 def _length_of_texts(column: pa.ChunkedArray) -> int:
     """Bytes of a column's texts where a text may be kept once for many cells, and has to be repeated to be read."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type) and _is_text(column.type.value_type):
+        lengths = [_lengths(chunk.dictionary).take(chunk.indices) for chunk in column.chunks]
+    elif pa.types.is_string_view(column.type):
+        lengths = map(_lengths, column.chunks)
+    else:
+        return 0
+    return sum(of_chunk.sum().as_py() or 0 for of_chunk in lengths)
+
+
+def _lengths(texts: pa.Array) -> pa.Array:
     import pyarrow as pa
     import pyarrow.compute
 
     pc: Any = pyarrow.compute  # its functions are made when it is imported, which type checkers don't see
-    if pa.types.is_dictionary(column.type) and _is_text(column.type.value_type):
-        lengths = [pc.binary_length(chunk.dictionary).cast(pa.int64()).take(chunk.indices) for chunk in column.chunks]
-        return sum(pc.sum(cells).as_py() or 0 for cells in lengths)
-    if pa.types.is_string_view(column.type):
-        chunks = [chunk for chunk in column.chunks if len(chunk)]
-        views = [np.frombuffer(chunk.buffers()[1], np.int32).reshape(-1, 4)[chunk.offset :] for chunk in chunks]
-        # The first of the four numbers of a cell is its length.
-        return sum(int(view[: len(chunk), 0].sum(dtype=np.int64)) for view, chunk in zip(views, chunks, strict=True))
-    return 0
+    if not pa.types.is_string_view(texts.type):
+        return pc.binary_length(texts).cast(pa.int64())
+    if not len(texts):
+        return pa.array([], pa.int64())
+    views = np.frombuffer(texts.buffers()[1], np.int32).reshape(-1, 4)[texts.offset :][: len(texts)]
+    return pa.array(views[:, 0].astype(np.int64))  # the first of the four numbers of a cell is its length
 
 
 def _is_text(kind: pa.DataType) -> bool:
     import pyarrow as pa
 
-    return any(is_kind(kind) for is_kind in (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary))
+    of_text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary)
+    return any(is_kind(kind) for is_kind in of_text)
 
 
 def _arrow_column(path: Path, name: str, column: pa.ChunkedArray) -> pd.Series:
@@ -436,6 +435,8 @@ def _arrow_column(path: Path, name: str, column: pa.ChunkedArray) -> pd.Series:
         if isinstance(column.type, pa.BaseExtensionType):
             column = column.cast(column.type.storage_type)
         if kinds.is_dictionary(column.type):
+            if kinds.is_string_view(column.type.value_type):  # Polars's categories, which Arrow can't decode
+                column = column.cast(pa.dictionary(column.type.index_type, pa.large_string()))
             column = column.cast(column.type.value_type)
         kind = column.type
         if kinds.is_decimal(kind) or kinds.is_float16(kind):

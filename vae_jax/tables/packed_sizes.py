@@ -1,0 +1,181 @@
+"""What the pages of a Parquet file and the batches of an Arrow file say that they unpack to, before any is unpacked.
+
+The sums in a file's footer may lie. A page or buffer can't unpack to more than it says itself: that much memory is made
+ready for it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+DATA_PAGE, DATA_PAGE_V2 = 5, 8  # fields of a Parquet page's header that are headers of their own
+DICTIONARY_BATCH, RECORD_BATCH = 2, 3  # types of an Arrow message
+CONTINUATION = b"\xff\xff\xff\xff"
+OLD_COMPRESSION = b"ARROW:experimental_compression"  # key in the metadata of messages by Arrow 0.17
+DEEPEST = 20  # headers within headers
+
+
+def size_of_pages(content: bytes, metadata: pq.FileMetaData) -> int:
+    """Returns the bytes of all pages of a Parquet file when unpacked, and of their headers.
+
+    Raises:
+      ValueError: if there is something else where the footer says that there are pages.
+
+    References:
+      https://parquet.apache.org/docs/file-format/data-pages, https://github.com/apache/thrift, compact protocol.
+    """
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    chunks = (group.column(i) for group in groups for i in range(group.num_columns))
+    return sum(sum(_pages(content, chunk)) for chunk in chunks)
+
+
+def _pages(content: bytes, chunk: pq.ColumnChunkMetaData) -> Iterator[int]:
+    """Yields the size of each page and its header, as many as Arrow reads."""
+    place = chunk.data_page_offset
+    if chunk.has_dictionary_page and chunk.dictionary_page_offset:
+        place = min(place, chunk.dictionary_page_offset)
+    end, seen = place + chunk.total_compressed_size, 0
+    while place < end and seen < chunk.num_values:
+        start, reader = place, _Compact(content, place)
+        header = reader.struct()
+        unpacked, packed = header.get(2), header.get(3)
+        if not isinstance(unpacked, int) or not isinstance(packed, int) or min(unpacked, packed) < 0:
+            raise ValueError("no page where there should be one")
+        yield reader.place - start + unpacked
+        of_data = header.get(DATA_PAGE) or header.get(DATA_PAGE_V2)
+        seen += of_data.get(1, 0) if isinstance(of_data, dict) else 0
+        place = reader.place + packed
+
+
+class _Compact:
+    """Reads structs of Thrift's compact protocol: a dictionary of whole numbers and structs by field."""
+
+    def __init__(self, content: bytes, place: int):
+        self._content, self.place = content, place
+
+    def struct(self, depth: int = 0) -> dict[int, Any]:
+        """Reads a struct."""
+        if depth > DEEPEST:
+            raise ValueError("headers within headers")
+        fields: dict[int, Any] = {}
+        field = 0
+        while kind := self._byte():
+            field = field + (kind >> 4) if kind >> 4 else self._number()
+            fields[field] = self._value(kind & 15, depth)
+        return fields
+
+    def _value(self, kind: int, depth: int) -> Any:
+        if kind in (1, 2):  # true and false are the kind itself
+            return None
+        if kind in (4, 5, 6):
+            return self._number()
+        if kind == 12:
+            return self.struct(depth + 1)
+        if kind in (3, 7, 8):
+            length = {3: 1, 7: 8}.get(kind) or self._varint()
+            self.place += length
+            return None
+        raise ValueError("no header of a page")  # it has no lists
+
+    def _number(self) -> int:
+        number = self._varint()
+        return number >> 1 ^ -(number & 1)
+
+    def _varint(self) -> int:
+        number = 0
+        for shift in range(0, 70, 7):
+            byte = self._byte()
+            number |= (byte & 127) << shift
+            if byte < 128:
+                return number
+        raise ValueError("no number")
+
+    def _byte(self) -> int:
+        if not 0 <= self.place < len(self._content):
+            raise ValueError("the end of the file within a header")
+        self.place += 1
+        return self._content[self.place - 1]
+
+
+def size_of_batches(content: bytes) -> int:
+    """Returns the bytes of all buffers of an Arrow file when unpacked.
+
+    Raises:
+      ValueError: if there is something else where the footer says that there are batches.
+
+    References:
+      https://arrow.apache.org/docs/format/Columnar.html, IPC file format; https://flatbuffers.dev/internals.
+    """
+    try:
+        end = len(content) - 10  # of the footer, which its length and six letters follow
+        footer = _Flat.root(content, end - struct.unpack_from("<i", content, end)[0])
+        blocks = [*footer.structs(2, "<qi4xq"), *footer.structs(3, "<qi4xq")]  # dictionaries and records
+        return sum(_size_of_batch(content, offset, length) for offset, length, _ in blocks)
+    except struct.error as error:
+        raise ValueError(f"no batch where there should be one: {error}") from None
+
+
+def _size_of_batch(content: bytes, offset: int, length: int) -> int:
+    start = offset + (8 if content[offset : offset + 4] == CONTINUATION else 4)
+    message = _Flat.root(content, start)
+    kind, batch = message.byte(1), message.table(2)
+    if kind == DICTIONARY_BATCH and batch:
+        batch = batch.table(1)
+    elif kind != RECORD_BATCH:
+        raise ValueError("no batch where there should be one")
+    if not batch:
+        return 0
+    packed = batch.table(3) or OLD_COMPRESSION in content[start : offset + length]
+    size = 0
+    for place, of_buffer in batch.structs(2, "<qq"):
+        # A packed buffer begins with its size when unpacked, or -1 if it isn't.
+        said = struct.unpack_from("<q", content, offset + length + place)[0] if packed and of_buffer else -1
+        size += of_buffer if said < 0 else said
+    return size
+
+
+class _Flat:
+    """Reads a table of a flatbuffer, field by field."""
+
+    def __init__(self, content: bytes, place: int):
+        self._content, self._place = content, place
+        self._fields = place - self._at(place, "<i")
+
+    @classmethod
+    def root(cls, content: bytes, place: int) -> _Flat:
+        """The table that a flatbuffer begins with."""
+        return cls(content, place + struct.unpack_from("<I", content, place)[0])
+
+    def byte(self, field: int) -> int:
+        """A field of one byte, 0 by default."""
+        place = self._field(field)
+        return self._content[place] if place else 0
+
+    def table(self, field: int) -> _Flat | None:
+        """A field that is a table."""
+        place = self._field(field)
+        return _Flat(self._content, place + self._at(place, "<I")) if place else None
+
+    def structs(self, field: int, form: str) -> list[tuple[int, ...]]:
+        """A field that is a vector of structs."""
+        if not (place := self._field(field)):
+            return []
+        place += self._at(place, "<I")
+        count, start = self._at(place, "<I"), place + 4
+        return list(struct.iter_unpack(form, self._content[start : start + count * struct.calcsize(form)]))
+
+    def _field(self, field: int) -> int:
+        """Where a field is; 0 if the table lacks it."""
+        place = 4 + 2 * field
+        offset = self._at(self._fields + place, "<H") if place < self._at(self._fields, "<H") else 0
+        return self._place + offset if offset else 0
+
+    def _at(self, place: int, form: str) -> int:
+        if place < 0:  # which would count from the end
+            raise struct.error("a place before the file")
+        return struct.unpack_from(form, self._content, place)[0]
