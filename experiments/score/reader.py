@@ -36,7 +36,9 @@ from experiments.score.tables import (
 )
 from experiments.score.text import cut_line, empty_rows, open_text, read_features, read_pieces, read_rows
 from vae_jax.data.errors import DataError
+from vae_jax.data.unpacking import MOST_BYTES, MOST_TIMES
 from vae_jax.tables.files import read_frame
+from vae_jax.tables.packed_sizes import pages
 
 PARQUET_ROWS = 16_384  # read at once
 # Whole numbers with gaps stay whole.
@@ -129,19 +131,35 @@ def open_table(
 
 
 def _open_parquet(source: Source, columns: Columns, on_broken: OnBroken, groups: range | None) -> Table:
-    file, schema = _parquet_file(source)
+    raw, file, schema = _parquet_file(source)
     check_columns(source.name, schema.names, columns)
     _check_types(source.name, schema, columns)
     groups = range(file.num_row_groups) if groups is None else groups
+    _refuse_bombs(source.name, raw, file.metadata, groups, columns)
     rows = [file.metadata.row_group(i).num_rows for i in range(groups.stop)]
     batches = file.iter_batches(PARQUET_ROWS, row_groups=list(groups), columns=list(columns.all))
     first = sum(rows[: groups.start])
     return _typed_table(source.name, schema, batches, sum(rows) - first, columns, on_broken, first)
 
 
+def _refuse_bombs(source: str, file: IO[bytes], metadata: pq.FileMetaData, groups: range, columns: Columns) -> None:
+    """Arrow makes ready as much memory as a page says that it takes."""
+    for of_group in map(metadata.row_group, groups):
+        for chunk in map(of_group.column, range(of_group.num_columns)):
+            if (name := chunk.path_in_schema) not in columns.all:
+                continue
+            try:
+                sizes = [unpacked for _, packed, unpacked in pages(file, chunk) if unpacked > MOST_TIMES * packed]
+            except ARROW_DAMAGE as error:
+                raise UsageError(f"{source}: column {name} is damaged ({_first_line(error)})") from None
+            if max(sizes, default=0) > MOST_BYTES:
+                most = f"more than {MOST_BYTES:,} and {MOST_TIMES} times its size"
+                raise UsageError(f"{source}: a page of column {name} has {max(sizes):,} bytes when unpacked, {most}")
+
+
 def row_groups(source: Source, rows: int) -> list[tuple[int, int]]:
     """Cuts a Parquet file: first row group and that after the last of each part, of so many rows or somewhat more."""
-    file, _ = _parquet_file(source)
+    _, file, _ = _parquet_file(source)
     cuts, count = [0], 0
     for i in range(file.num_row_groups):
         count += file.metadata.row_group(i).num_rows
@@ -153,12 +171,13 @@ def row_groups(source: Source, rows: int) -> list[tuple[int, int]]:
     return list(pairwise(cuts))
 
 
-def _parquet_file(source: Source) -> tuple[pq.ParquetFile, pa.Schema]:
+def _parquet_file(source: Source) -> tuple[IO[bytes], pq.ParquetFile, pa.Schema]:
+    raw = _seekable(source.file)
     try:
-        file = pq.ParquetFile(_seekable(source.file), buffer_size=PARQUET_BUFFER, pre_buffer=False)
+        file = pq.ParquetFile(raw, buffer_size=PARQUET_BUFFER, pre_buffer=False)
         schema = file.schema_arrow
         schema.names  # noqa: B018 (a name that is not UTF-8 is noticed here)
-        return file, schema
+        return raw, file, schema
     except ARROW_DAMAGE as error:
         raise UsageError(f"{source.name}: not a Parquet file, or a damaged one ({_first_line(error)})") from None
 

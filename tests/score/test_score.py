@@ -33,6 +33,7 @@ from experiments.score.csv_parser import CsvParser
 from experiments.score.json_parser import JsonParser
 from experiments.score.tables import NO_CELL, Block, Columns
 from vae_jax import VAEDetector
+from vae_jax.tables.packed_sizes import pages
 from vae_jax.tables.scaling import Scaler
 
 FEATURES = ("a", "b", "c")
@@ -660,8 +661,38 @@ def test_parquet_whose_directory_is_damaged(rows, detector, capsys, tmp_path):
 
 def test_parquet_that_is_damaged_further_on(rows, detector, capsys, tmp_path):
     content = bytearray(as_parquet(rows))
-    content[4:1200] = b"\xff" * 1196
+    column = pq.ParquetFile(io.BytesIO(content)).metadata.row_group(0).column(2)
+    header, size, _ = next(pages(io.BytesIO(content), column))
+    start = column.dictionary_page_offset + header
+    content[start : start + size] = b"\xff" * size
     assert refuse(bytes(content), tmp_path, capsys, name="in.parquet").startswith("damaged after row 0 (")
+    content[4:1200] = b"\xff" * 1196
+    assert refuse(bytes(content), tmp_path, capsys, name="in.parquet") == "column c is damaged (no header of a page)"
+
+
+def test_a_page_of_parquet_that_unpacks_to_too_much_is_refused(detector, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(table_reader, "MOST_BYTES", 10_000)
+    content, table = io.BytesIO(), pa.table({name: np.zeros(2_000) for name in FEATURES})
+    options = {"compression": "zstd", "use_dictionary": False}
+    pq.write_table(table, content, data_page_size=800, write_batch_size=100, **options)
+    assert len(scored(content.getvalue(), tmp_path, name="in.parquet")) == 2_000
+    content = io.BytesIO()
+    pq.write_table(table, content, **options)
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", None)
+    line = refuse(content.getvalue(), tmp_path, capsys, name="in.parquet")
+    assert line == "a page of column a has 16,007 bytes when unpacked, more than 10,000 and 200 times its size"
+
+
+def test_no_memory_is_made_ready_for_a_page_that_is_longer_than_its_file(detector, capsys, monkeypatch, tmp_path):
+    file, table = io.BytesIO(), pa.table({name: np.arange(2_000.0) for name in FEATURES})
+    pq.write_table(table, file, compression="none", use_dictionary=False, write_statistics=False)
+    content = file.getvalue()
+    size = b"\x15\x8e\xfa\x01"  # 16,007 bytes, first when unpacked, then as they are
+    assert content.count(size * 2) == 3
+    content = content.replace(size * 2, size + b"\x15\xfe\xff\x7f", 1)
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", None)
+    line = refuse(content, tmp_path, capsys, name="in.parquet")
+    assert line == f"column a is damaged (a page of 1,048,575 bytes in a file of {len(content):,})"
 
 
 def test_a_text_without_line_ends(detector, capsys, monkeypatch, tmp_path):

@@ -6,9 +6,10 @@ ready for it.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -20,8 +21,19 @@ OLD_COMPRESSION = b"ARROW:experimental_compression"  # key in the metadata of me
 DEEPEST = 20  # headers within headers
 
 
-def size_of_pages(content: bytes, metadata: pq.FileMetaData) -> int:
-    """Returns the bytes of all pages of a Parquet file when unpacked, and of their headers.
+def size_of_pages(file: IO[bytes], metadata: pq.FileMetaData) -> int:
+    """Returns the bytes of all pages of a Parquet file when unpacked, and of their headers; see `pages`."""
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    chunks = (group.column(i) for group in groups for i in range(group.num_columns))
+    return sum(header + unpacked for chunk in chunks for header, _, unpacked in pages(file, chunk))
+
+
+def pages(file: IO[bytes], chunk: pq.ColumnChunkMetaData) -> Iterator[tuple[int, int, int]]:
+    """Yields the bytes of each page that Arrow reads: of its header, of itself, and of what it unpacks to.
+
+    Args:
+      file: may be read elsewhere in between.
+      chunk: a column of a row group.
 
     Raises:
       ValueError: if there is something else where the footer says that there are pages.
@@ -29,34 +41,31 @@ def size_of_pages(content: bytes, metadata: pq.FileMetaData) -> int:
     References:
       https://parquet.apache.org/docs/file-format/data-pages, https://github.com/apache/thrift, compact protocol.
     """
-    groups = map(metadata.row_group, range(metadata.num_row_groups))
-    chunks = (group.column(i) for group in groups for i in range(group.num_columns))
-    return sum(sum(_pages(content, chunk)) for chunk in chunks)
-
-
-def _pages(content: bytes, chunk: pq.ColumnChunkMetaData) -> Iterator[int]:
-    """Yields the size of each page and its header, as many as Arrow reads."""
+    length = file.seek(0, os.SEEK_END)
     place = chunk.data_page_offset
     if chunk.has_dictionary_page and chunk.dictionary_page_offset:
         place = min(place, chunk.dictionary_page_offset)
     end, seen = place + chunk.total_compressed_size, 0
     while place < end and seen < chunk.num_values:
-        start, reader = place, _Compact(content, place)
-        header = reader.struct()
+        file.seek(place)
+        header = _Compact(file).struct()
+        start = file.tell()
         unpacked, packed = header.get(2), header.get(3)
         if not isinstance(unpacked, int) or not isinstance(packed, int) or min(unpacked, packed) < 0:
             raise ValueError("no page where there should be one")
-        yield reader.place - start + unpacked
+        if packed > length - start:
+            raise ValueError(f"a page of {packed:,} bytes in a file of {length:,}")
+        yield start - place, packed, unpacked
         of_data = header.get(DATA_PAGE) or header.get(DATA_PAGE_V2)
         seen += of_data.get(1, 0) if isinstance(of_data, dict) else 0
-        place = reader.place + packed
+        place = start + packed
 
 
 class _Compact:
     """Reads structs of Thrift's compact protocol: a dictionary of whole numbers and structs by field."""
 
-    def __init__(self, content: bytes, place: int):
-        self._content, self.place = content, place
+    def __init__(self, file: IO[bytes]):
+        self._file = file
 
     def struct(self, depth: int = 0) -> dict[int, Any]:
         """Reads a struct."""
@@ -78,7 +87,9 @@ class _Compact:
             return self.struct(depth + 1)
         if kind in (3, 7, 8):
             length = {3: 1, 7: 8}.get(kind) or self._varint()
-            self.place += length
+            if length >> 31:
+                raise ValueError("no header of a page")
+            self._file.seek(length, os.SEEK_CUR)
             return None
         raise ValueError("no header of a page")  # it has no lists
 
@@ -96,10 +107,9 @@ class _Compact:
         raise ValueError("no number")
 
     def _byte(self) -> int:
-        if not 0 <= self.place < len(self._content):
+        if not (byte := self._file.read(1)):
             raise ValueError("the end of the file within a header")
-        self.place += 1
-        return self._content[self.place - 1]
+        return byte[0]
 
 
 def size_of_batches(content: bytes) -> int:
