@@ -68,6 +68,10 @@ def test_what_is_no_page_or_batch_is_refused():
     for filling in (b"\0", b"\xff", b"\x1c", b"\x18", b"\x18\xff\xff\xff\xff\xff\xff\xff\xff\x01"):
         with pytest.raises(ValueError, match=r"page|header|number"):
             size_of_pages(io.BytesIO(filling * len(parquet.getvalue())), metadata)
+    # A header of a page whose number of values is `true`.
+    header = b"\x15\x00\x15\x10\x15\x10\x2c\x11\x00\x00"
+    with pytest.raises(ValueError, match="no page"):
+        size_of_pages(io.BytesIO(b"PAR1" + header + b"\0" * len(parquet.getvalue())), metadata)
     with pytest.raises(ValueError, match="no batch"):
         size_of_batches(b"ARROW1\0\0" + b"\1" * 100)
     with pytest.raises(ValueError, match="no batch"):

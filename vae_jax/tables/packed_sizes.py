@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
+from itertools import chain
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -50,15 +51,20 @@ def pages(file: IO[bytes], chunk: pq.ColumnChunkMetaData) -> Iterator[tuple[int,
         file.seek(place)
         header = _Compact(file).struct()
         start = file.tell()
-        unpacked, packed = header.get(2), header.get(3)
-        if not isinstance(unpacked, int) or not isinstance(packed, int) or min(unpacked, packed) < 0:
-            raise ValueError("no page where there should be one")
+        unpacked, packed = _amount(header, 2), _amount(header, 3)
         if packed > length - start:
             raise ValueError(f"a page of {packed:,} bytes in a file of {length:,}")
         yield start - place, packed, unpacked
         of_data = header.get(DATA_PAGE) or header.get(DATA_PAGE_V2)
-        seen += of_data.get(1, 0) if isinstance(of_data, dict) else 0
+        seen += _amount(of_data, 1) if isinstance(of_data, dict) else 0
         place = start + packed
+
+
+def _amount(fields: dict[int, Any], field: int) -> int:
+    amount = fields.get(field)
+    if not isinstance(amount, int) or amount < 0:
+        raise ValueError("no page where there should be one")
+    return amount
 
 
 class _Compact:
@@ -124,9 +130,9 @@ def size_of_batches(content: bytes) -> int:
     try:
         end = len(content) - 10  # of the footer, which its length and six letters follow
         footer = _Flat.root(content, end - struct.unpack_from("<i", content, end)[0])
-        blocks = [*footer.structs(2, "<qi4xq"), *footer.structs(3, "<qi4xq")]  # dictionaries and records
+        blocks = chain(footer.structs(2, "<qi4xq"), footer.structs(3, "<qi4xq"))  # dictionaries and records
         return sum(_size_of_batch(content, offset, length) for offset, length, _ in blocks)
-    except struct.error as error:
+    except (struct.error, OverflowError) as error:
         raise ValueError(f"no batch where there should be one: {error}") from None
 
 
@@ -143,6 +149,8 @@ def _size_of_batch(content: bytes, offset: int, length: int) -> int:
     packed = batch.table(3) or OLD_COMPRESSION in content[start : offset + length]
     size = 0
     for place, of_buffer in batch.structs(2, "<qq"):
+        if of_buffer < 0:
+            raise ValueError("a buffer of fewer bytes than none")
         # A packed buffer begins with its size when unpacked, or -1 if it isn't.
         said = struct.unpack_from("<q", content, offset + length + place)[0] if packed and of_buffer else -1
         size += of_buffer if said < 0 else said
@@ -164,20 +172,20 @@ class _Flat:
     def byte(self, field: int) -> int:
         """A field of one byte, 0 by default."""
         place = self._field(field)
-        return self._content[place] if place else 0
+        return self._at(place, "<B") if place else 0
 
     def table(self, field: int) -> _Flat | None:
         """A field that is a table."""
         place = self._field(field)
         return _Flat(self._content, place + self._at(place, "<I")) if place else None
 
-    def structs(self, field: int, form: str) -> list[tuple[int, ...]]:
+    def structs(self, field: int, form: str) -> Iterator[tuple[int, ...]]:
         """A field that is a vector of structs."""
         if not (place := self._field(field)):
-            return []
+            return iter(())
         place += self._at(place, "<I")
         count, start = self._at(place, "<I"), place + 4
-        return list(struct.iter_unpack(form, self._content[start : start + count * struct.calcsize(form)]))
+        return struct.iter_unpack(form, self._content[start : start + count * struct.calcsize(form)])
 
     def _field(self, field: int) -> int:
         """Where a field is; 0 if the table lacks it."""
