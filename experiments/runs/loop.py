@@ -279,8 +279,12 @@ def _write_event(events: RecordWriter, record: dict) -> None:
 
 
 def read_log(run: Run, name: str) -> list[dict]:
-    """Reads one model's log lines, in order of epochs."""
-    return [record for record in _all_records(run) if record["recipe"] == name]
+    """Reads a trained model's log lines, in order of epochs; raises RunError if they were removed."""
+    found = [record for record in _all_records(run) if record["recipe"] == name]
+    if not found:
+        run.check()
+        raise RunError(f"{run.folder / METRICS_LOG}: the lines of {name} were removed while the run was using them")
+    return found
 
 
 def _all_records(run: Run) -> list[dict]:

@@ -15,7 +15,7 @@ from run_helpers import write_config
 
 from experiments.command_line import RunError, UsageError
 from experiments.fraud.config import FraudConfig
-from experiments.runs import run_folder
+from experiments.runs import loop, run_folder
 
 PROJECT = Path(run_folder.__file__).resolve().parents[2]
 
@@ -459,3 +459,13 @@ def test_a_folder_that_was_removed_does_not_come_back(folder):
     for write in (run.check, lambda: run.write_json("metrics.json", {}), lambda: run.path("figures", "curves.png")):
         assert refusal(write, error_type=RunError) == "run: removed while the run was using it"
     assert not Path("run").exists()
+
+
+def test_a_log_that_was_removed_is_noticed_where_its_lines_are_counted(folder):
+    run = run_folder.create("fraud", "run", Config())
+    run.write_text(loop.METRICS_LOG, '{"recipe": "report", "epoch": 1}\n{"recipe": "gaus')
+    assert loop.read_log(run, "report") == [{"recipe": "report", "epoch": 1}]
+    line = "run/metrics.jsonl: the lines of gaussian were removed while the run was using them"
+    assert refusal(loop.read_log, run, "gaussian", error_type=RunError) == line
+    shutil.rmtree("run")
+    assert refusal(loop.read_log, run, "report", error_type=RunError) == "run: removed while the run was using it"
