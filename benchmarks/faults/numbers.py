@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import tempfile
 from collections.abc import Callable, Iterator
@@ -94,7 +95,7 @@ def is_stopped(place: str, value: float, step: int, parent: Path) -> bool:
     epoch, within = divmod(step, STEPS_PER_EPOCH)
     call_ends = min(within // STEPS_PER_CALL * STEPS_PER_CALL + STEPS_PER_CALL, STEPS_PER_EPOCH)
     named = any(f" epoch {epoch + 1}, step {later + 1};" in message for later in range(within, call_ends))
-    logged = loop.read_log(run, "model")
+    logged = map(json.loads, (folder / loop.METRICS_LOG).read_text(encoding="utf-8").splitlines())
     return named and all(math.isfinite(record["loss"]) for record in logged) and _kept_is_finite(folder, state)
 
 
