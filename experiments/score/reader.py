@@ -38,7 +38,7 @@ from experiments.score.text import cut_line, empty_rows, open_text, read_feature
 from vae_jax.data.errors import DataError
 from vae_jax.data.unpacking import MOST_BYTES, MOST_TIMES
 from vae_jax.tables.files import read_frame
-from vae_jax.tables.packed_sizes import pages
+from vae_jax.tables.packed_sizes import chunks, pages
 
 PARQUET_ROWS = 16_384  # read at once
 # Whole numbers with gaps stay whole.
@@ -135,26 +135,27 @@ def _open_parquet(source: Source, columns: Columns, on_broken: OnBroken, groups:
     check_columns(source.name, schema.names, columns)
     _check_types(source.name, schema, columns)
     groups = range(file.num_row_groups) if groups is None else groups
-    _refuse_bombs(source.name, raw, file.metadata, groups, columns)
+    _refuse_bombs(source.name, raw, groups, columns)
     rows = [file.metadata.row_group(i).num_rows for i in range(groups.stop)]
     batches = file.iter_batches(PARQUET_ROWS, row_groups=list(groups), columns=list(columns.all))
     first = sum(rows[: groups.start])
     return _typed_table(source.name, schema, batches, sum(rows) - first, columns, on_broken, first)
 
 
-def _refuse_bombs(source: str, file: IO[bytes], metadata: pq.FileMetaData, groups: range, columns: Columns) -> None:
+def _refuse_bombs(source: str, file: IO[bytes], groups: range, columns: Columns) -> None:
     """Arrow makes ready as much memory as a page says that it takes."""
-    for of_group in map(metadata.row_group, groups):
-        for chunk in map(of_group.column, range(of_group.num_columns)):
-            if (name := chunk.path_in_schema) not in columns.all:
+    name = ""
+    try:
+        for chunk in list(chunks(file)):
+            if chunk.group not in groups or (name := chunk.column) not in columns.all:
                 continue
-            try:
-                sizes = [unpacked for _, packed, unpacked in pages(file, chunk) if unpacked > MOST_TIMES * packed]
-            except ARROW_DAMAGE as error:
-                raise UsageError(f"{source}: column {name} is damaged ({_first_line(error)})") from None
-            if max(sizes, default=0) > MOST_BYTES:
+            largest = max((size for _, packed, size in pages(file, chunk) if size > MOST_TIMES * packed), default=0)
+            if largest > MOST_BYTES:
                 most = f"more than {MOST_BYTES:,} and {MOST_TIMES} times its size"
-                raise UsageError(f"{source}: a page of column {name} has {max(sizes):,} bytes when unpacked, {most}")
+                raise UsageError(f"{source}: a page of column {name} has {largest:,} bytes when unpacked, {most}")
+    except ARROW_DAMAGE as error:
+        what = f"column {name} is damaged" if name else "not a Parquet file, or a damaged one"
+        raise UsageError(f"{source}: {what} ({_first_line(error)})") from None
 
 
 def row_groups(source: Source, rows: int) -> list[tuple[int, int]]:

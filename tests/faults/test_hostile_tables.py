@@ -337,6 +337,20 @@ def test_a_table_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(kind,
         read_frame(path)
 
 
+def test_a_footer_whose_statistics_do_not_fit_does_not_end_the_process(tmp_path):
+    """Arrow aborts where it is asked for the columns of its footer, but not where it reads them."""
+    file = io.BytesIO()
+    pq.write_table(pa.table({"a": [1.5, None, 3.0], "b": [1.0, 2.0, None], "id": ["x", None, "y"]}), file)
+    optional, required = b"\x25\x02", b"\x25\x00"
+    assert file.getvalue().count(optional) == 3
+    content = file.getvalue().replace(optional, required)
+    (tmp_path / "table.parquet").write_bytes(content)
+    with pytest.raises(DataError, match="histogram size mismatch"):
+        read_frame(tmp_path / "table.parquet")
+    with pytest.raises(UsageError, match="histogram size mismatch"):
+        read_table(content, "parquet", NUMBERS)
+
+
 def test_bzip2_of_a_bomb_is_as_small_as_it_is_said_to_be():
     """Why so few bytes are unpacked at once."""
     assert len(bz2.compress(b"0" * 10_000_000)) < 1_000

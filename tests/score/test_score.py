@@ -33,7 +33,7 @@ from experiments.score.csv_parser import CsvParser
 from experiments.score.json_parser import JsonParser
 from experiments.score.tables import NO_CELL, Block, Columns
 from vae_jax import VAEDetector
-from vae_jax.tables.packed_sizes import pages
+from vae_jax.tables.packed_sizes import chunks, pages
 from vae_jax.tables.scaling import Scaler
 
 FEATURES = ("a", "b", "c")
@@ -661,13 +661,15 @@ def test_parquet_whose_directory_is_damaged(rows, detector, capsys, tmp_path):
 
 def test_parquet_that_is_damaged_further_on(rows, detector, capsys, tmp_path):
     content = bytearray(as_parquet(rows))
-    column = pq.ParquetFile(io.BytesIO(content)).metadata.row_group(0).column(2)
-    header, size, _ = next(pages(io.BytesIO(content), column))
-    start = column.dictionary_page_offset + header
+    file = io.BytesIO(content)
+    column = list(chunks(file))[2]
+    header, size, _ = next(pages(file, column))
+    start = column.start + header
     content[start : start + size] = b"\xff" * size
     assert refuse(bytes(content), tmp_path, capsys, name="in.parquet").startswith("damaged after row 0 (")
     content[4:1200] = b"\xff" * 1196
-    assert refuse(bytes(content), tmp_path, capsys, name="in.parquet") == "column c is damaged (no header of a page)"
+    line = refuse(bytes(content), tmp_path, capsys, name="in.parquet")
+    assert line == "column c is damaged (no header where there should be one)"
 
 
 def test_a_page_of_parquet_that_unpacks_to_too_much_is_refused(detector, capsys, monkeypatch, tmp_path):

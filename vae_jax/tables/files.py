@@ -384,7 +384,7 @@ def _refuse_bomb(path: Path, content: bytes, metadata: pq.FileMetaData) -> None:
     if rows * columns > max(MOST_BYTES, MOST_TIMES * len(content)):
         most = f"more than {MOST_BYTES:,} cells and {MOST_TIMES} for each of its bytes"
         raise DataError(f"{path}: {rows:,} rows of {columns:,} columns, {most}")
-    _refuse_size(path, content, size_of_pages(io.BytesIO(content), metadata))
+    _refuse_size(path, content, size_of_pages(io.BytesIO(content)))
 
 
 def _refuse_size(path: Path, content: bytes, size: int) -> None:

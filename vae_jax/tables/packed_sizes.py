@@ -9,11 +9,9 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
+from io import BytesIO
 from itertools import chain
-from typing import IO, TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import pyarrow.parquet as pq
+from typing import IO, Any, NamedTuple
 
 DATA_PAGE, DATA_PAGE_V2 = 5, 8  # fields of a Parquet page's header that are headers of their own
 DICTIONARY_BATCH, RECORD_BATCH = 2, 3  # types of an Arrow message
@@ -22,14 +20,45 @@ OLD_COMPRESSION = b"ARROW:experimental_compression"  # key in the metadata of me
 DEEPEST = 20  # headers within headers
 
 
-def size_of_pages(file: IO[bytes], metadata: pq.FileMetaData) -> int:
+class Chunk(NamedTuple):
+    """A column of a row group of a Parquet file, and where its pages begin, their bytes and values."""
+
+    group: int
+    column: str
+    start: int
+    size: int
+    values: int
+
+
+def chunks(file: IO[bytes]) -> Iterator[Chunk]:
+    """Yields the chunks that a Parquet file's footer names; not with pyarrow, which a damaged one makes abort.
+
+    Raises:
+      ValueError: if the footer is none.
+
+    References:
+      https://parquet.apache.org/docs/file-format, https://github.com/apache/thrift, compact protocol.
+    """
+    end = file.seek(-8, os.SEEK_END)
+    file.seek(max(0, end - int.from_bytes(file.read(4), "little")))
+    footer = _Compact(BytesIO(file.read())).struct()
+    for i, group in enumerate(_structs(footer.get(4))):
+        for column in _structs(group.get(1)):
+            (of_column,) = _structs([column.get(3)])
+            start, dictionary = _amount(of_column, 9), of_column.get(11)
+            if isinstance(dictionary, int) and 0 < dictionary < start:
+                start = dictionary
+            path = of_column.get(3)
+            names = [name.decode(errors="replace") for name in path if isinstance(name, bytes)] if path else []
+            yield Chunk(i, ".".join(names), start, _amount(of_column, 7), _amount(of_column, 5))
+
+
+def size_of_pages(file: IO[bytes]) -> int:
     """Returns the bytes of all pages of a Parquet file when unpacked, and of their headers; see `pages`."""
-    groups = map(metadata.row_group, range(metadata.num_row_groups))
-    chunks = (group.column(i) for group in groups for i in range(group.num_columns))
-    return sum(header + unpacked for chunk in chunks for header, _, unpacked in pages(file, chunk))
+    return sum(header + unpacked for chunk in list(chunks(file)) for header, _, unpacked in pages(file, chunk))
 
 
-def pages(file: IO[bytes], chunk: pq.ColumnChunkMetaData) -> Iterator[tuple[int, int, int]]:
+def pages(file: IO[bytes], chunk: Chunk) -> Iterator[tuple[int, int, int]]:
     """Yields the bytes of each page that Arrow reads: of its header, of itself, and of what it unpacks to.
 
     Args:
@@ -40,14 +69,11 @@ def pages(file: IO[bytes], chunk: pq.ColumnChunkMetaData) -> Iterator[tuple[int,
       ValueError: if there is something else where the footer says that there are pages.
 
     References:
-      https://parquet.apache.org/docs/file-format/data-pages, https://github.com/apache/thrift, compact protocol.
+      https://parquet.apache.org/docs/file-format/data-pages
     """
     length = file.seek(0, os.SEEK_END)
-    place = chunk.data_page_offset
-    if chunk.has_dictionary_page and chunk.dictionary_page_offset:
-        place = min(place, chunk.dictionary_page_offset)
-    end, seen = place + chunk.total_compressed_size, 0
-    while place < end and seen < chunk.num_values:
+    place, seen = chunk.start, 0
+    while place < chunk.start + chunk.size and seen < chunk.values:
         file.seek(place)
         header = _Compact(file).struct()
         start = file.tell()
@@ -60,6 +86,12 @@ def pages(file: IO[bytes], chunk: pq.ColumnChunkMetaData) -> Iterator[tuple[int,
         place = start + packed
 
 
+def _structs(found: Any) -> list[dict[int, Any]]:
+    if not isinstance(found, list) or not all(isinstance(struct, dict) for struct in found):
+        raise ValueError("no row groups and columns where they should be")
+    return found
+
+
 def _amount(fields: dict[int, Any], field: int) -> int:
     amount = fields.get(field)
     if not isinstance(amount, int) or amount < 0:
@@ -68,7 +100,7 @@ def _amount(fields: dict[int, Any], field: int) -> int:
 
 
 class _Compact:
-    """Reads structs of Thrift's compact protocol: a dictionary of whole numbers and structs by field."""
+    """Reads structs of Thrift's compact protocol: whole numbers, bytes, lists and structs by field; None for others."""
 
     def __init__(self, file: IO[bytes]):
         self._file = file
@@ -89,15 +121,32 @@ class _Compact:
             return None
         if kind in (4, 5, 6):
             return self._number()
+        if kind in (3, 7):
+            self._bytes(1 if kind == 3 else 8)
+            return None
+        if kind == 8:
+            return self._bytes(self._varint())
+        if kind == 9:
+            return self._list(depth + 1)
         if kind == 12:
             return self.struct(depth + 1)
-        if kind in (3, 7, 8):
-            length = {3: 1, 7: 8}.get(kind) or self._varint()
-            if length >> 31:
-                raise ValueError("no header of a page")
-            self._file.seek(length, os.SEEK_CUR)
-            return None
-        raise ValueError("no header of a page")  # it has no lists
+        raise ValueError("no header where there should be one")  # none has sets or maps
+
+    def _list(self, depth: int) -> list[Any]:
+        if depth > DEEPEST:
+            raise ValueError("headers within headers")
+        head = self._byte()
+        count, kind = head >> 4, head & 15
+        if count == 15:
+            count = self._varint()
+        # As elements, true and false take a byte.
+        return [self._byte() if kind in (1, 2) else self._value(kind, depth) for _ in range(count)]
+
+    def _bytes(self, length: int) -> bytes:
+        found = b"" if length >> 31 else self._file.read(length)
+        if len(found) != length:
+            raise ValueError("the end of the file within a header")
+        return found
 
     def _number(self) -> int:
         number = self._varint()
