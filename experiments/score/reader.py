@@ -135,20 +135,24 @@ def _open_parquet(source: Source, columns: Columns, on_broken: OnBroken, groups:
     check_columns(source.name, schema.names, columns)
     _check_types(source.name, schema, columns)
     groups = range(file.num_row_groups) if groups is None else groups
-    _refuse_bombs(source.name, raw, groups, columns)
+    _refuse_bombs(source.name, raw, groups)
     rows = [file.metadata.row_group(i).num_rows for i in range(groups.stop)]
     batches = file.iter_batches(PARQUET_ROWS, row_groups=list(groups), columns=list(columns.all))
     first = sum(rows[: groups.start])
     return _typed_table(source.name, schema, batches, sum(rows) - first, columns, on_broken, first)
 
 
-def _refuse_bombs(source: str, file: IO[bytes], groups: range, columns: Columns) -> None:
-    """Arrow makes ready as much memory as a page says that it takes."""
+def _refuse_bombs(source: str, file: IO[bytes], groups: range) -> None:
+    """Arrow makes ready as much memory as a page says that it takes.
+
+    All columns are looked at, because Arrow doesn't know them by the names that stand beside their pages.
+    """
     name = ""
     try:
         for chunk in list(chunks(file)):
-            if chunk.group not in groups or (name := chunk.column) not in columns.all:
+            if chunk.group not in groups:
                 continue
+            name = chunk.column
             largest = max((size for _, packed, size in pages(file, chunk) if size > MOST_TIMES * packed), default=0)
             if largest > MOST_BYTES:
                 most = f"more than {MOST_BYTES:,} and {MOST_TIMES} times its size"

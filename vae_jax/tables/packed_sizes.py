@@ -49,7 +49,7 @@ def chunks(file: IO[bytes]) -> Iterator[Chunk]:
             if isinstance(dictionary, int) and 0 < dictionary < start:
                 start = dictionary
             path = of_column.get(3)
-            names = [name.decode(errors="replace") for name in path if isinstance(name, bytes)] if path else []
+            names = [name.decode(errors="replace") for name in path] if _are(bytes, path) else []
             yield Chunk(i, ".".join(names), start, _amount(of_column, 7), _amount(of_column, 5))
 
 
@@ -87,9 +87,13 @@ def pages(file: IO[bytes], chunk: Chunk) -> Iterator[tuple[int, int, int]]:
 
 
 def _structs(found: Any) -> list[dict[int, Any]]:
-    if not isinstance(found, list) or not all(isinstance(struct, dict) for struct in found):
+    if not _are(dict, found):
         raise ValueError("no row groups and columns where they should be")
     return found
+
+
+def _are(kind: type, found: Any) -> bool:
+    return isinstance(found, list) and all(isinstance(element, kind) for element in found)
 
 
 def _amount(fields: dict[int, Any], field: int) -> int:
