@@ -669,7 +669,7 @@ def test_parquet_that_is_damaged_further_on(rows, detector, capsys, tmp_path):
     assert refuse(bytes(content), tmp_path, capsys, name="in.parquet").startswith("damaged after row 0 (")
     content[4:1200] = b"\xff" * 1196
     line = refuse(bytes(content), tmp_path, capsys, name="in.parquet")
-    assert line == "column c is damaged (no header where there should be one)"
+    assert line == "column id is damaged (no header where there should be one)"
 
 
 def test_a_page_of_parquet_that_unpacks_to_too_much_is_refused(detector, capsys, monkeypatch, tmp_path):

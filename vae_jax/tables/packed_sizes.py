@@ -48,7 +48,7 @@ def chunks(file: IO[bytes]) -> Iterator[Chunk]:
             start, dictionary = _amount(of_column, 9), of_column.get(11)
             if isinstance(dictionary, int) and 0 < dictionary < start:
                 start = dictionary
-            path = of_column.get(3)
+            path: Any = of_column.get(3)
             names = [name.decode(errors="replace") for name in path] if _are(bytes, path) else []
             yield Chunk(i, ".".join(names), start, _amount(of_column, 7), _amount(of_column, 5))
 
