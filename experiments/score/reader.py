@@ -149,7 +149,7 @@ def _refuse_bombs(source: str, file: IO[bytes], groups: range) -> None:
     """
     name = ""
     try:
-        for chunk in list(chunks(file)):
+        for chunk in chunks(file):
             if chunk.group not in groups:
                 continue
             name = chunk.column

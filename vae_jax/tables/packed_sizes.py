@@ -31,10 +31,10 @@ class Chunk(NamedTuple):
 
 
 def chunks(file: IO[bytes]) -> Iterator[Chunk]:
-    """Yields the chunks that a Parquet file's footer names; not with pyarrow, which a damaged one makes abort.
+    """Yields the chunks that a Parquet file's footer names, which is read at once; a damaged one makes pyarrow abort.
 
     Raises:
-      ValueError: if the footer is none.
+      ValueError: if the footer names no row groups and columns.
 
     References:
       https://parquet.apache.org/docs/file-format, https://github.com/apache/thrift, compact protocol.
@@ -55,7 +55,7 @@ def chunks(file: IO[bytes]) -> Iterator[Chunk]:
 
 def size_of_pages(file: IO[bytes]) -> int:
     """Returns the bytes of all pages of a Parquet file when unpacked, and of their headers; see `pages`."""
-    return sum(header + unpacked for chunk in list(chunks(file)) for header, _, unpacked in pages(file, chunk))
+    return sum(header + unpacked for chunk in chunks(file) for header, _, unpacked in pages(file, chunk))
 
 
 def pages(file: IO[bytes], chunk: Chunk) -> Iterator[tuple[int, int, int]]:
