@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -105,6 +106,8 @@ def read_csv(
         skipped.append(row.text.encode())
         return "skip" if len(skipped) <= MOST_SKIPPED else "error"
 
+    if text.startswith(codecs.BOM_UTF8):  # not the file's, and Arrow drops one
+        text = codecs.BOM_UTF8 + text
     table = arrow_csv.read_csv(
         pa.BufferReader(text),
         arrow_csv.ReadOptions(column_names=names),

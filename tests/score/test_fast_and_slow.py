@@ -108,6 +108,13 @@ def test_a_row_of_several_lines_with_too_few_cells_is_not_where_a_piece_ends():
         assert read(text, "csv", NUMBERS, True, piece, 1)[:3] == whole[:3]
 
 
+def test_a_byte_order_mark_below_the_header_is_part_of_its_cell_wherever_the_text_is_cut():
+    """As where one file was appended to another."""
+    text = b"\xef\xbb\xbfx,1,2,3,o\n\xef\xbb\xbfy,1,2,3,o\n"
+    for piece in range(1, len(text)):
+        assert read(text, "csv", ANY, True, piece, 1)[2][:2] == ["'\\ufeffx'", "'\\ufeffy'"]
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 @given(st.lists(st.tuples(FLOATS, FLOATS, FLOATS), min_size=1), st.sampled_from(["r", ".17e", ".3e", ".30f"]))
 @settings(max_examples=100, deadline=None)
