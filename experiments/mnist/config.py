@@ -46,9 +46,10 @@ without a network, built-in drawn digits."""
     continued_epochs: int = 0
     """Start models with several samples from the trained VAE with one, as in Burda et al. 2016, table 2, for so many \
 epochs; 0 trains them from scratch."""
-    optimizer: Literal["adam", "muon"] = "adam"
-    """Optimiser: adam (the paper's) or muon (orthogonalised momentum for matrices, Jordan et al. 2024, and Adam for \
-biases): fewer epochs, longer ones. With --figure aevb it is Adagrad."""
+    optimizer: Literal["adam", "published", "muon"] = "adam"
+    """Optimiser: adam (as the paper describes it), published (as in its authors' code: gradients are summed over a \
+batch, beta 1 is 0.99, and second moments start at 1), or muon (orthogonalised momentum for matrices, Jordan et al. \
+2024, and Adam for biases): fewer epochs, longer ones. With --figure aevb it is Adagrad."""
     schedule: Literal["paper", "cosine"] = "paper"
     """Learning rate: paper (eight stages, each three times as long as the one before, from 1 to 0.1 times \
 --learning-rate) or cosine (from --learning-rate to 0). With --figure aevb it is constant."""

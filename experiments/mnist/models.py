@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -148,7 +148,21 @@ def _optimizer(model: Model, config: MnistConfig, steps_per_epoch: int) -> optax
     scheduled = partial(learning_rate, config.schedule, steps=model.epochs * steps_per_epoch)
     if config.optimizer == "muon" and model.name != PLANE:  # whose layers are so wide that Muon takes a minute an epoch
         return optax.contrib.muon(scheduled(10 * rate), adam_learning_rate=scheduled(rate))
+    if config.optimizer == "published":
+        return _published_adam(scheduled(rate), model.batch_size)
     return optax.adam(scheduled(rate), eps=ADAM_EPSILON)
+
+
+def _published_adam(rate: optax.Schedule, batch_size: int) -> optax.GradientTransformation:
+    """Adam as in the code that Burda et al. published (https://github.com/yburda/iwae, optimizers.py)."""
+    adam = optax.scale_by_adam(b1=0.99, eps=ADAM_EPSILON)
+
+    def init(params: optax.Params) -> optax.OptState:
+        state = cast(optax.ScaleByAdamState, adam.init(params))
+        return state._replace(nu=jax.tree.map(jnp.ones_like, params))
+
+    from_ones = optax.GradientTransformation(init, adam.update)
+    return optax.chain(optax.scale(batch_size), from_ones, optax.scale_by_learning_rate(rate))
 
 
 def learning_rate(schedule: str, start: float, steps: int) -> optax.Schedule:

@@ -6,7 +6,9 @@ import signal
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from run_helpers import assert_bit_for_bit, logged_epochs, refused, resume, start, wait_for
 
@@ -147,13 +149,28 @@ def test_models_with_several_samples_continue_from_the_one_with_one(monkeypatch:
     assert state.objective.num_samples == 5
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "muon"])
-def test_either_optimiser_lowers_the_loss(optimizer: str) -> None:
+@pytest.mark.parametrize("optimizer", ["adam", "published", "muon"])
+def test_every_optimiser_lowers_the_loss(optimizer: str) -> None:
     config = MnistConfig(samples=(1,), layers=(1,), optimizer=optimizer, learning_rate=2e-3, epochs=1, batch_size=100)
     compiled, state = training(models(config)[0], config, inputs(2000))
     before = compiled.validate(state)["loss"]
     state, _ = compiled.advance(state, 0, compiled.steps_per_call)
     assert compiled.validate(state)["loss"] < before - 25
+
+
+def test_the_published_optimiser_takes_the_steps_of_the_papers_code() -> None:
+    config = MnistConfig(samples=(1,), layers=(1,), optimizer="published")
+    optimizer = initial_state(models(config)[0], config, inputs()).optimizer
+    x, m, v = np.zeros(2), np.zeros(2), np.ones(2)
+    params = jnp.zeros(2)
+    state = optimizer.init(params)
+    for t in range(1, 6):
+        grads = np.array([0.3, -0.01]) * t  # means over the batch; the paper's code has sums
+        m, v = 0.99 * m + 0.01 * 20 * grads, 0.999 * v + 0.001 * (20 * grads) ** 2
+        x = x - 1e-3 * np.sqrt(1 - 0.999**t) / (1 - 0.99**t) * m / (np.sqrt(v) + 1e-4)
+        updates, state = optimizer.update(jnp.asarray(grads, jnp.float32), state, params)
+        params = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(params, x, rtol=2e-4)
 
 
 def test_the_papers_schedule() -> None:
