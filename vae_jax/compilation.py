@@ -1,9 +1,9 @@
-"""Programs that compile quickly."""
+"""How programs are compiled: quickly, and for 32 bits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, wraps
 from typing import Any
 
 import jax
@@ -43,3 +43,17 @@ def _is_known(name: str, value: Any) -> bool:
     except jax.errors.JaxRuntimeError:
         return False
     return True
+
+
+def in_32_bits(function: Callable) -> Callable:
+    """Computes alike where a program has set `jax_enable_x64`, or a seed would give other models and noise there.
+
+    A thread that the function starts needs this anew.
+    """
+
+    @wraps(function)
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        with jax.enable_x64(False):
+            return function(*arguments, **named)
+
+    return wrapped

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import RobustScaler
 
 from vae_jax import VAEDetector
-from vae_jax.detector import passes, recipes
+from vae_jax.detector import exemplar, passes, recipes
 from vae_jax.detector.settings import Settings
 from vae_jax.scoring import reconstruction_probability
 
@@ -202,9 +203,21 @@ def test_64_bits_elsewhere_in_a_program_change_nothing(recipe, rng, tmp_path):
 
     rows, scores = rng.normal(size=(200, 3)), []
     in_32_bits = saved("in_32_bits")
-    with jax.enable_x64(True):
+    jax.config.update("jax_enable_x64", True)  # for all threads, unlike `jax.enable_x64`
+    try:
         assert saved("in_64_bits") == in_32_bits
+    finally:
+        jax.config.update("jax_enable_x64", False)
     assert np.ptp(scores, axis=(0, 1)).max() == 0
+
+
+def test_ctrl_c_ends_a_fit_at_once(rng, monkeypatch):
+    """Else it would go on for an hour."""
+    detector = VAEDetector(num_models=2, hidden_dims=(6,), epochs=1_000_000)
+    monkeypatch.setattr(exemplar, "_compile_scoring", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        detector.fit(rng.normal(size=(200, 3)))
+    assert not hasattr(detector, "offset_")
 
 
 def test_other_data_of_the_same_shape_need_no_compilation(fitted):

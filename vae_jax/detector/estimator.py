@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from vae_jax import thresholds
+from vae_jax.compilation import in_32_bits
 from vae_jax.detector import exemplar, model_folder, passes, recipes
 from vae_jax.detector.forks import refuse_forked_process
 from vae_jax.detector.settings import Missing, Recipe, Resolved, SettingError, Settings, check
@@ -40,17 +40,6 @@ if TYPE_CHECKING:
 FEWEST_ROWS = 2  # one to train on and one to set the boundary
 # Settings that fitted models depend on: training can't continue with other values.
 OF_FITTED_MODELS = ("recipe", "hidden_dims", "latent_dim", "num_models", "limit", "columns", "missing")
-
-
-def _in_32_bits(method: Callable) -> Callable:
-    """Computes alike where a program has set `jax_enable_x64`, or a seed would give other models and noise there."""
-
-    @wraps(method)
-    def in_32_bits(*arguments: Any, **named: Any) -> Any:
-        with jax.enable_x64(False):
-            return method(*arguments, **named)
-
-    return in_32_bits
 
 
 @dataclass(eq=False, repr=False)  # for __init__ only; scikit-learn has its own repr, and estimators compare by identity
@@ -134,7 +123,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     random_state: int | np.random.RandomState | None = None
     callback: Callable[[dict[str, float]], object] | None = None
 
-    @_in_32_bits
+    @in_32_bits
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> VAEDetector:  # noqa: N803
         """Trains on rows that are taken to be normal, and sets the boundary on those it holds out.
 
@@ -195,7 +184,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         state = self._train(training, settings)
         self._adopt(settings, state, rows[held_out], np.zeros(len(held_out), np.int64), rows[train], weights=of_train)
 
-    @_in_32_bits
+    @in_32_bits
     def partial_fit(self, X: Any, y: Any = None) -> VAEDetector:  # noqa: N803
         """Continues training for one pass over the given rows, and sets the boundary again on those it holds out.
 
@@ -241,7 +230,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         names = features.feature_names
         self.n_features_in_, self.feature_names_in_ = len(names), np.array(names, dtype=object)
 
-    @_in_32_bits
+    @in_32_bits
     def adopt(
         self,
         state: TrainState,
@@ -435,7 +424,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         model_folder.save(fitted, Path(folder), measures or {}, head or {})
 
     @classmethod
-    @_in_32_bits
+    @in_32_bits
     def load(cls, folder: str | Path, feature_names: Sequence[str] | None = None) -> VAEDetector:
         """Reads a detector back, to the same scores, ready for more training; see `model_folder.load`."""
         fitted = model_folder.load(Path(folder), feature_names)
@@ -468,7 +457,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "offset_")
 
-    @_in_32_bits
+    @in_32_bits
     def _mean_over_models(self, standardised: np.ndarray, what: str) -> np.ndarray:
         (by_model,) = self.scorer(what)(standardised)
         return by_model.astype(np.float64).mean(0)

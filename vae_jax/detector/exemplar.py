@@ -10,8 +10,9 @@ features.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from functools import cache, partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -23,7 +24,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from scipy.stats import iqr
 
-from vae_jax.compilation import compile_quickly
+from vae_jax.compilation import compile_quickly, in_32_bits
 from vae_jax.detector.settings import Resolved
 from vae_jax.exemplars import Kernels, log_densities, reconstruct, shares
 from vae_jax.marginals import Marginals
@@ -181,10 +182,15 @@ def compile_epoch(
             seen = batch + settings.input_noise * rng.standard_normal(batch.shape, np.float32)
         return batch, seen, noise
 
-    def train_one(vae: VAE, steps: int, k: int, model: Model) -> tuple[Model, dict[str, np.ndarray]]:
+    @in_32_bits
+    def train_one(
+        interrupted: threading.Event, vae: VAE, steps: int, k: int, model: Model
+    ) -> tuple[Model, dict[str, np.ndarray]]:
         sums: list[dict[str, Array]] = []
         first = int(model.step)
         for start in range(first, first + steps, STEPS_AT_ONCE):
+            if interrupted.is_set():
+                raise CancelledError
             taken = min(STEPS_AT_ONCE, first + steps - start)
             # Steps up to the number that the program is for are drawn, but not taken.
             numbers = start + np.arange(STEPS_AT_ONCE) % taken
@@ -198,9 +204,15 @@ def compile_epoch(
     def epoch(state: TrainState, passes: int = 1) -> tuple[TrainState, dict[str, Any]]:
         stacked = jax.tree.map(np.asarray, Model(state.step, state.params, state.opt_state))
         models = [jax.tree.map(itemgetter(k), stacked) for k in range(settings.num_models)]
+        interrupted = threading.Event()
+        train_each = partial(train_one, interrupted, state.vae, passes * count)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            pool.submit(_compile_scoring, state.vae, models[0].params, train.shape[1])
-            trained = list(pool.map(partial(train_one, state.vae, passes * count), range(len(models)), models))
+            try:
+                pool.submit(_compile_scoring, state.vae, models[0].params, train.shape[1])
+                trained = list(pool.map(train_each, range(len(models)), models))
+            except BaseException:  # Ctrl-C reaches this thread alone, and leaving the pool waits for the others
+                interrupted.set()
+                raise
         model, info = jax.tree.map(lambda *of_each: np.stack(of_each), *trained)
         return state.replace(**model._asdict()), info
 
@@ -210,6 +222,7 @@ def compile_epoch(
 _scoring_compiled: set[VAE] = set()
 
 
+@in_32_bits
 def _compile_scoring(vae: VAE, params: Any, feature_dim: int) -> None:
     """Compiles what a fit needs after training, while the training program is compiled."""
     if vae not in _scoring_compiled:
