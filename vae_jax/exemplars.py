@@ -65,6 +65,23 @@ class Kernels(NamedTuple):
         return self._replace(log_var=self.log_var + np.float32(2 * math.log(factor)))
 
 
+class PlacedKernels(NamedTuple):
+    """Kernels on all devices: placing those of a detector takes longer than scoring a few rows.
+
+    Attributes:
+      log_weights: of all of them, shape (E,), float32, on the host.
+      blocks: of equal size, each with the number of its first kernel; those that pad the last have no weight.
+    """
+
+    log_weights: Float[np.ndarray, " E"]
+    blocks: list[tuple[Kernels, int]]
+
+    @classmethod
+    def of(cls, kernels: Kernels) -> PlacedKernels:
+        """Places kernels on all devices."""
+        return cls(kernels.log_weights, list(_exemplar_blocks(kernels)))
+
+
 def reconstruct(
     vae: VAE, params: Any, rows: Float[np.ndarray, "N D"], noise: Float[np.ndarray, "N L"]
 ) -> tuple[Float[np.ndarray, "N L"], Float[np.ndarray, "N D"]]:
@@ -122,7 +139,7 @@ def log_density(
 
 
 def log_densities(
-    kernels: Kernels,
+    kernels: Kernels | PlacedKernels,
     bandwidths: Sequence[float] | np.ndarray,
     rows: Float[np.ndarray, "N D"],
     own: Int[np.ndarray, " N"] | None = None,
@@ -137,9 +154,10 @@ def log_densities(
       [[ -0.92 -50.92]
        [ -3.22  -3.72]]
     """
+    placed = kernels if isinstance(kernels, PlacedKernels) else PlacedKernels.of(kernels)
     own = np.full(len(rows), -1) if own is None else own
     found = np.empty((len(bandwidths), len(rows)))
-    for numbers, _, total in _log_totals(list(_exemplar_blocks(kernels)), np.asarray(bandwidths), rows, own):
+    for numbers, _, total in _log_totals(placed.blocks, np.asarray(bandwidths), rows, own):
         found[:, numbers] = total
     lost = np.where(own < 0, -np.inf, kernels.log_weights.astype(np.float64)[own])
     return found - np.log1p(-np.exp(np.minimum(lost, -1e-9)))
@@ -163,7 +181,7 @@ def shares(kernels: Kernels, rows: Float[np.ndarray, "N D"]) -> Float[np.ndarray
       >>> print(shares(one, np.array([[0.0, 2.0]], np.float32)).round(2))
       [[-0.92 -2.92]]
     """
-    found, exemplars = np.empty(rows.shape, np.float32), list(_exemplar_blocks(kernels))
+    found, exemplars = np.empty(rows.shape, np.float32), PlacedKernels.of(kernels).blocks
     for numbers, x, (total,) in _log_totals(exemplars, np.ones(1), rows, np.full(len(rows), -1)):
         padded = np.zeros(len(x), np.float32)
         padded[: len(numbers)] = total

@@ -1,5 +1,6 @@
 """The exemplar recipe: what it finds, what it keeps, contamination and weights."""
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -101,6 +102,39 @@ def test_partial_fit_adds_exemplars(x):
         VAEDetector(contamination=0.1).partial_fit(x)
 
 
+def test_partial_fit_keeps_the_weights_of_earlier_rows(rng):
+    rows = np.concatenate([rng.normal(-5, 0.5, (300, 3)), rng.normal(5, 0.5, (300, 3))])
+    detector = VAEDetector(num_models=1).fit(rows, sample_weight=np.repeat([1e-6, 1.0], 300))
+    low, high = detector.partial_fit(rng.normal(5, 0.5, (20, 3))).score_samples([[-5.0] * 3, [5.0] * 3])
+    assert low < high - 5
+
+
+def test_partial_fit_trains_after_a_fit_too(x):
+    detector = VAEDetector(num_models=1, epochs=10).fit(x)
+    before = detector.params_
+    changes = jax.tree.map(lambda *pair: np.abs(np.subtract(*pair)).max(), before, detector.partial_fit(x + 3).params_)
+    assert all(change > 0 for change in jax.tree.leaves(changes))
+
+
+def test_rows_of_all_calls_have_one_chance_to_be_exemplars(rng, monkeypatch):
+    monkeypatch.setattr(exemplar, "MOST_EXEMPLARS", 400)
+    detector = VAEDetector(num_models=1, hidden_dims=(4,), epochs=20, limit=1e4)
+    for call in range(20):
+        order = 100 * call + np.arange(100.0)
+        detector.partial_fit(np.stack([order, rng.normal(size=100)], axis=1))  # 90 of them in training
+    numbers = detector.exemplars_.numbers
+    assert (len(numbers), numbers[-1] < 1800, (np.diff(numbers) > 0).all()) == (400, True, True)
+    assert (np.diff(detector.exemplars_.rows[:, 0]) > 0).all()  # each row stands where its number does
+    kept = np.bincount(numbers // 450, minlength=4)  # by quarters of the calls: 100 each, give or take 9
+    assert (np.abs(kept - 100) < 40).all()
+
+
+def test_a_partial_fit_has_no_labels(x):
+    detector = VAEDetector(num_models=1, epochs=5, contamination=0.1).fit(x)
+    detector.set_params(contamination=None).partial_fit(x)
+    assert not {"labels_", "decision_scores_"} & vars(detector).keys()
+
+
 def test_gaps_in_scored_rows_are_left_out(fitted, x):
     rows = x[600:620].copy()
     rows[3, 1] = np.nan
@@ -123,6 +157,34 @@ def test_words_are_for_another_recipe():
     table = pd.DataFrame({"city": ["Rome", "Oslo"] * 20, "paid": np.arange(40.0)})
     with pytest.raises(SettingError, match="recipe='exemplar': expected gaussian"):
         VAEDetector(recipe="exemplar").fit(table)
+
+
+def test_patience_counts_after_the_kl_warm_up(x):
+    """In which the held-out loss rises, because it has the whole KL."""
+    records = []
+    detector = VAEDetector(patience=2, epochs=40, num_models=1, callback=records.append).fit(x)
+    assert len(records) > 12 + 2
+    losses = [record["validation_loss"] for record in records]
+    assert detector.n_steps_ == (11 + np.argmin(losses[11:]) + 1) * (len(x) * 9 // 10 // 128)
+
+
+def test_what_is_reported_of_a_fit_with_contamination_is_of_its_boundary(x, tmp_path):
+    weights = np.repeat([1.0, 0.0], [800, 100])
+    detector = VAEDetector(contamination=0.2, num_models=1).fit(x, sample_weight=weights)
+    assert detector.false_alarm_share_ == pytest.approx(0.2, abs=0.1)
+    np.testing.assert_array_equal(detector.decision_scores_, -detector.score_samples(x))
+    np.testing.assert_array_equal(detector.labels_, detector.predict(x) == -1)
+    detector.save(tmp_path / "model")
+    assert "with 0.2 of the training rows below it" in (tmp_path / "model" / "README.md").read_text()
+
+
+def test_frames_whose_columns_have_no_names(x):
+    fitted = VAEDetector(num_models=1, epochs=2).fit(pd.DataFrame(x))
+    expected = fitted.reasons(x[:3])
+    assert fitted.reasons(pd.DataFrame(x[:3])) == expected
+    fitted = VAEDetector(num_models=1, epochs=2).fit(x)
+    with pytest.warns(UserWarning, match="feature names"):
+        assert fitted.reasons(pd.DataFrame(x[:3], columns=list("abcd"))) == expected
 
 
 def test_patience_and_callback_see_held_out_losses(x):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import jax
 import jax.numpy as jnp
@@ -36,10 +37,14 @@ if TYPE_CHECKING:
 
     from vae_jax.detector.exemplar import Exemplars
     from vae_jax.detector.recipes import Training
+    from vae_jax.tables.gaussianise import Gaussianiser
 
 FEWEST_ROWS = 2  # one to train on and one to set the boundary
 # Settings that fitted models depend on: training can't continue with other values.
 OF_FITTED_MODELS = ("recipe", "hidden_dims", "latent_dim", "num_models", "limit", "columns", "missing")
+
+
+_READY: WeakKeyDictionary[VAEDetector, exemplar.Ready] = WeakKeyDictionary()  # outside of detectors and their pickles
 
 
 @dataclass(eq=False, repr=False)  # for __init__ only; scikit-learn has its own repr, and estimators compare by identity
@@ -145,13 +150,14 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         refuse_forked_process()
         for name in ("state_", "offset_", "decision_scores_", "labels_"):
             vars(self).pop(name, None)  # or an interrupted fit would leave old models with new units
-        weights = None
+        every, weights = X, None
         if sample_weight is not None:
             weights = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
             if not weights.any():  # scikit-learn checks it from version 1.9 on
                 raise ValueError("sample_weight: at least one non-zero number is needed")
-            X = _safe_indexing(X if hasattr(X, "columns") else np.asarray(X), np.flatnonzero(weights))
-            weights = weights[weights > 0]
+            if not weights.all():
+                X = _safe_indexing(X if hasattr(X, "shape") else np.asarray(X), np.flatnonzero(weights))
+                weights = weights[weights > 0]
         rows, train, held_out = self._begin(X, settings)
         settings = self._resolved(settings, rows, train)
         if weights is not None and settings.recipe != "exemplar":
@@ -161,8 +167,10 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             scores = self._training_scores(rows, train)
             kept = scores >= np.quantile(scores, settings.contamination)
             self._fit_rows(rows, train[kept[train]], held_out[kept[held_out]], settings, weights)
-            self.decision_scores_ = -self.score_encoded(rows)
-            self.offset_ = -float(np.quantile(self.decision_scores_, 1 - settings.contamination))
+            scores = self.score_encoded(rows)
+            self.offset_ = -float(np.quantile(-scores, 1 - settings.contamination))
+            self.false_alarm_share_ = float((scores[held_out] < self.offset_).mean())
+            self.decision_scores_ = -(scores if X is every else self.score_encoded(self._encoded(every)))
             self.labels_ = (self.decision_scores_ > self.threshold_).astype(np.int64)
         return self
 
@@ -182,16 +190,20 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             settings, rows[train], rows[held_out], columns=self._columns(rows[train]), weights=of_train
         )
         state = self._train(training, settings)
-        self._adopt(settings, state, rows[held_out], np.zeros(len(held_out), np.int64), rows[train], weights=of_train)
+        labels = np.zeros(len(held_out), np.int64)
+        self._adopt(
+            settings, state, rows[held_out], labels, rows[train], weights=of_train, gaussianiser=training.gaussianiser
+        )
 
     @in_32_bits
     def partial_fit(self, X: Any, y: Any = None) -> VAEDetector:  # noqa: N803
         """Continues training for one pass over the given rows, and sets the boundary again on those it holds out.
 
         The first call on an unfitted detector sets the standardisation; `epochs` is then the number of calls over which
-        the KL warm-up is planned, and in the `exemplar` recipe the fall of the learning rate. That recipe adds the rows
-        to its exemplars. Later calls may change settings, except `recipe`, `hidden_dims`, `latent_dim`, `num_models`,
-        `limit`, `columns` and `missing`.
+        the KL warm-up is planned, and in the `exemplar` recipe the fall of the learning rate. Beyond them, as after
+        `fit`, that recipe trains with a tenth of the learning rate. It adds the rows to its exemplars: if those become
+        too many, all rows of all calls have one chance to be among them. Later calls may change settings, except
+        `recipe`, `hidden_dims`, `latent_dim`, `num_models`, `limit`, `columns` and `missing`.
 
         Args:
           X: as for `fit`.
@@ -222,7 +234,12 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         training = recipes.compile_training(settings, rows[train], rows[held_out], state, columns, gaussianiser)
         state, info = training.epoch(training.initial)
         _check_finite(info, "this pass")
-        return self._adopt(settings, state, rows[held_out], np.zeros(len(held_out), np.int64), rows[train], before)
+        for name in ("decision_scores_", "labels_"):  # of other models
+            vars(self).pop(name, None)
+        labels = np.zeros(len(held_out), np.int64)
+        return self._adopt(
+            settings, state, rows[held_out], labels, rows[train], before, gaussianiser=training.gaussianiser
+        )
 
     def describe_features(self, features: Scaler | Schema) -> None:
         """Takes the features' names and how rows become numbers, for training loops of your own; call `adopt` next."""
@@ -264,6 +281,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         train: np.ndarray | None,
         before: Exemplars | None = None,
         weights: np.ndarray | None = None,
+        gaussianiser: Gaussianiser | None = None,
     ) -> VAEDetector:
         self.settings_ = settings
         normal = held_out[labels == 0]
@@ -272,7 +290,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         self.n_steps_ = int(self.state_["step"][0])
         self.kl_warmup_steps_ = state.objective.kl_warmup_steps
         self.residual_sd_ = recipes.residual_sds(settings, self.vae_, self.params_, normal)
-        self.exemplars_ = recipes.choose_exemplars(settings, self.vae_, self.params_, train, normal, before, weights)
+        self.exemplars_ = recipes.choose_exemplars(
+            settings, self.vae_, self.params_, train, normal, before, weights, gaussianiser
+        )
         means = recipes.posterior_means(self.vae_, self.params_, normal, self.exemplars_)
         self.active_latents_ = min(int((of_model.var(0) > ACTIVE_LATENT_VARIANCE).sum()) for of_model in means)
         if self.schema_ is not None:
@@ -381,12 +401,13 @@ class VAEDetector(OutlierMixin, BaseEstimator):
           >>> reason.split(":")[0]
           'city = Bern'
         """
-        frame = as_frame(X, list(self.features_.feature_names))
-        shares = self.explain(X)
+        names = list(self.features_.feature_names)
+        frame, shares = as_frame(X, names), self.explain(X)
+        frame = frame.set_axis(names, axis=1)  # a frame's own may be numbers
         found = []
         for i, columns in enumerate(self.most_suspicious(shares.to_numpy(), strongest)):
-            names = shares.columns[columns]
-            found.append([self.reason(name, frame[name].iloc[i], shares[name].iloc[i]) for name in names])
+            of_row = shares.columns[columns]
+            found.append([self.reason(name, frame[name].iloc[i], shares[name].iloc[i]) for name in of_row])
         return found
 
     def reason(self, name: str, cell: Any, share: float) -> str:
@@ -443,7 +464,15 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     def scorer(self, *what: str) -> Callable[[Float[np.ndarray, "N D"]], tuple[np.ndarray, ...]]:
         """Gets ready to score standardised rows by each model, see `recipes.scorer`."""
         refuse_forked_process()
-        return recipes.scorer(self.settings_, self.vae_, self.params_, self.residual_sd_, what, self.exemplars_)
+        ready = self._ready() if self.exemplars_ else None
+        return recipes.scorer(self.settings_, self.vae_, self.params_, self.residual_sd_, what, ready)
+
+    def _ready(self) -> exemplar.Ready:
+        """The exemplars on the devices; kept, because placing them takes longer than scoring a few rows."""
+        ready = _READY.get(self)
+        if ready is None or ready.exemplars is not self.exemplars_:
+            ready = _READY[self] = exemplar.Ready.of(self.exemplars_)
+        return ready
 
     def score_encoded(self, rows: Float[np.ndarray, "N P"]) -> Float[np.ndarray, " N"]:
         """`score_samples` of rows as `scaler_` or `schema_` makes them."""
@@ -493,7 +522,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             return self.score_encoded(rows)
         own = np.full(len(rows), -1)
         own[train[self.exemplars_.numbers]] = np.arange(len(self.exemplars_.numbers))
-        return exemplar.score(self.exemplars_, rows, own)
+        return exemplar.score(self._ready(), rows, own)
 
     def _columns(self, train: np.ndarray) -> recipes.Columns | None:
         return recipes.columns_of(self.schema_, train) if self.schema_ else None
@@ -561,6 +590,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
                 self.callback(_record(epoch, info, validation))
             if not chooses:
                 continue
+            if settings.recipe == "exemplar":  # whose objective knows of no warm-up; in it this loss rises
+                lowest = np.inf if epoch <= settings.kl_warmup * settings.epochs else lowest
             if loss < lowest or epoch == 1:
                 lowest, since, best = loss, 0, jax.tree.map(jnp.copy, state)
             elif int(state.step[0]) > state.objective.kl_warmup_steps:

@@ -26,7 +26,7 @@ from scipy.stats import iqr
 
 from vae_jax.compilation import compile_quickly, in_32_bits
 from vae_jax.detector.settings import Resolved
-from vae_jax.exemplars import Kernels, log_densities, reconstruct, shares
+from vae_jax.exemplars import Kernels, PlacedKernels, log_densities, reconstruct, shares
 from vae_jax.marginals import Marginals
 from vae_jax.networks import VAE, Gaussian, Observation, dense_vae
 from vae_jax.objectives import Objective, gaussian
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 LOWEST_LOG_VAR = -2.0  # of the decoder; a standard deviation of 0.37
 WEIGHT_DECAY = 0.01
+CONTINUED_RATE = 0.1  # of the learning rate, beyond the steps that were planned
 STEPS_AT_ONCE = 16
 MOST_EXEMPLARS, MOST_NUMBERS = 16_384, 2**22  # exemplars, and numbers in them
 # Bandwidths tried, to choose the one with the best held-out likelihood, and the factors of that one. A kernel density
@@ -65,7 +66,7 @@ class Exemplars(NamedTuple):
       log_var: log variances of S sets of kernels, shape (S, E, D), float32. S is 1, the mean over models, except in
         folders that older versions saved, which have a set for each model.
       bandwidths: factors of the kernels' standard deviations, B for each set, shape (S, B), float64.
-      numbers: the exemplars' numbers among the training rows, shape (E,), int64.
+      numbers: the exemplars' numbers, which rise, among the training rows of all calls, shape (E,), int64.
       pooled: weights, which add up to 1, of the S * B densities under kernels, and of the product of the features' own
         densities, `Marginals`, shape (S * B + 1,), float64.
 
@@ -95,9 +96,10 @@ class Schedule(NamedTuple):
 
     @classmethod
     def of(cls, settings: Resolved, rows: int, steps: Int[np.ndarray, " S"]) -> Schedule:
-        """A cosine to 0 and a warm-up, for N training rows; after the last step the learning rate stays 0."""
+        """A cosine to 0 and a warm-up, for N training rows; steps beyond those that were planned have a low rate."""
         total = settings.epochs * steps_per_epoch(settings, rows)
-        rate = settings.learning_rate * 0.5 * (1 + np.cos(np.pi * np.minimum(1, steps / total)))
+        factor = np.where(steps < total, 0.5 * (1 + np.cos(np.pi * steps / total)), CONTINUED_RATE)
+        rate = settings.learning_rate * factor
         kl_weight = np.minimum(1, steps / max(settings.kl_warmup * total, 1))
         return cls(rate.astype(np.float32), kl_weight.astype(np.float32))
 
@@ -268,9 +270,10 @@ def choose_exemplars(
     vae: VAE,
     params: Any,
     gaussianiser: Gaussianiser,
-    rows: Float[np.ndarray, "N D"],
+    train: Float[np.ndarray, "N D"],
     held_out: Float[np.ndarray, "M D"],
     weights: Float[np.ndarray, " N"] | None = None,
+    before: Exemplars | None = None,
 ) -> Exemplars:
     """Takes exemplars from training rows, bandwidths from the likelihood of held-out rows, and weighs the densities.
 
@@ -281,37 +284,52 @@ def choose_exemplars(
       vae: the network.
       params: of K models.
       gaussianiser: of the features.
-      rows: training rows, made Gaussian.
-      held_out: held-out normal rows, made Gaussian.
+      train: standardised training rows.
+      held_out: standardised held-out normal rows.
       weights: of the training rows.
+      before: exemplars of earlier training rows, to which these are added; all rows so far then have one chance to be
+        an exemplar. A new row counts as much as an earlier one does on average.
     """
-    rng = np.random.default_rng([settings.seed, 1])
-    weights = np.ones(len(rows)) if weights is None else weights
+    seen = int(before.numbers[-1]) + 1 if before else 0
+    rng = np.random.default_rng([settings.seed, 1, seen] if seen else [settings.seed, 1])
+    weights = np.ones(len(train)) if weights is None else weights
     numbers = np.flatnonzero(weights > 0)
-    most = max(1, min(MOST_EXEMPLARS, MOST_NUMBERS // rows.shape[1]))
-    if len(numbers) > most:
-        numbers = np.sort(rng.choice(numbers, most, replace=False))
+    most = max(1, min(MOST_EXEMPLARS, MOST_NUMBERS // train.shape[1]))
+    in_all = seen + len(numbers)
+    if in_all > most:
+        numbers = np.sort(rng.choice(numbers, round(most * len(numbers) / in_all), replace=False))
     if len(held_out) > MOST_MEASURED:
         held_out = held_out[rng.choice(len(held_out), MOST_MEASURED, replace=False)]
-    chosen, log_weights = rows[numbers], np.log(weights[numbers] / weights[numbers].sum()).astype(np.float32)
+    chosen, weights = gaussianiser.transform(train[numbers]), weights[numbers]
+    if before:
+        kept = np.arange(len(before.rows))
+        if in_all > most:
+            kept = np.sort(rng.choice(kept, min(most - len(numbers), len(kept)), replace=False))
+        numbers = np.concatenate([before.numbers[kept], seen + numbers])
+        chosen = np.concatenate([before.rows[kept], chosen])
+        weights = np.concatenate([np.exp(before.log_weights[kept]) * len(before.rows), weights])
+    log_weights = np.log(weights / weights.sum()).astype(np.float32)
     log_var = log_variances(settings, vae, params, chosen).mean(0, keepdims=True)
     factors = FACTORS if settings.contamination is None else FACTORS_CONTAMINATED
-    bandwidths = np.array([factors]) * _best_bandwidth(Kernels(chosen, log_var[0], log_weights), held_out)
+    kernels = Kernels(chosen, log_var[0], log_weights)
+    bandwidths = np.array([factors]) * _best_bandwidth(kernels, gaussianiser.transform(held_out))
     pooled = np.full(len(factors) + 1, 1 / (len(factors) + 1))
     found = Exemplars(gaussianiser, chosen, log_weights, log_var, bandwidths, numbers, pooled)
     if len(chosen) == 1:  # without its own kernel there is none
         return found
     own = rng.permutation(len(chosen))[:MOST_MEASURED]
-    marginal = marginals_of(found).log_density(chosen[own], _own_weights(found, own)).sum(1)
-    spreads = iqr([*_joint(found, chosen[own], own), marginal], axis=1)
+    ready = Ready.of(found)
+    marginal = ready.marginals.log_density(chosen[own], ready.own_weights(own)).sum(1)
+    spreads = iqr([*ready.joint(chosen[own], own), marginal], axis=1)
     inverse = 1 / np.maximum(spreads, max(LEAST_SPREAD * spreads.max(), 1e-6))
     return found._replace(pooled=inverse / inverse.sum())
 
 
 def _best_bandwidth(kernels: Kernels, held_out: Float[np.ndarray, "M D"]) -> float:
     """The bandwidth under which held-out rows are likeliest."""
+    placed = PlacedKernels.of(kernels)
     pairs = zip(BANDWIDTHS[::2], BANDWIDTHS[1::2], strict=True)  # two at a time, by the program that scores
-    likelihoods = np.concatenate([log_densities(kernels, pair, held_out).mean(1) for pair in pairs])
+    likelihoods = np.concatenate([log_densities(placed, pair, held_out).mean(1) for pair in pairs])
     return BANDWIDTHS[int(np.argmax(likelihoods))]
 
 
@@ -329,55 +347,57 @@ def kernel_sets(exemplars: Exemplars) -> list[Kernels]:
     return [Kernels(exemplars.rows, log_var, exemplars.log_weights) for log_var in exemplars.log_var]
 
 
-def _joint(
-    exemplars: Exemplars, rows: Float[np.ndarray, "N D"], own: Int[np.ndarray, " N"]
-) -> Float[np.ndarray, "J N"]:
-    """The S * B log densities of rows under kernels."""
-    sets = zip(kernel_sets(exemplars), exemplars.bandwidths, strict=True)
-    return np.concatenate([log_densities(of_set, bandwidths, rows, own) for of_set, bandwidths in sets])
-
-
 def marginals_of(exemplars: Exemplars) -> Marginals:
     """The densities of single features."""
     return Marginals.fit(exemplars.rows, np.exp(exemplars.log_weights.astype(np.float64)))
 
 
-def _own_weights(exemplars: Exemplars, own: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
-    """The weights of exemplars by number, 0 for -1."""
-    return np.where(own < 0, 0.0, np.exp(exemplars.log_weights.astype(np.float64))[own])
+class Ready(NamedTuple):
+    """Exemplars ready to score rows: on all devices, with the densities of single features."""
+
+    exemplars: Exemplars
+    placed: list[PlacedKernels]
+    marginals: Marginals
+
+    @classmethod
+    def of(cls, exemplars: Exemplars) -> Ready:
+        """Places exemplars on all devices."""
+        return cls(exemplars, [PlacedKernels.of(of_set) for of_set in kernel_sets(exemplars)], marginals_of(exemplars))
+
+    def joint(self, rows: Float[np.ndarray, "N D"], own: Int[np.ndarray, " N"]) -> Float[np.ndarray, "J N"]:
+        """The S * B log densities of rows under kernels."""
+        sets = zip(self.placed, self.exemplars.bandwidths, strict=True)
+        return np.concatenate([log_densities(of_set, bandwidths, rows, own) for of_set, bandwidths in sets])
+
+    def own_weights(self, own: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+        """The weights of exemplars by number, 0 for -1."""
+        return np.where(own < 0, 0.0, np.exp(self.exemplars.log_weights.astype(np.float64))[own])
 
 
-def scorer(exemplars: Exemplars, what: tuple[str, ...]) -> Callable[[Float[np.ndarray, "N D"]], tuple[np.ndarray, ...]]:
+def scorer(ready: Ready, what: tuple[str, ...]) -> Callable[[Float[np.ndarray, "N D"]], tuple[np.ndarray, ...]]:
     """The same as `recipes.scorer`, with one pooled log density as log reconstruction probability of all models."""
-    marginals = marginals_of(exemplars)
 
     def score_rows(x: Float[np.ndarray, "N D"]) -> tuple[np.ndarray, ...]:
         found = {}
         if "log_reconstruction_prob" in what:
-            found["log_reconstruction_prob"] = _score(exemplars, marginals, x, np.full(len(x), -1))[None]
+            found["log_reconstruction_prob"] = score(ready, x, np.full(len(x), -1))[None]
         if {"contributions", "mean_log_prob"} & set(what):
-            found["contributions"] = _contributions(exemplars, marginals, x)[None]
+            found["contributions"] = _contributions(ready.exemplars, ready.marginals, x)[None]
             found["mean_log_prob"] = found["contributions"].sum(-1)
         return tuple(found[name].astype(np.float32) for name in what)
 
     return score_rows
 
 
-def score(exemplars: Exemplars, x: Float[np.ndarray, "N D"], own: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+def score(ready: Ready, x: Float[np.ndarray, "N D"], own: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
     """Returns the pooled log densities of standardised rows, some of which are exemplars, see `log_density`."""
-    return _score(exemplars, marginals_of(exemplars), x, own)
-
-
-def _score(
-    exemplars: Exemplars, marginals: Marginals, x: Float[np.ndarray, "N D"], own: Int[np.ndarray, " N"]
-) -> Float[np.ndarray, " N"]:
     found = np.empty(len(x))
     for start in range(0, len(x), ROWS_AT_ONCE):
         part = slice(start, start + ROWS_AT_ONCE)
-        rows = exemplars.gaussianiser.transform(x[part])
-        marginal = marginals.log_density(rows, _own_weights(exemplars, own[part])).sum(1)
-        densities = np.stack([*_joint(exemplars, rows, own[part]), marginal])
-        found[part] = (exemplars.pooled[:, None] * densities).sum(0)
+        rows = ready.exemplars.gaussianiser.transform(x[part])
+        marginal = ready.marginals.log_density(rows, ready.own_weights(own[part])).sum(1)
+        densities = np.stack([*ready.joint(rows, own[part]), marginal])
+        found[part] = (ready.exemplars.pooled[:, None] * densities).sum(0)
     return found
 
 

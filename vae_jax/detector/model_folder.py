@@ -313,6 +313,9 @@ def model_card(fitted: Fitted, measures: Mapping[str, Any], head: Mapping[str, A
     settings, features, found = fitted.settings, fitted.features, fitted.measured
     layers = "-".join(map(str, settings.hidden_dims)) or "linear"
     held = len(fitted.exemplars.rows) if fitted.exemplars else 0
+    rule = f"by the rule `{settings.boundary}`"
+    if settings.contamination is not None:
+        rule = f"with {settings.contamination:.4g} of the training rows below it"
     lines = [
         *front_matter(**{"tags": TAGS, **head}),
         "",
@@ -332,8 +335,8 @@ def model_card(fitted: Fitted, measures: Mapping[str, Any], head: Mapping[str, A
         "",
         "## Boundary and measures",
         "",
-        f"- boundary: {found['offset_']:.6g} nats by the rule `{settings.boundary}`; lower scores are anomalies",
-        f"- held-out normal rows below it: {found['false_alarm_share_']:.2%}",
+        f"- boundary: {found['offset_']:.6g} nats, {rule}; lower scores are anomalies",
+        f"- held-out {'' if settings.contamination else 'normal '}rows below it: {found['false_alarm_share_']:.2%}",
         f"- active latents: {found['active_latents_']} of {settings.latent_dim}"
         + ("; POSTERIOR COLLAPSE: a model ignores its input" if found["active_latents_"] == 0 else ""),
         *(f"- {name}: {value}" for name, value in measures.items()),

@@ -9,7 +9,7 @@ above all.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -140,7 +140,7 @@ def _for_any_rows(train: np.ndarray, mesh: Mesh, models: PartitionSpec, batch_si
     return one_pass
 
 
-@cache
+@lru_cache(maxsize=16)  # numbers of rows
 def _order(mesh: Mesh, models: PartitionSpec, rows: int, batch_size: int, most: int) -> Callable:
     """A program for one number of rows, but a small one: the rows of each step, and then others up to `most` steps."""
 

@@ -79,11 +79,13 @@ class Training(NamedTuple):
         the `exemplar` recipe it takes the number of passes as well, by default 1.
       validate: (state) -> the metrics of `training.validate` on the held-out rows, shape (K,) each.
       initial: the state to start from, K models on the devices.
+      gaussianiser: of the features, in the `exemplar` recipe.
     """
 
     epoch: Callable[..., tuple[TrainState, dict[str, Array]]]
     validate: Callable[[TrainState], dict[str, Array]]
     initial: TrainState
+    gaussianiser: Gaussianiser | None = None
 
 
 def largest_sd(train: Float[np.ndarray, "N D"]) -> Float[np.ndarray, " D"]:
@@ -180,7 +182,8 @@ def compile_training(
         gaussianiser = gaussianiser or Gaussianiser.fit(train)
         initial = initial_state(settings, train) if state is None else state
         epoch = exemplar.compile_epoch(settings, gaussianiser.transform(train), weights)
-        return Training(epoch, passes.compile_validation(gaussianiser.transform(held_out), data_mesh()), initial)
+        validate = passes.compile_validation(gaussianiser.transform(held_out), data_mesh())
+        return Training(epoch, validate, initial, gaussianiser)
     batch_size = min(settings.batch_size, len(train))
     mesh, models = model_layout(settings.num_models, batch_size)
     state = initial_state(settings, train, columns) if state is None else state
@@ -227,14 +230,14 @@ def scorer(
     params: Any,
     residual_sd: Float[np.ndarray, "K D"] | None,
     what: tuple[str, ...],
-    exemplars: Exemplars | None = None,
+    exemplars: exemplar.Ready | None = None,
 ) -> Callable[[Float[np.ndarray, "N D"]], tuple[np.ndarray, ...]]:
     """Returns a function from N standardised rows (N may be 0) to scores with a first axis of K models; all float32.
 
     In the `exemplar` recipe that axis has length 1: its models share one score.
 
     It scores on all devices, and computes only the fields of `Scores` named in `what`. `params` are stacked along the
-    first axis, `residual_sd` is that of `residual_sds`, and `exemplars` those of `choose_exemplars`.
+    first axis, `residual_sd` is that of `residual_sds`, and `exemplars` those of `choose_exemplars`, made ready.
     """
     if exemplars is not None:
         return exemplar.scorer(exemplars, what)
@@ -289,16 +292,18 @@ def choose_exemplars(
     held_out: Float[np.ndarray, "M D"],
     before: Exemplars | None = None,
     weights: Float[np.ndarray, " N"] | None = None,
+    gaussianiser: Gaussianiser | None = None,
 ) -> Exemplars | None:
-    """Chooses the exemplars of K trained models, from standardised rows, and those `before`; None in other recipes."""
+    """Chooses the exemplars of K trained models, from standardised rows, and those `before`; None in other recipes.
+
+    The `gaussianiser` is that of the training; without one it is fitted again.
+    """
     if settings.recipe != "exemplar":
         return None
     if train is None:
         raise ValueError("the exemplar recipe needs the training rows")
-    gaussianiser = before.gaussianiser if before else Gaussianiser.fit(train)
-    rows, normal = gaussianiser.transform(train), gaussianiser.transform(held_out)
-    rows = np.concatenate([before.rows, rows]) if before else rows
-    return exemplar.choose_exemplars(settings, vae, params, gaussianiser, rows, normal, weights)
+    gaussianiser = gaussianiser or Gaussianiser.fit(train)
+    return exemplar.choose_exemplars(settings, vae, params, gaussianiser, train, held_out, weights, before)
 
 
 def posterior_means(
