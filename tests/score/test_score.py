@@ -964,6 +964,41 @@ def start_in_pipe(*options: str) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", program, *options], env=environment, **pipes)
 
 
+CLOSED = "error: can't write to standard output or a temporary file: Bad file descriptor\n"
+
+
+@pytest.mark.parametrize(
+    ("closed", "options", "code", "said"),
+    [
+        ("<&-", "", 2, "error: --input -: standard input is closed; name a file\n"),
+        (">&-", "--input in.csv", 1, CLOSED),
+        (">&-", "--help", 1, CLOSED),
+        (">&- <&-", "--input in.csv --output out.csv", 0, "1 row scored in "),
+        ("2>&-", "--input in.csv --output out.csv", 0, ""),
+        ("2>&- >&- <&-", "--input in.csv --output out.csv", 0, ""),
+        ("2>&-", "--no-such-option", 2, ""),
+    ],
+)
+def test_standard_streams_may_be_closed(closed, options, code, said, tmp_path):
+    program = PROGRAM.format(folders=[str(folder) for folder in Path(__file__).parents[:2]])
+    (tmp_path / "in.csv").write_text("a,b,c\n1,2,3\n")
+    shell = f'"$0" -c "$1" {options} {closed}'
+    ended = subprocess.run(
+        ["bash", "-c", shell, sys.executable, program],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (code, "")
+    assert said in ended.stderr if said else not ended.stderr
+    assert "Error" not in ended.stderr
+    if "--output" in options:
+        assert len(read_back(tmp_path / "out.csv")) == 1
+
+
 def test_a_reader_that_leaves_gets_no_complaint():
     process = start_in_pipe()
     process.stdout.close()
