@@ -12,6 +12,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from . import fill_closed_streams
+
 COMMANDS = {  # module and help of each; run.sh has the same
     "fraud": ("fraud", "train on card transactions, detect the frauds, plot and report"),
     "celeba": ("celeba", "train on faces; reconstruct, generate, measure, plot and report"),
@@ -51,6 +53,7 @@ def main() -> int:
     if name == "--version":
         print(f"vae_jax {version()}")
         return 0
+    fill_closed_streams()
     if name in IN_A_CLONE:
         return _refuse(f"{name} needs a clone of the repository: bash run.sh {name}")
     if name not in COMMANDS:

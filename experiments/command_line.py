@@ -13,13 +13,14 @@ from typing import Any, TypeVar
 
 import tyro
 
+from experiments import fill_closed_streams
 from vae_jax.data.errors import OneLineError
 
 Config = TypeVar("Config")
 
 USAGE_ERROR = 2
 FAILURE = 1
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF)  # the disk is full, or standard output is closed
 
 
 class UsageError(OneLineError):
@@ -83,6 +84,7 @@ def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> i
     Returns:
       0; 2 for a user's mistake; 1 for a failed run; 128 + the signal's number if a signal stopped it.
     """
+    fill_closed_streams()
     try:
         try:
             command(arguments)
@@ -106,7 +108,7 @@ def report(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):
         _forget_output()  # the reader has closed the pipe
         return FAILURE
-    if isinstance(error, OSError) and error.errno in DISK_FULL:  # standard output or a temporary file
+    if isinstance(error, OSError) and error.errno in NOT_WRITTEN:  # standard output or a temporary file
         _forget_output()
         return _say(f"can't write to standard output or a temporary file: {os.strerror(error.errno)}", FAILURE)
     raise error

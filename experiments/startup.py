@@ -20,6 +20,8 @@ from pathlib import Path
 
 import jax
 
+from vae_jax.data.errors import printable
+
 COMPILED = Path("~/.cache/vae_jax/compiled")
 ACCELERATORS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm7_plugin", "libtpu")  # one package per kind
 ZSTANDARD = b"\x28\xb5\x2f\xfd"  # how what it compressed begins; JAX takes it where it is installed, and else zlib
@@ -30,6 +32,7 @@ TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8
 def prepare_jax(large_arrays: bool = False) -> None:
     """Call before the first use of a device; `large_arrays` means arrays of megabytes, as with pictures."""
     hush_checkpoints()
+    escape_warnings()
     keep_compiled_programs()
     if large_arrays and not _accelerated():
         keep_memory()
@@ -57,6 +60,12 @@ def hush_checkpoints() -> None:
 
 def _is_late(error: BaseException | None) -> bool:
     return isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
+
+
+def escape_warnings() -> None:
+    """Keeps what libraries quote from files in their warnings from giving the terminal orders."""
+    as_text = warnings.formatwarning
+    warnings.formatwarning = lambda *warning, **line: printable(as_text(*warning, **line))
 
 
 def keep_compiled_programs() -> None:

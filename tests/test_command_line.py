@@ -1,10 +1,13 @@
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.panel import Panel
+from rich.table import Table
 
 from experiments.command_line import Interrupted, RunError, UsageError, parse, run
 from experiments.fraud.config import FraudConfig, check
@@ -249,3 +252,34 @@ def test_paths_are_printed_as_they_are(name):
     lines = output.file.getvalue().splitlines()
     assert lines[0] == f"data    /data/{name}/cards.csv"
     assert lines[-1] == f"run     runs/{name}"
+
+
+ORDERS = {
+    "\x1b[31mred\x1b[0m": r"\x1b[31mred\x1b[0m",
+    "\x1b]0;title\x07": r"\x1b]0;title\x07",
+    "\x9b2J": r"\x9b2J",
+    "invoice\u202egpj.exe": r"invoice\u202egpj.exe",
+    "gone\rhere\b": r"gone\rhere\x08",
+    "caf\udce9": r"caf\udce9",
+    "Übermaß 価格 ελ [b]:smile:": "Übermaß 価格 ελ [b]:smile:",
+}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_no_text_gives_the_terminal_orders(name):
+    table = Table(name, title=name)
+    table.add_row(name)
+    for quoting, times in ((name, 1), (f"{name}\n{name}", 2), (Panel(name), 1), (table, 3)):
+        output = console(io.StringIO())
+        output.print(quoting)
+        assert output.file.getvalue().count(ORDERS[name]) == times
+        assert {c for c in output.file.getvalue() if not c.isprintable()} == {"\n"}
+
+
+def test_styles_of_our_own_still_work(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    output = console(io.StringIO())
+    output.print(Panel("\x1b[31mname", style="bold yellow"))
+    styled = output.file.getvalue()
+    assert styled.startswith("\x1b[1;33m")
+    assert r" \x1b[31mname " in re.sub(r"\x1b\[[\d;]*m", "", styled)

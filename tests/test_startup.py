@@ -88,6 +88,14 @@ def test_programs_that_were_cut_off_are_compiled_again_in_silence_and_replaced(t
     assert {path: len(path.read_bytes()) // 100 for path in kept} == {path: len(kept[path]) // 100 for path in kept}
 
 
+def test_warnings_give_the_terminal_no_orders(tmp_path: Path) -> None:
+    program = "import warnings; from experiments.startup import escape_warnings; escape_warnings(); "
+    program += r"warnings.warn_explicit('sheet \x9b2J, price Ä', UserWarning, 'table.py', 7)"
+    environment = {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "PYTHONIOENCODING": "utf-8"}
+    said = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True).stderr
+    assert said.decode() == "table.py:7: UserWarning: sheet \\x9b2J, price Ä\n"
+
+
 def layout(num_models: int, batch_size: int = 128) -> tuple[int, PartitionSpec]:
     mesh, models = recipes.model_layout(num_models, batch_size)
     return mesh.shape[AXIS], models

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from experiments.command_line import UsageError
@@ -193,5 +192,5 @@ def kinds_table(inputs: Inputs) -> Table | None:
     for title in ("column", "kind", "why", "model"):
         table.add_column(title, overflow="fold")
     for row in inputs.schema.describe():
-        table.add_row(*map(escape, row))
+        table.add_row(*row)
     return table

@@ -21,6 +21,7 @@ from experiments import PROGRAM
 from experiments.command_line import Interrupted, UsageError, parse
 from experiments.runs import loggers, processes, run_folder, stopping
 from experiments.startup import use_cores
+from vae_jax.data.errors import one_line
 from vae_jax.version import __version__
 
 INPUTS = "checkpoints/inputs.json"
@@ -166,7 +167,7 @@ class Experiment:
                 yield
         except Interrupted:
             if processes.is_main():
-                print(f"stopped; continue with: {self.command} --resume {opened.folder}", file=sys.stderr)
+                print(one_line(f"stopped; continue with: {self.command} --resume {opened.folder}"), file=sys.stderr)
             raise
 
     def command_line(self, config: Any) -> str:

@@ -8,10 +8,13 @@ import sys
 import time
 from collections.abc import Mapping
 from functools import partial
-from typing import IO
+from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from vae_jax.data.errors import printable
 
 LINES = 20  # plain lines per run, at most
 SECONDS = 10.0  # between plain lines if the total is unknown
@@ -23,9 +26,17 @@ def console(file: IO[str] | None = None) -> Console:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # or a log file shows nothing for minutes
     # A path may hold [brackets] and :colons:.
-    plain = partial(Console, highlight=False, markup=False, emoji=False, file=file)
+    plain = partial(SafeConsole, highlight=False, markup=False, emoji=False, file=file)
     output = plain()
     return output if output.is_terminal else plain(width=PLAIN_WIDTH)
+
+
+class SafeConsole(Console):
+    """A console on which no text gives the terminal orders, whoever named the column or the file that it quotes."""
+
+    def render_str(self, text: str, **style: Any) -> Text:
+        """Makes of a string, also one in a table or a frame, what is printed."""
+        return super().render_str(printable(text), **style)
 
 
 class TrainingProgress:

@@ -137,6 +137,8 @@ def check(config: ScoreConfig) -> tuple[InputFormat, Format]:
         ),
         format_of("--output", config.output, config.format, "say --format csv, jsonl or parquet", SUFFIXES),
     )
+    if config.input == PIPE and sys.stdin is None:
+        raise UsageError("--input -: standard input is closed; name a file")
     if config.input == PIPE and sys.stdin.isatty():
         raise UsageError("--input -: expected rows from a pipe, but this is a terminal; name a file")
     if config.input == PIPE and formats[0] == "xlsx":

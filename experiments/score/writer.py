@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import secrets
 import shutil
 import sys
 import tempfile
@@ -22,7 +23,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from experiments.command_line import UsageError
-from experiments.runs.run_folder import disk_errors
+from experiments.runs.run_folder import PARTIAL, disk_errors
 from experiments.score.tables import PIPE, BrokenRow, Format
 
 ROW_GROUP = 1 << 17  # smallest row group of a Parquet file; each group has a cost
@@ -55,13 +56,13 @@ def open_writer(path: str, file_format: Format, types: Mapping[str, pa.DataType]
         with destination as file, WRITERS[file_format](file, types) as write:
             yield write
         return
-    target = Path(os.path.realpath(path))
+    folder = Path(os.path.realpath(path)).parent
 
     def guarded(values: Mapping[str, list]) -> None:
-        with disk_errors(target.parent):
+        with disk_errors(folder):
             write(values)
 
-    with disk_errors(target.parent), _file(target) as file, WRITERS[file_format](file, types) as write:
+    with disk_errors(folder), _file(Path(path)) as file, WRITERS[file_format](file, types) as write:
         yield guarded
 
 
@@ -87,15 +88,21 @@ def _spool() -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _file(target: Path) -> Iterator[Bytes]:
-    """A file that gets its name once it is complete."""
-    if target.exists() and not target.is_file():  # a device or named pipe, which must not be replaced
-        with target.open("wb") as file:
+def _file(path: Path) -> Iterator[Bytes]:
+    """A file that gets its name once it is complete; one that it replaces leaves it its permissions."""
+    if path.exists() and not path.is_file():  # a device or named pipe, which must not be replaced
+        with path.open("wb") as file:
             yield file
         return
-    partial = target.with_name(target.name + ".partial")
+    target = Path(os.path.realpath(path))
+    mode = target.stat().st_mode & 0o777 if target.exists() else None
+    created = 0o666 if mode is None else mode
+    # Of a name of its own, because another command may write to the same place.
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
-        with partial.open("wb") as file:
+        with open(partial, "xb", opener=lambda name, flags: os.open(name, flags, created)) as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)  # also what the umask took away
             if target.suffix.lower() == ".gz":
                 # No name or time, so that equal rows give equal files.
                 with gzip.GzipFile("", "wb", GZIP_LEVEL, file, mtime=0) as packed:

@@ -285,14 +285,17 @@ def test_faces_takes_ones_own_pictures_and_names_those_it_can_not_use(
     folder = tmp_path / "holiday"
     folder.mkdir()
     (folder / "bad.jpg").write_text("not a picture")
+    (folder / "orders\x1b[2J\u202e.jpg").write_text("not a picture")
     arguments = ["reconstruct", "--model", str(finished), "--output", str(tmp_path / "made"), "--input"]
-    none = f"error: --input {folder}: none of the 1 pictures can be used; bad.jpg: {NO_PICTURE}"
+    none = f"error: --input {folder}: none of the 2 pictures can be used; bad.jpg: {NO_PICTURE}"
     assert refused(faces.main, [*arguments, folder], capsys) == none
     Image.fromarray(draw_face(5, 5, 64)[0]).save(folder / "me.webp")
     for given in (folder, folder / "me.webp"):
         assert run(faces.main, [*arguments, str(given)]) == 0
         assert len(list((tmp_path / "made").glob("reconstruct_*.png"))) == 1
-    assert capsys.readouterr().err == f"left out: bad.jpg: {NO_PICTURE}\n"
+    orders = r"orders\x1b[2J\u202e.jpg"
+    said = "".join(f"left out: {name}: {NO_PICTURE}\n" for name in ("bad.jpg", orders))
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize(

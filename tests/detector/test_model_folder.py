@@ -56,6 +56,15 @@ def test_it_holds_arrays_and_json_alone(detector, folder):
     assert [path.name for path in folder.parent.iterdir()] == ["model"]  # nothing temporary is left
 
 
+def test_others_may_read_what_the_umask_lets_them(detector, tmp_path):
+    previous = os.umask(0o027)
+    try:
+        detector.save(tmp_path / "model")
+    finally:
+        os.umask(previous)
+    assert {oct(path.stat().st_mode & 0o777) for path in (tmp_path / "model").iterdir()} == {"0o640"}
+
+
 def test_the_card_says_what_was_measured(detector, folder):
     card = (folder / "README.md").read_text()
     for words in ("average precision: 0.875", f"{detector.offset_:.6g} nats", "Limits of use", "| amount |"):

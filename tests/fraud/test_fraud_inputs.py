@@ -1,6 +1,7 @@
 """How a run tells that it is continued on the data that it was started with, and what it says about them."""
 
 import hashlib
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 
 from experiments.fraud.config import FraudConfig
-from experiments.fraud.inputs import FEW_ROWS, Inputs, notices, prepare
+from experiments.fraud.inputs import FEW_ROWS, Inputs, kinds_table, notices, prepare
+from experiments.runs.progress import console
 
 
 def read(path: Path, change: tuple[str, str] = ("", ""), words: bool = False) -> Inputs:
@@ -44,6 +46,14 @@ def test_tables_of_words_are_recognised_as_earlier_versions_described_them(tmp_p
     earlier = hashlib.sha256(inputs.x.tobytes() + inputs.table.labels.tobytes()).hexdigest()
     assert inputs.recognise({**inputs.describe(), "fingerprint": earlier})
     assert not read(tmp_path / "b.csv", ("red", "blue"), True).recognise({"fingerprint": earlier})
+
+
+def test_hostile_names_of_columns_are_printed_as_they_are_but_for_control_characters(tmp_path):
+    name = "\x1b]0;PWNED\x1b[31m[red] Größe"
+    inputs = read(tmp_path / "data.csv", ("a,b", f"{name},b"), words=True)
+    output = console(io.StringIO())
+    output.print(kinds_table(inputs))
+    assert r"\x1b]0;PWNED\x1b[31m[red] Größe " in output.file.getvalue()
 
 
 def test_a_boundary_on_few_rows_is_told(tmp_path):

@@ -797,6 +797,64 @@ def test_a_link_to_the_output_stays_one(rows, detector, tmp_path):
     assert (tmp_path / "output.csv").is_symlink()
 
 
+def test_two_commands_at_one_output_do_not_mix(rows, detector, tmp_path):
+    (tmp_path / "in.csv").write_bytes(as_csv(rows))
+    types = {"text": pa.string()}
+    with table_writer.open_writer(str(tmp_path / "out.csv"), "csv", types) as write:
+        write({"text": ["of a first command"]})
+        assert call(tmp_path / "in.csv", tmp_path / "out.csv") == 0
+        assert read_back(tmp_path / "out.csv") == expected(rows)
+    assert (tmp_path / "out.csv").read_text() == "text\nof a first command\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"in.csv", "out.csv"}
+
+
+def test_an_input_may_be_called_partial(rows, detector, tmp_path):
+    (tmp_path / "out.csv.partial").write_bytes(as_csv(rows))
+    assert call(tmp_path / "out.csv.partial", tmp_path / "out.csv", "--input-format", "csv") == 0
+    assert read_back(tmp_path / "out.csv") == expected(rows)
+    assert (tmp_path / "out.csv.partial").read_bytes() == as_csv(rows)
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl.gz", "out.parquet"])
+@pytest.mark.parametrize(("mode", "then"), [(None, 0o640), (0o600, 0o600), (0o664, 0o664), (0o400, 0o400)])
+def test_a_replaced_file_keeps_its_permissions_and_a_new_one_has_the_umasks(name, mode, then, rows, detector, tmp_path):
+    (tmp_path / "in.csv").write_bytes(as_csv([{**rows[0], "a": "x"}, *rows]))
+    outputs = tmp_path / name, tmp_path / "rejects.csv"
+    previous = os.umask(0o027)
+    try:
+        for path in outputs if mode is not None else ():
+            path.touch()
+            path.chmod(mode)
+        assert call(tmp_path / "in.csv", *outputs[:1], "--rejects", str(outputs[1])) == 0
+    finally:
+        os.umask(previous)
+    assert [path.stat().st_mode & 0o777 for path in outputs] == [then, then]
+    assert len(read_back(outputs[0])) == len(rows)
+
+
+@pytest.mark.parametrize("file_format", ["csv", "jsonl", "parquet"])
+def test_a_named_pipe_is_written_to_and_stays(file_format, rows, detector, tmp_path):
+    (tmp_path / "in.csv").write_bytes(as_csv(rows))
+    pipe, found = tmp_path / f"pipe.{file_format}", tmp_path / f"found.{file_format}"
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: found.write_bytes(pipe.read_bytes()))
+    reader.start()
+    assert call(tmp_path / "in.csv", pipe) == 0
+    reader.join()
+    assert read_back(found) == expected(rows)
+    assert {path.name for path in tmp_path.iterdir()} == {"in.csv", pipe.name, found.name}
+    assert pipe.is_fifo()
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="there is no /dev/stdout here")
+def test_standard_output_by_its_name_may_be_a_pipe():
+    process = start_in_pipe("--output", "/dev/stdout", "--format", "csv")
+    written, _ = process.communicate(b"a,b,c\n1,2,3\n", timeout=120)
+    assert process.returncode == 0
+    assert written.splitlines()[0].startswith(b"row,log_reconstruction_probability,decision")
+    assert len(written.splitlines()) == 2
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 @pytest.mark.parametrize("file_format", ["csv", "jsonl", "parquet"])
 def test_a_full_disk_is_one_line(file_format, rows, detector, capsys, tmp_path):
@@ -895,15 +953,50 @@ from experiments.score import scoring
 from test_score import StandIn
 scoring.load = lambda folder: StandIn()
 score.CHUNK = 100
-sys.exit(run(score.main, ["--model", "m", "--explain", "2"]))
+sys.exit(run(score.main, ["--model", "m", "--explain", "2", *sys.argv[1:]]))
 """
 
 
-def start_in_pipe() -> subprocess.Popen:
+def start_in_pipe(*options: str) -> subprocess.Popen:
     program = PROGRAM.format(folders=[str(folder) for folder in Path(__file__).parents[:2]])
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, "-c", program], env=environment, **pipes)
+    return subprocess.Popen([sys.executable, "-c", program, *options], env=environment, **pipes)
+
+
+CLOSED = "error: can't write to standard output or a temporary file: Bad file descriptor\n"
+
+
+@pytest.mark.parametrize(
+    ("closed", "options", "code", "said"),
+    [
+        ("<&-", "", 2, "error: --input -: standard input is closed; name a file\n"),
+        (">&-", "--input in.csv", 1, CLOSED),
+        (">&-", "--help", 1, CLOSED),
+        (">&- <&-", "--input in.csv --output out.csv", 0, "1 row scored in "),
+        ("2>&-", "--input in.csv --output out.csv", 0, ""),
+        ("2>&- >&- <&-", "--input in.csv --output out.csv", 0, ""),
+        ("2>&-", "--no-such-option", 2, ""),
+    ],
+)
+def test_standard_streams_may_be_closed(closed, options, code, said, tmp_path):
+    program = PROGRAM.format(folders=[str(folder) for folder in Path(__file__).parents[:2]])
+    (tmp_path / "in.csv").write_text("a,b,c\n1,2,3\n")
+    shell = f'"$0" -c "$1" {options} {closed}'
+    ended = subprocess.run(
+        ["bash", "-c", shell, sys.executable, program],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (code, "")
+    assert said in ended.stderr if said else not ended.stderr
+    assert "Error" not in ended.stderr
+    if "--output" in options:
+        assert len(read_back(tmp_path / "out.csv")) == 1
 
 
 def test_a_reader_that_leaves_gets_no_complaint():

@@ -1,6 +1,7 @@
 """Checkpoints: equal in every bit when read back, and every way to fail is one line."""
 
 import gc
+import json
 import math
 import shutil
 import subprocess
@@ -335,6 +336,15 @@ def test_where_none_is_whole_all_stay_and_the_latest_is_named(folder, damage):
         restore_latest(folder)
     assert one_line(error)
     assert epochs_in(folder) == ["2", "4", "5"]
+
+
+@damaging
+def test_a_name_among_the_checksums_gives_the_terminal_no_orders(folder):
+    path = folder / "5" / "checksums.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "sha256": {"state/\x1b[2J\n": ""}}))
+    (warning,) = restore_latest(folder)[2]
+    assert r" is damaged: state/\x1b[2J\n is missing; " in warning
 
 
 def without_checksums(folder):

@@ -14,6 +14,18 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def printable(text: str) -> str:
+    r"""Writes control characters as escapes, but keeps line ends: for a text of several lines on a terminal.
+
+    Examples:
+      >>> from vae_jax.data.errors import printable
+      >>> print(printable("\x1b[31mred\nÄ"))
+      \x1b[31mred
+      Ä
+    """
+    return "\n".join(map(one_line, text.split("\n")))
+
+
 class OneLineError(Exception):
     """An error whose message is one line, whatever it quotes."""
 

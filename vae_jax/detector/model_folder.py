@@ -164,7 +164,7 @@ def _may_be_replaced(folder: Path) -> bool:
 
 
 def _write_files(fitted: Fitted, folder: Path, measures: Mapping[str, Any], head: Mapping[str, Any]) -> None:
-    from safetensors.numpy import save_file
+    import safetensors.numpy
 
     record = {
         "options": dict(vars(fitted.settings)),
@@ -186,7 +186,9 @@ def _write_files(fitted: Fitted, folder: Path, measures: Mapping[str, Any], head
         parts = fitted.exemplars._asdict()
         parts |= vars(parts.pop("gaussianiser"))
         arrays |= {f"{EXEMPLARS}/{name}": array for name, array in parts.items() if isinstance(array, np.ndarray)}
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / ARRAYS)
+    # Not save_file, whose file its owner alone can read, whatever the umask.
+    packed = safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    (folder / ARRAYS).write_bytes(packed)
     checksums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (DETECTOR, ARRAYS, CARD)}
     written = FORMAT if fitted.exemplars is not None else 2 if with_schema else 1
     manifest = {"format": written, "vae_jax": __version__, "sha256": checksums}

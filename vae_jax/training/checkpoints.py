@@ -22,7 +22,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from vae_jax.data.errors import OneLineError
+from vae_jax.data.errors import OneLineError, one_line
 from vae_jax.training import TrainState
 
 KEEP_LATEST = 2
@@ -232,7 +232,7 @@ def _set_damaged_aside(folder: Path, warn: Callable[[str], object]) -> None:
             place = folder / f"damaged-{step}"
             shutil.rmtree(place, ignore_errors=True)
             (folder / str(step)).rename(place)
-            warn(f"checkpoint {step} in {folder} is damaged: {reason}; it is kept as {place.name}")
+            warn(one_line(f"checkpoint {step} in {folder} is damaged: {reason}; it is kept as {place.name}"))
     if jax.process_index() == 0:
         multihost_utils.sync_global_devices("damaged checkpoints are set aside")
     if steps and len(damaged) == len(steps):
