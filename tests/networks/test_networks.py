@@ -51,6 +51,8 @@ def test_parameter_counts(params):
 def test_count_parameters_of_a_tree():
     assert count_parameters({"a": jnp.zeros((2, 3)), "b": [jnp.zeros(()), jnp.zeros(4)]}) == 6 + 1 + 4
     assert count_parameters({}) == 0
+    assert count_parameters([jnp.zeros((2, 3)), (jnp.zeros(4),)]) == 6 + 4
+    assert count_parameters(jnp.zeros((2, 3))) == 6
 
 
 def test_layer_shapes_by_name(vae):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import jax
@@ -168,5 +169,6 @@ def count_parameters(params: Any) -> int:
       >>> vae_jax.count_parameters({"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)})
       8
     """
-    trained = {name: part for name, part in params.items() if name != "bounds"}
-    return sum(jnp.size(leaf) for leaf in jax.tree.leaves(trained))
+    if isinstance(params, Mapping):
+        params = {name: part for name, part in params.items() if name != "bounds"}
+    return sum(jnp.size(leaf) for leaf in jax.tree.leaves(params))
