@@ -10,13 +10,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vae_jax.distributions import log_prob, reparameterise
+from vae_jax.networks.module import Module
 from vae_jax.networks.outputs import Gaussian, Observation
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
 
-class VAE(nn.Module):
+class VAE(Module):
     """A variational autoencoder built from any encoder and any decoder.
 
     Attributes:
