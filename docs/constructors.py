@@ -7,7 +7,7 @@ import griffe
 from vae_jax.detector.settings import Settings
 
 # Their subclasses are made from their fields, without a decorator that says so.
-BASES = {"nn.Module", "struct.PyTreeNode", "NamedTuple"}
+BASES = {"Module", "nn.Module", "struct.PyTreeNode", "NamedTuple"}
 
 
 class Constructors(griffe.Extension):

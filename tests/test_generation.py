@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import assert_close, numpy_decode, numpy_encode, tiny_data, tiny_state
+from helpers import assert_close, numpy_decode, numpy_encode, random_params, tiny_data, tiny_state
 
 from vae_jax.generation import (
     LatentMixture,
@@ -23,7 +23,7 @@ from vae_jax.generation import (
     traverse,
 )
 from vae_jax.images.drawn_faces import ATTRIBUTES, draw_face
-from vae_jax.networks import conv_vae, decode, encode
+from vae_jax.networks import ConditionalVAE, DenseDecoder, DenseEncoder, conv_vae, decode, encode
 from vae_jax.objectives import Objective
 from vae_jax.training import as_float, create_train_state, train_epoch
 
@@ -56,6 +56,12 @@ def test_sample_prior_follows_its_key(state):
     one, same, other = (sample_prior(state.vae, state.params, jax.random.key(seed), ROWS) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, same)
     assert not np.any(one == other)
+
+
+def test_sample_prior_of_a_conditional_vae_says_what_to_do():
+    vae = ConditionalVAE(DenseEncoder((5,), 2), DenseDecoder((5,), 6), num_labels=3)
+    with pytest.raises(ValueError, match="with_labels"):
+        sample_prior(vae, random_params(vae, 9), jax.random.key(1), ROWS)
 
 
 def test_reconstruct_without_a_key_decodes_the_posterior_mean(state, data):

@@ -397,6 +397,20 @@ def test_conditional_likelihood_is_that_of_the_features_given_the_label():
     assert abs(changed - terms.reconstruction).max() > 1e-3
 
 
+@pytest.mark.parametrize("objective", [Objective(bernoulli), SampledBound(bernoulli)])
+def test_noise_on_the_encoders_input_leaves_the_decoders_label_clean(objective):
+    vae, params = conditional()
+    labels = jnp.array([0, 1, 2, 2, 1])
+    rows = with_labels(bits(5).astype(jnp.float32), labels, 3)
+    seen = rows + 0.5 * jax.random.normal(jax.random.key(4), rows.shape)
+    noise = jax.random.normal(KEY, (5, *objective.noise_shape(2)))
+    _, posterior, observation = jax.jit(objective.evaluate, static_argnums=0)(vae, params, rows, noise, seen)
+    assert_close(posterior, encode(vae, params, seen), rtol=1e-5, atol=1e-6)
+    z = posterior.mean + jnp.exp(posterior.log_var / 2) * noise.reshape(5, 2)
+    expected = decode(vae, params, with_labels(z, labels, 3))
+    assert_close(observation.logits, expected.logits, rtol=1e-5, atol=1e-6)
+
+
 def test_a_conditional_reconstruction_is_of_the_features():
     vae, params = conditional()
     rows = with_labels(bits(5).astype(jnp.float32), jnp.array([0, 1, 2, 2, 1]), 3)

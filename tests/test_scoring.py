@@ -345,6 +345,18 @@ def test_measure_residual_sd_draws_one_latent_for_each_row(fixed, rows):
     np.testing.assert_allclose(sd, np.sqrt(((np.asarray(x) - decoded) ** 2).mean(0)), rtol=1e-5)
 
 
+def test_measure_residual_sd_of_a_conditional_vae_is_of_the_features():
+    vae = ConditionalVAE(DenseEncoder((5,), 2), DenseDecoder((5,), 6), num_labels=3)
+    x = with_labels(bits(20, 6), jnp.arange(20) % 3, 3)
+    params = random_params(vae, 9)
+    sd = compiled_residual_sd(vae, params, x, KEY)
+    mean, log_var = numpy_encode(params, x)
+    z = mean + np.exp(log_var / 2) * np.asarray(jax.random.normal(KEY, mean.shape), np.float64)
+    decoded, _ = numpy_decode(params, np.concatenate([z, x[:, 6:]], axis=1))
+    np.testing.assert_allclose(sd, np.sqrt(np.square(x[:, :6] - decoded).mean(0)), rtol=1e-5)
+    assert compiled(vae, params, x, residual_sd=sd).contributions.shape == (20, 6)
+
+
 def bits(rows, features):
     return jnp.asarray(np.random.default_rng(5).integers(0, 2, (rows, features)), jnp.float32)
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax.networks import VAE, decode, encode
+from vae_jax.networks import VAE, ConditionalVAE, decode, encode
 from vae_jax.training import as_float
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ def sample_prior(
     Returns:
       The means of p(x|z).
 
+    Raises:
+      ValueError: for a [`ConditionalVAE`][], whose decoder needs labels as well.
+
     Examples:
       >>> import jax
       >>> import jax.numpy as jnp
@@ -43,6 +46,8 @@ def sample_prior(
       >>> vae_jax.generation.sample_prior(vae, params, jax.random.key(1), num_samples=5).shape
       (5, 3)
     """
+    if isinstance(vae, ConditionalVAE):
+        raise ValueError("a ConditionalVAE needs labels: decode with_labels(z, labels, num_labels) for z from N(0, I)")
     z = temperature * jax.random.normal(key, (num_samples, vae.latent_dim))
     return decode(vae, params, cast(Any, vae.apply(params, z, method="draw_prior"))).mean
 

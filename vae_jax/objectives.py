@@ -22,7 +22,7 @@ from flax import struct
 from jax.core import Tracer
 
 from vae_jax.distributions import kl_standard_normal, log_prob_per_dimension
-from vae_jax.networks import VAE, Bernoulli, Gaussian, HierarchicalVAE, Observation
+from vae_jax.networks import VAE, Bernoulli, Gaussian, HierarchicalVAE, Observation, encode
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
@@ -213,7 +213,9 @@ class Objective(struct.PyTreeNode):
         """
         if isinstance(vae, HierarchicalVAE):
             raise ValueError("the KL of several layers of latents has no closed form; train them with a SampledBound")
-        posterior, observation = cast(tuple[Gaussian, Observation], vae.apply(params, seen, noise))
+        posterior = encode(vae, params, seen)
+        z = vae.apply(params, posterior, noise, method="draw")
+        observation = cast(Observation, vae.apply(params, x, z, method="observe"))
         return self.terms(vae.target(x), posterior, observation), posterior, observation
 
     def terms(self, x: Float[Array, "B *event"], posterior: Gaussian, observation: Observation) -> Terms:

@@ -29,7 +29,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from vae_jax.chunks import map_chunks
 from vae_jax.distributions import log_prob_per_dimension, sample
-from vae_jax.networks import VAE, ColumnObservation, Gaussian, Observation, decode, encode, log_prob_of_parts
+from vae_jax.networks import VAE, ColumnObservation, Gaussian, Observation, encode, log_prob_of_parts
 from vae_jax.training.parallel import AXIS, replicated, sharded
 
 if TYPE_CHECKING:
@@ -340,5 +340,6 @@ def measure_residual_sd(vae: VAE, params: Any, x: Float[Array, "N D"], key: PRNG
     """
     with jax.default_matmul_precision(PRECISION):
         posterior = encode(vae, params, x)
-        residuals = x - decode(vae, params, sample(key, *posterior)).mean
+        observation = cast(Any, vae.apply(params, x, sample(key, *posterior), method="observe"))
+        residuals = vae.target(x) - observation.mean
     return jnp.maximum(jnp.sqrt(jnp.square(residuals).mean(0)), MIN_RESIDUAL_SD)

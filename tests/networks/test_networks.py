@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from helpers import numpy_decode, numpy_encode, random_params
 
@@ -12,6 +13,15 @@ from vae_jax.distributions import reparameterise
 from vae_jax.networks import (
     OBSERVATION_LOG_VAR,
     POSTERIOR_LOG_VAR,
+    VAE,
+    ColumnDecoder,
+    ColumnEncoder,
+    ColumnLayout,
+    ConvDecoder,
+    ConvEncoder,
+    DenseDecoder,
+    DenseEncoder,
+    HierarchicalVAE,
     bound_sd,
     count_parameters,
     decode,
@@ -19,6 +29,8 @@ from vae_jax.networks import (
     encode,
     soft_clip,
 )
+from vae_jax.objectives import Objective
+from vae_jax.training import create_train_state, train_step
 
 pytestmark = pytest.mark.usefixtures("compiled_well")
 
@@ -51,6 +63,8 @@ def test_parameter_counts(params):
 def test_count_parameters_of_a_tree():
     assert count_parameters({"a": jnp.zeros((2, 3)), "b": [jnp.zeros(()), jnp.zeros(4)]}) == 6 + 1 + 4
     assert count_parameters({}) == 0
+    assert count_parameters([jnp.zeros((2, 3)), (jnp.zeros(4),)]) == 6 + 4
+    assert count_parameters(jnp.zeros((2, 3))) == 6
 
 
 def test_layer_shapes_by_name(vae):
@@ -106,6 +120,29 @@ def test_latent_dim_and_hidden_dims_are_free():
     assert params["params"]["encoder"]["Dense_0"]["kernel"].shape == (3, 7)
     assert jax.eval_shape(partial(encode, vae), params, jnp.zeros((2, 3))).mean.shape == (2, 5)
     assert jax.eval_shape(partial(decode, vae), params, jnp.zeros((2, 5))).mean.shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda widths: VAE(DenseEncoder(widths, 2), DenseDecoder(widths, 3)),
+        lambda widths: VAE(ConvEncoder(widths, 2), ConvDecoder(widths, 4, base_channels=2)),
+        lambda widths: VAE(ColumnEncoder(ColumnLayout(1), widths, 2), ColumnDecoder(ColumnLayout(1), widths)),
+        lambda widths: HierarchicalVAE(
+            DenseEncoder(widths, 2), DenseDecoder(widths, 3), [DenseEncoder(widths, 1)], [DenseDecoder(widths, 2)]
+        ),
+    ],
+)
+def test_modules_take_lists(made):
+    assert made([7]) == made((7,))
+    assert hash(made([7])) == hash(made((7,)))
+
+
+def test_a_vae_made_with_lists_trains():
+    vae = VAE(DenseEncoder([7], 2), DenseDecoder([7], 3))
+    state = create_train_state(jax.random.key(0), vae, Objective(), optax.sgd(1e-3), (3,))
+    state, _ = jax.jit(train_step)(state, jnp.ones((4, 3)), jax.random.key(1))
+    assert state.step == 1
 
 
 def test_decoder_without_learned_variance_gives_none():

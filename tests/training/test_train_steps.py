@@ -110,6 +110,22 @@ def test_an_epoch_in_parts_is_the_epoch(state, data, steps, epoch):
     assert not np.isin(info["loss"], info_second["loss"]).any()
 
 
+def test_a_batch_of_more_than_all_examples_is_refused(state, data, mesh):
+    message = f"^batch_size={ROWS + 1}: expected at most {ROWS}, the number of examples"
+    of_devices = compile_parallel(
+        partial(train_epoch, batch_size=ROWS + 1, axis_name=AXIS), mesh, (replicated, replicated), STATE_AND_INFO
+    )
+    for call in (
+        lambda: train_epoch(state, data, ROWS + 1),
+        lambda: train_steps(state, data, ROWS + 1, num_steps=1),
+        lambda: epoch_batches(state.key, 0, ROWS, ROWS + 1),
+        lambda: of_devices(state, data),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    assert epoch_batches(state.key, 0, ROWS, ROWS).shape == (1, ROWS)
+
+
 def test_batches_from_outside_are_the_resident_steps(state, data, steps, batches):
     parts = PARTS + PARTS
     resident, expected = in_parts(state, parts, lambda state, _, count: steps(state, data, num_steps=count))

@@ -23,6 +23,7 @@ from vae_jax.distributions import log_prob_per_dimension
 from vae_jax.likelihoods import bernoulli_log_prob, discretised_logistic_log_prob
 from vae_jax.networks.dense_layer import Dense, features_first, features_last
 from vae_jax.networks.mlp import DenseEncoder
+from vae_jax.networks.module import Module
 from vae_jax.networks.outputs import OBSERVATION_LOG_VAR, Gaussian, soft_clip
 from vae_jax.networks.vae import VAE
 
@@ -278,7 +279,7 @@ def column_likelihood(x: Float[Array, "B P"], observation: ColumnObservation) ->
     return -observation.log_prob(x, smoothed=True).sum(-1)
 
 
-class ColumnEncoder(nn.Module):
+class ColumnEncoder(Module):
     """From rows of columns to the parameters of q(z|x): one-hot categories, gaps told by a mask, and a dense encoder.
 
     Attributes:
@@ -338,7 +339,7 @@ def dense(layout: ColumnLayout, x: Float[np.ndarray, "N P"]) -> Float[np.ndarray
     return full[:, full.min(0) < full.max(0)]
 
 
-class ColumnDecoder(nn.Module):
+class ColumnDecoder(Module):
     """From latents to the observation model of a table's columns.
 
     Attributes:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vae_jax.networks.conv_layer import Conv, ConvTranspose
+from vae_jax.networks.module import Module
 from vae_jax.networks.outputs import PIXEL_LOG_VAR, POSTERIOR_LOG_VAR, Gaussian, Observation, soft_clip
 from vae_jax.networks.vae import VAE
 
@@ -24,7 +25,7 @@ def leaky_relu(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
     return nn.leaky_relu(x, LEAKY_SLOPE)
 
 
-class ConvEncoder(nn.Module):
+class ConvEncoder(Module):
     """Maps images to the parameters of q(z|x): strided 3 x 3 convolutions with LeakyReLU, then two dense heads.
 
     Attributes:
@@ -59,7 +60,7 @@ class ConvEncoder(nn.Module):
         return Gaussian(mean.astype(jnp.float32), soft_clip(log_var.astype(jnp.float32), *POSTERIOR_LOG_VAR))
 
 
-class ConvDecoder(nn.Module):
+class ConvDecoder(Module):
     """Maps latents to p(x|z): a dense layer, then transposed 3 x 3 convolutions with LeakyReLU and a final sigmoid.
 
     Attributes:

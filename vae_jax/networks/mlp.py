@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vae_jax.networks.dense_layer import Dense, features_first, features_last
+from vae_jax.networks.module import Module
 from vae_jax.networks.outputs import OBSERVATION_LOG_VAR, POSTERIOR_LOG_VAR, Bernoulli, Gaussian, Observation, soft_clip
 from vae_jax.networks.vae import VAE
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
 
-class DenseEncoder(nn.Module):
+class DenseEncoder(Module):
     """Multilayer perceptron from features to the parameters of q(z|x).
 
     Attributes:
@@ -60,7 +61,7 @@ class DenseEncoder(nn.Module):
         return Gaussian(features_last(mean, batch_shape), features_last(log_var, batch_shape))
 
 
-class DenseDecoder(nn.Module):
+class DenseDecoder(Module):
     """Multilayer perceptron from a latent to the parameters of p(x|z).
 
     Attributes:

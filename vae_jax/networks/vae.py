@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import jax
@@ -9,13 +10,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vae_jax.distributions import log_prob, reparameterise
+from vae_jax.networks.module import Module
 from vae_jax.networks.outputs import Gaussian, Observation
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
 
-class VAE(nn.Module):
+class VAE(Module):
     """A variational autoencoder built from any encoder and any decoder.
 
     Attributes:
@@ -168,5 +170,6 @@ def count_parameters(params: Any) -> int:
       >>> vae_jax.count_parameters({"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)})
       8
     """
-    trained = {name: part for name, part in params.items() if name != "bounds"}
-    return sum(jnp.size(leaf) for leaf in jax.tree.leaves(trained))
+    if isinstance(params, Mapping):
+        params = {name: part for name, part in params.items() if name != "bounds"}
+    return sum(jnp.size(leaf) for leaf in jax.tree.leaves(params))

@@ -45,9 +45,18 @@ def epoch_order(key: PRNGKeyArray, epoch: int | Int[Array, ""], num_examples: in
 def epoch_batches(
     key: PRNGKeyArray, epoch: int | Int[Array, ""], num_examples: int, batch_size: int
 ) -> Int[Array, "steps batch"]:
-    """Returns the examples of each step of an epoch: `epoch_order` without the remaining ones, cut into batches."""
-    steps = num_examples // batch_size
+    """Returns the examples of each step of an epoch: `epoch_order` without the remaining ones, cut into batches.
+
+    Raises ValueError if `batch_size` is above `num_examples`.
+    """
+    steps = _steps_per_epoch(num_examples, batch_size)
     return epoch_order(key, epoch, num_examples)[: steps * batch_size].reshape(steps, batch_size)
+
+
+def _steps_per_epoch(num_examples: int, batch_size: int) -> int:
+    if batch_size > num_examples:
+        raise ValueError(f"batch_size={batch_size}: expected at most {num_examples}, the number of examples")
+    return num_examples // batch_size
 
 
 def train_epoch(
@@ -58,12 +67,15 @@ def train_epoch(
     Args:
       state: a state at the start of an epoch.
       data: all training examples on the device, float, or uint8 for pixels.
-      batch_size: global batch size; with a mapped axis, a multiple of its size.
+      batch_size: global batch size, at most N; with a mapped axis, a multiple of its size.
       axis_name: mapped axis over devices, if any; `data` is then replicated on every device.
 
     Returns:
       The state after `N // batch_size` steps, and the info of each. The remaining rows of the order are dropped, so
       that every step has the same shape.
+
+    Raises:
+      ValueError: if `batch_size` is above N, which leaves no step.
 
     Examples:
       >>> import jax
@@ -77,7 +89,7 @@ def train_epoch(
       >>> info["loss"].shape  # 100 // 32 steps
       (3,)
     """
-    return train_steps(state, data, batch_size, data.shape[0] // batch_size, axis_name)
+    return train_steps(state, data, batch_size, _steps_per_epoch(data.shape[0], batch_size), axis_name)
 
 
 def train_steps(
@@ -95,6 +107,9 @@ def train_steps(
     Returns:
       The state after the steps, and the info of each step.
 
+    Raises:
+      ValueError: as [`train_epoch`][] does.
+
     Examples:
       >>> import jax
       >>> import jax.numpy as jnp
@@ -107,7 +122,7 @@ def train_steps(
       >>> int(state.step)
       2
     """
-    per_epoch = data.shape[0] // batch_size
+    per_epoch = _steps_per_epoch(data.shape[0], batch_size)
     batches = epoch_batches(state.key, state.step // per_epoch, data.shape[0], batch_size)
     batches = _own_part(jax.lax.dynamic_slice_in_dim(batches, state.step % per_epoch, num_steps), axis_name)
     return _scan(state, batches, lambda rows: data[rows], data.shape[1:], axis_name)
