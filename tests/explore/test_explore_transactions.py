@@ -1,5 +1,6 @@
 """A finished run of the transactions, its rows explained, and tables scored; without Gradio."""
 
+import gzip
 import shutil
 from pathlib import Path
 
@@ -98,3 +99,26 @@ def test_a_table_that_can_not_be_scored_is_refused_by_its_name(recipe: Recipe, t
     path.write_text("a,b\n1,2\n")
     with pytest.raises(UsageError, match=r"^mine\.csv: none of the model's columns"):
         transactions.score_file(recipe, path, "mine.csv")
+
+
+def test_a_small_file_that_unpacks_to_too_much_is_refused(folder: Path, recipe: Recipe, tmp_path: Path) -> None:
+    header, row = (folder / "own.csv").read_text().splitlines()[:2]
+    path = tmp_path / "upload"
+    path.write_bytes(gzip.compress(f"{header}\n{row}\n".encode() + b"\n" * 10**8))
+    with pytest.raises(
+        UsageError, match=r"^mine\.csv\.gz: unpacked, it has more than 100,000,000 bytes; bash run\.sh score"
+    ):
+        transactions.score_file(recipe, path, "mine.csv.gz")
+    path.write_bytes(path.read_bytes()[:-10_000])
+    with pytest.raises(UsageError, match=r"^mine\.csv\.gz: "):
+        transactions.score_file(recipe, path, "mine.csv.gz")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "parquet"])
+def test_a_table_of_too_many_rows_is_refused(folder: Path, recipe: Recipe, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"many.{suffix}"
+    frame = pd.read_csv(folder / "small.csv").head(1)
+    frame = frame.loc[frame.index.repeat(100_001)]
+    (frame.to_parquet if suffix == "parquet" else frame.to_csv)(path, index=False)
+    with pytest.raises(UsageError, match=r"^many\.\S+: more than 100,000 rows; bash run\.sh score"):
+        transactions.score_file(recipe, path, path.name)
