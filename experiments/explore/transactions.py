@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import shlex
 import tempfile
 import warnings
 from dataclasses import dataclass, replace
@@ -15,7 +16,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from experiments import PROGRAM
 from experiments.command_line import UsageError
+from experiments.explore.faces import shown_path
 from experiments.explore.rows import Scored
 from experiments.fraud.config import FraudConfig
 from experiments.fraud.inputs import Inputs, prepare
@@ -220,6 +223,18 @@ def open_rows(path: Path, file_format: InputFormat, columns: Columns, on_broken:
     if rows > MOST_ROWS:
         raise UsageError(f"{path}: more than {MOST_ROWS:,} rows; {WITHOUT_LIMIT}")
     return table
+
+
+def scores_name(name: str) -> str:
+    """What to call the scores of a table."""
+    return f"{name.split('.')[0]}_scores.csv"
+
+
+def score_command(recipe: Recipe, table: ScoredTable, name: str) -> str:
+    """The command that scores a table as `score_file` did."""
+    words = ["--model", shown_path(recipe.folder), "--input", name, "--output", scores_name(name)]
+    words += ["--explain", str(EXPLAINED), *(["--rejects", "broken.csv"] if table.broken else [])]
+    return shlex.join([*PROGRAM.split(), "score", *words])
 
 
 def _summary(

@@ -1,6 +1,7 @@
 """A finished run of the transactions, its rows explained, and tables scored; without Gradio."""
 
 import gzip
+import shlex
 import shutil
 from pathlib import Path
 
@@ -79,12 +80,14 @@ def test_data_found_by_themselves_are_looked_for_only_where_they_were(
     assert transactions.open_recipes(found)["gaussian"].inputs is None
 
 
-def test_a_table_is_scored_as_the_command_scores_it(folder: Path, recipe: Recipe, tmp_path: Path) -> None:
-    table = transactions.score_file(recipe, folder / "own.csv", "own.csv")
-    arguments = ["--model", str(recipe.folder), "--input", str(folder / "own.csv"), "--explain", "3"]
-    arguments += ["--output", str(tmp_path / "scores.csv"), "--rejects", str(tmp_path / "broken.csv")]
-    assert run(score.main, arguments) == 0
-    assert table.output == (tmp_path / "scores.csv").read_bytes()
+def test_a_table_is_scored_as_the_command_on_the_page_scores_it(
+    folder: Path, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = transactions.score_file(recipe, folder / "own.csv", "my rows.csv")
+    shutil.copy(folder / "own.csv", tmp_path / "my rows.csv")
+    monkeypatch.chdir(tmp_path)
+    assert run(score.main, shlex.split(transactions.score_command(recipe, table, "my rows.csv"))[3:]) == 0
+    assert table.output == (tmp_path / "my rows_scores.csv").read_bytes()
     assert (table.count, len(table.broken)) == (19, 1)
     assert (np.diff(table.lowest["score"]) >= 0).all()
     i = int(np.flatnonzero(np.isin(table.lowest["row"], recipe.scored.rows))[0])  # a test row of the run, too
