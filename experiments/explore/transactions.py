@@ -210,7 +210,7 @@ def score_file(recipe: Recipe, path: Path, name: str) -> ScoredTable:
 def open_rows(path: Path, file_format: InputFormat, columns: Columns, on_broken: OnBroken) -> Table:
     """Opens a table that is read whole; raises UsageError if it unpacks to too much or has too many rows."""
     content = path.read_bytes()
-    if content.startswith(GZIP):
+    if file_format in ("csv", "jsonl") and content.startswith(GZIP):
         try:
             with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
                 content = read_at_most(file, MOST_BYTES)  # pyright: ignore[reportArgumentType]
@@ -218,6 +218,8 @@ def open_rows(path: Path, file_format: InputFormat, columns: Columns, on_broken:
             raise UsageError(f"{path}: {error}; {WITHOUT_LIMIT}") from None
         except DAMAGE as error:
             raise UsageError(f"{path}: damaged or truncated gzip ({error})") from None
+        if content.startswith(GZIP):  # which would be unpacked without limit
+            raise UsageError(f"{path}: gzip within gzip")
     table = open_table(Source(str(path), io.BytesIO(content)), file_format, columns, on_broken)
     rows = max(content.count(b"\n"), content.count(b"\r")) - 1 if table.count is None else table.count
     if rows > MOST_ROWS:

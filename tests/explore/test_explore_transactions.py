@@ -112,7 +112,10 @@ def test_a_small_file_that_unpacks_to_too_much_is_refused(folder: Path, recipe: 
         UsageError, match=r"^mine\.csv\.gz: unpacked, it has more than 100,000,000 bytes; bash run\.sh score"
     ):
         transactions.score_file(recipe, path, "mine.csv.gz")
-    path.write_bytes(path.read_bytes()[:-10_000])
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(UsageError, match=r"^mine\.csv\.gz: gzip within gzip"):
+        transactions.score_file(recipe, path, "mine.csv.gz")
+    path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UsageError, match=r"^mine\.csv\.gz: "):
         transactions.score_file(recipe, path, "mine.csv.gz")
 

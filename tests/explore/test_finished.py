@@ -54,3 +54,21 @@ def test_without_a_run_that_can_be_shown_one_line_says_how_to_make_one(
     finished(tmp_path / "runs" / "fraud" / "damaged", "{}")
     with pytest.raises(UsageError, match="no finished run in runs/celeba or runs/fraud"):
         find([])
+
+
+def test_runs_are_found_and_others_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="no finished run"):
+        find([])
+    with pytest.raises(UsageError, match="nowhere: no run at"):
+        find(["nowhere"])
+    run = tmp_path / "runs" / "fraud" / "one"
+    run.mkdir(parents=True)
+    (run / "config.json").write_text("{}")
+    with pytest.raises(UsageError, match="not finished"):
+        find(["one"])
+    (run / "metrics.json").write_text(json.dumps({"experiment": "mnist"}))
+    with pytest.raises(UsageError, match="a run of mnist"):
+        find(["one"])
+    (run / "metrics.json").write_text(json.dumps(WHOLE))
+    assert [found.address for found in find([])] == ["fraud/one"]
