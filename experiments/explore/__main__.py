@@ -11,6 +11,7 @@ import tyro
 from experiments import PROGRAM
 from experiments.command_line import parse, require, run
 from experiments.explore.finished import find
+from experiments.explore.guard import own_names
 from experiments.explore.server import listen, own_folder, serve
 from experiments.runs import stopping
 from experiments.runs.progress import console
@@ -34,6 +35,9 @@ there."""
     """Address to listen at; 0.0.0.0 shows the pages to everyone who reaches this machine."""
     port: int = 7860
     """Port to listen at."""
+    names: tuple[str, ...] = ()
+    """Further names under which browsers reach this machine, such as explorer.example.com; pages under others are \
+refused. localhost, all IP addresses and, with --host, this machine's own names need not be given."""
     upload_megabytes: int = 20
     """Largest upload."""
 
@@ -55,7 +59,7 @@ def main(arguments: Sequence[str]) -> None:
         host = f"[{config.host}]" if ":" in config.host else config.host
         count = f"{len(runs)} run{'s' * (len(runs) != 1)}"
         console().print(f"{count} at http://{host}:{config.port}; Ctrl-C ends", soft_wrap=True)
-        serve(runs, taken, config.upload_megabytes)
+        serve(runs, taken, own_names(config.host, config.names), config.upload_megabytes)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,19 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from experiments.command_line import UsageError
+from experiments.runs.progress import console
 from experiments.runs.run_folder import CONFIG, LATEST, ROOT, Run
 
 KINDS = ("celeba", "fraud")  # experiments whose runs can be explored
 METRICS = "metrics.json"
+# What the list and the pages show of it.
+SHOWN = {
+    "celeba": ("data.train", "data.synthetic", "evaluation.rmse", "config.latent_dim", "notices"),
+    "fraud": ("data.test", "data.test_frauds", "recipes", "notices"),
+}
 
 
 @dataclass(frozen=True)
@@ -35,12 +42,12 @@ class Finished:
 
 
 def find(names: Sequence[str]) -> list[Finished]:
-    """Returns the named runs, or all finished ones in `runs/`; raises UsageError if there are none."""
+    """Returns the named runs, or all finished ones in `runs/` that are whole; raises UsageError if there are none."""
     if names:
         folders = dict.fromkeys(folder for name in names for folder in named(name))
         metrics = {folder: check(folder) for folder in folders}
     else:
-        metrics = {folder: Run(folder, None).read_json(METRICS) for folder in all_finished()}
+        metrics = dict(whole(all_finished()))
     if not metrics:
         raise UsageError(f"no finished run in {ROOT}/celeba or {ROOT}/fraud; make one: bash run.sh fraud --epochs 60")
     addresses = iter(unique(f"{of['experiment']}/{folder.name}" for folder, of in metrics.items()))
@@ -57,14 +64,30 @@ def named(name: str) -> list[Path]:
 
 
 def check(folder: Path) -> dict:
-    """Returns a run's metrics; raises UsageError if it is unfinished or of another experiment."""
+    """Returns a run's metrics; raises UsageError if it is unfinished, damaged or of another experiment."""
     if not (folder / METRICS).is_file():
         raise UsageError(f"{folder}: this run is not finished; continue it with --resume")
     metrics = Run(folder, None).read_json(METRICS)
     experiment = metrics.get("experiment") if isinstance(metrics, dict) else None
     if experiment not in KINDS:
         raise UsageError(f"{folder}: a run of {experiment}; expected one of {' or '.join(KINDS)}")
+    if missing := [name for name in SHOWN[experiment] if not has(metrics, name.split("."))]:
+        raise UsageError(f"{folder / METRICS}: has no {', '.join(missing)}")
     return metrics
+
+
+def has(record: Any, names: Sequence[str]) -> bool:
+    """Whether there is an entry at these names, each within the one before."""
+    return not names or (isinstance(record, dict) and names[0] in record and has(record[names[0]], names[1:]))
+
+
+def whole(folders: Iterable[Path]) -> Iterator[tuple[Path, dict]]:
+    """Yields runs and their metrics; those that can't be shown are left out with a line."""
+    for folder in folders:
+        try:
+            yield folder, check(folder)
+        except UsageError as error:
+            console().print(f"left out: {error}", soft_wrap=True)
 
 
 def all_finished() -> Iterator[Path]:

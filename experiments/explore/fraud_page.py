@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from experiments.explore.faces import shown_path
 from experiments.explore.finished import Finished
 from experiments.explore.opened import LIVE, ONCE, Opened, discard, empty, script, shown
 from experiments.explore.rows import POSITIONS
-from experiments.explore.transactions import MOST, Recipe, ScoredTable
+from experiments.explore.transactions import MOST, Recipe, ScoredTable, score_command, scores_name
 from experiments.score.tables import INPUT_SUFFIXES
 
 ROWS_A_DAY = 10_000
@@ -209,7 +210,7 @@ def in_python(recipe: Recipe, boundary: float) -> str:
     """How to use a boundary that was found here."""
     return (
         "from vae_jax import VAEDetector\n\n"
-        f'detector = VAEDetector.load("{shown_path(recipe.folder)}")\n'
+        f"detector = VAEDetector.load({json.dumps(shown_path(recipe.folder), ensure_ascii=False)})\n"
         f"detector.offset_ = {boundary:.6g}\n"
         "detector.predict(rows)  # -1 is an alarm"
     )
@@ -217,11 +218,9 @@ def in_python(recipe: Recipe, boundary: float) -> str:
 
 def summary(recipe: Recipe, table: ScoredTable, name: str) -> str:
     """What came of a table, with its scores to save and the command that makes them."""
-    saved = f"{name.split('.')[0]}_scores.csv"
-    words = ["bash run.sh score --model", shown_path(recipe.folder), "--input", name, "--output", saved, "--explain 3"]
+    saved = scores_name(name)
     broken = ""
     if table.broken:
-        words.append("--rejects broken.csv")
         broken = f" Left out: {len(table.broken):,} broken rows, the first because of {table.broken[0].reason}."
     save = (
         f'<a download="{markup.escape(saved)}" href="{markup.data_uri(table.output, "text/csv")}">Save all scores</a>'
@@ -229,5 +228,5 @@ def summary(recipe: Recipe, table: ScoredTable, name: str) -> str:
     return (
         f"<p><b>{table.alarms:,} of {table.count:,} rows</b> are below the model's own boundary, "
         f"{drawing.minus(recipe.detector.offset_, 1)} nats.{markup.escape(broken)} {save}</p>"
-        f"{markup.code(' '.join(words))}"
+        f"{markup.code(score_command(recipe, table, name))}"
     )

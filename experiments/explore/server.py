@@ -6,20 +6,14 @@ import contextlib
 import os
 import socket
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from html import escape
 from pathlib import Path
 
 from experiments.command_line import UsageError
 from experiments.explore.finished import Finished
+from experiments.explore.guard import Guard
 
-# What a browser may load: this server's own files and what the page itself holds. Gradio needs the inline and evaluated
-# scripts.
-POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; frame-ancestors 'none'"
-)
-HEADERS = [(b"content-security-policy", POLICY.encode()), (b"referrer-policy", b"no-referrer")]
 SANS, MONO = ["system-ui", "sans-serif"], ["ui-monospace", "Menlo", "Consolas", "monospace"]
 
 
@@ -53,13 +47,13 @@ def listen(host: str, port: int) -> socket.socket:
     return taken
 
 
-def serve(runs: Sequence[Finished], taken: socket.socket, upload_megabytes: int) -> None:
-    """Serves the pages until a signal comes."""
+def serve(runs: Sequence[Finished], taken: socket.socket, names: Collection[str], upload_megabytes: int) -> None:
+    """Serves the pages, under these names, until a signal comes."""
     import uvicorn  # pyright: ignore[reportMissingImports]
 
-    options = uvicorn.Config(
-        WithHeaders(application(runs, upload_megabytes)), log_level="warning", timeout_graceful_shutdown=1
-    )
+    pages = [run.address for run in runs]
+    guarded = Guard(application(runs, upload_megabytes), pages, names, upload_megabytes << 20)
+    options = uvicorn.Config(guarded, ws="none", log_level="warning", timeout_graceful_shutdown=1)
     uvicorn.Server(options).run(sockets=[taken])
 
 
@@ -80,10 +74,13 @@ def application(runs: Sequence[Finished], upload_megabytes: int):
     app.get("/favicon.ico", status_code=204, response_class=Response)(lambda: None)
     theme = gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=SANS, font_mono=MONO)
     style = Path(__file__).with_name("style.css")
+    fetch_nothing()
     for run in runs:
+        page = pages[run.kind](run)
+        page.has_launched = True  # else any path is taken for that of an uploaded file
         gr.mount_gradio_app(
             app,
-            pages[run.kind](run),
+            page,
             f"/{run.address}",
             footer_links=[],
             run_history=False,
@@ -95,19 +92,15 @@ def application(runs: Sequence[Finished], upload_megabytes: int):
     return app
 
 
-class WithHeaders:
-    """Adds the policy to every answer."""
+def fetch_nothing() -> None:
+    """Keeps Gradio from downloading an address that is given in place of an uploaded file."""
+    import gradio as gr  # pyright: ignore[reportMissingImports]
+    from gradio import processing_utils  # pyright: ignore[reportMissingImports]
 
-    def __init__(self, app):
-        self._app = app
+    async def refuse(url: str) -> None:
+        raise gr.Error(f"{url}: not an uploaded file", print_exception=False)
 
-    async def __call__(self, scope, receive, send):
-        async def with_headers(message):
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message["headers"], *HEADERS]}
-            await send(message)
-
-        await self._app(scope, receive, with_headers)
+    processing_utils.async_ssrf_protected_get = refuse
 
 
 def index(runs: Sequence[Finished]) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import io
+import shlex
 import tempfile
 import warnings
 from dataclasses import dataclass, replace
@@ -13,22 +16,38 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from experiments import PROGRAM
 from experiments.command_line import UsageError
+from experiments.explore.faces import shown_path
 from experiments.explore.rows import Scored
 from experiments.fraud.config import FraudConfig
 from experiments.fraud.inputs import Inputs, prepare
 from experiments.runs.experiment import INPUTS
 from experiments.runs.run_folder import Run, read_config
-from experiments.score.reader import open_source, open_table
+from experiments.score.reader import Source, Table, open_table
 from experiments.score.scoring import CHUNK, DECISION, ROW, SCORE, chunks, load, score, score_types
-from experiments.score.tables import INPUT_SUFFIXES, Block, BrokenRow, Columns, format_of, join
+from experiments.score.tables import (
+    INPUT_SUFFIXES,
+    Block,
+    BrokenRow,
+    Columns,
+    InputFormat,
+    OnBroken,
+    format_of,
+    join,
+)
+from experiments.score.text import GZIP
 from experiments.score.writer import open_writer
+from vae_jax.data.errors import DataError
+from vae_jax.data.unpacking import DAMAGE, MOST_BYTES, read_at_most
 from vae_jax.detector import VAEDetector
 from vae_jax.tables.cells import as_frame
 
 MOST = 200  # rows in a table
 TYPICAL_ROWS = 2_000  # genuine test rows whose mean evidence is what is usual
 EXPLAINED = 3  # features in a file of scores
+MOST_ROWS = 100_000  # in an uploaded table, whose scores the page gets as a whole
+WITHOUT_LIMIT = "bash run.sh score has no such limit"
 
 
 @dataclass(frozen=True)
@@ -172,10 +191,9 @@ def score_file(recipe: Recipe, path: Path, name: str) -> ScoredTable:
     explained = min(EXPLAINED, len(columns.features))
     types = score_types(explained, reasons=columns.schema is not None)
     try:
-        with tempfile.TemporaryDirectory() as folder, open_source(str(path)) as source:
+        with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "scores.csv"
-            file_format = format_of("file", name, None, "name it so", INPUT_SUFFIXES)
-            table = open_table(source, file_format, columns, broken.extend)
+            table = open_rows(path, format_of("file", name, None, "name it so", INPUT_SUFFIXES), columns, broken.extend)
             with open_writer(str(output), "csv", {ROW: pa.int64(), **types}) as write:
                 for block in chunks(table.blocks, CHUNK):
                     results.append(score(detector, block, columns, explained, nested=False))
@@ -187,6 +205,38 @@ def score_file(recipe: Recipe, path: Path, name: str) -> ScoredTable:
     if not read:
         raise UsageError(f"{name}: no row that can be scored" + (f"; the first: {broken[0].reason}" if broken else ""))
     return _summary(recipe, content, join(read), results, broken)
+
+
+def open_rows(path: Path, file_format: InputFormat, columns: Columns, on_broken: OnBroken) -> Table:
+    """Opens a table that is read whole; raises UsageError if it unpacks to too much or has too many rows."""
+    content = path.read_bytes()
+    if file_format in ("csv", "jsonl") and content.startswith(GZIP):
+        try:
+            with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+                content = read_at_most(file, MOST_BYTES)  # pyright: ignore[reportArgumentType]
+        except DataError as error:
+            raise UsageError(f"{path}: {error}; {WITHOUT_LIMIT}") from None
+        except DAMAGE as error:
+            raise UsageError(f"{path}: damaged or truncated gzip ({error})") from None
+        if content.startswith(GZIP):  # which would be unpacked without limit
+            raise UsageError(f"{path}: gzip within gzip")
+    table = open_table(Source(str(path), io.BytesIO(content)), file_format, columns, on_broken)
+    rows = max(content.count(b"\n"), content.count(b"\r")) - 1 if table.count is None else table.count
+    if rows > MOST_ROWS:
+        raise UsageError(f"{path}: more than {MOST_ROWS:,} rows; {WITHOUT_LIMIT}")
+    return table
+
+
+def scores_name(name: str) -> str:
+    """What to call the scores of a table."""
+    return f"{name.split('.')[0]}_scores.csv"
+
+
+def score_command(recipe: Recipe, table: ScoredTable, name: str) -> str:
+    """The command that scores a table as `score_file` did."""
+    words = ["--model", shown_path(recipe.folder), "--input", name, "--output", scores_name(name)]
+    words += ["--explain", str(EXPLAINED), *(["--rejects", "broken.csv"] if table.broken else [])]
+    return shlex.join([*PROGRAM.split(), "score", *words])
 
 
 def _summary(

@@ -1,12 +1,9 @@
-"""Boundaries over scored rows, and which runs can be explored; without Gradio."""
-
-import json
+"""Boundaries over scored rows; without Gradio."""
 
 import numpy as np
 import pytest
 
-from experiments.command_line import UsageError
-from experiments.explore import drawing, finished
+from experiments.explore import drawing
 from experiments.explore.rows import POSITIONS, Scored
 
 RNG = np.random.default_rng(0)
@@ -43,21 +40,3 @@ def test_bars_hold_every_row_and_the_drawing_says_the_counts() -> None:
     counts = SCORED.counts(-35.0)
     assert f"<b>{counts.false_positives:,}</b>" in drawing.tiles(SCORED, -35.0)
     assert f"<b>{counts.false_negatives:,}</b>" in drawing.tiles(SCORED, -35.0)
-
-
-def test_runs_are_found_and_others_refused_in_one_line(tmp_path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match="no finished run"):
-        finished.find([])
-    with pytest.raises(UsageError, match="nowhere: no run at"):
-        finished.find(["nowhere"])
-    run = tmp_path / "runs" / "fraud" / "one"
-    run.mkdir(parents=True)
-    (run / "config.json").write_text("{}")
-    with pytest.raises(UsageError, match="not finished"):
-        finished.find(["one"])
-    (run / "metrics.json").write_text(json.dumps({"experiment": "mnist"}))
-    with pytest.raises(UsageError, match="a run of mnist"):
-        finished.find(["one"])
-    (run / "metrics.json").write_text(json.dumps({"experiment": "fraud"}))
-    assert [found.address for found in finished.find([])] == ["fraud/one"]

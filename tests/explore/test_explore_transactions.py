@@ -1,5 +1,7 @@
 """A finished run of the transactions, its rows explained, and tables scored; without Gradio."""
 
+import gzip
+import shlex
 import shutil
 from pathlib import Path
 
@@ -78,12 +80,14 @@ def test_data_found_by_themselves_are_looked_for_only_where_they_were(
     assert transactions.open_recipes(found)["gaussian"].inputs is None
 
 
-def test_a_table_is_scored_as_the_command_scores_it(folder: Path, recipe: Recipe, tmp_path: Path) -> None:
-    table = transactions.score_file(recipe, folder / "own.csv", "own.csv")
-    arguments = ["--model", str(recipe.folder), "--input", str(folder / "own.csv"), "--explain", "3"]
-    arguments += ["--output", str(tmp_path / "scores.csv"), "--rejects", str(tmp_path / "broken.csv")]
-    assert run(score.main, arguments) == 0
-    assert table.output == (tmp_path / "scores.csv").read_bytes()
+def test_a_table_is_scored_as_the_command_on_the_page_scores_it(
+    folder: Path, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = transactions.score_file(recipe, folder / "own.csv", "my rows.csv")
+    shutil.copy(folder / "own.csv", tmp_path / "my rows.csv")
+    monkeypatch.chdir(tmp_path)
+    assert run(score.main, shlex.split(transactions.score_command(recipe, table, "my rows.csv"))[3:]) == 0
+    assert table.output == (tmp_path / "my rows_scores.csv").read_bytes()
     assert (table.count, len(table.broken)) == (19, 1)
     assert (np.diff(table.lowest["score"]) >= 0).all()
     i = int(np.flatnonzero(np.isin(table.lowest["row"], recipe.scored.rows))[0])  # a test row of the run, too
@@ -98,3 +102,29 @@ def test_a_table_that_can_not_be_scored_is_refused_by_its_name(recipe: Recipe, t
     path.write_text("a,b\n1,2\n")
     with pytest.raises(UsageError, match=r"^mine\.csv: none of the model's columns"):
         transactions.score_file(recipe, path, "mine.csv")
+
+
+def test_a_small_file_that_unpacks_to_too_much_is_refused(folder: Path, recipe: Recipe, tmp_path: Path) -> None:
+    header, row = (folder / "own.csv").read_text().splitlines()[:2]
+    path = tmp_path / "upload"
+    path.write_bytes(gzip.compress(f"{header}\n{row}\n".encode() + b"\n" * 10**8))
+    with pytest.raises(
+        UsageError, match=r"^mine\.csv\.gz: unpacked, it has more than 100,000,000 bytes; bash run\.sh score"
+    ):
+        transactions.score_file(recipe, path, "mine.csv.gz")
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(UsageError, match=r"^mine\.csv\.gz: gzip within gzip"):
+        transactions.score_file(recipe, path, "mine.csv.gz")
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UsageError, match=r"^mine\.csv\.gz: "):
+        transactions.score_file(recipe, path, "mine.csv.gz")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "parquet"])
+def test_a_table_of_too_many_rows_is_refused(folder: Path, recipe: Recipe, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"many.{suffix}"
+    frame = pd.read_csv(folder / "small.csv").head(1)
+    frame = frame.loc[frame.index.repeat(100_001)]
+    (frame.to_parquet if suffix == "parquet" else frame.to_csv)(path, index=False)
+    with pytest.raises(UsageError, match=r"^many\.\S+: more than 100,000 rows; bash run\.sh score"):
+        transactions.score_file(recipe, path, path.name)

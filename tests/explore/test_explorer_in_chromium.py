@@ -1,16 +1,10 @@
 """The explorer as its users have it: a server in a process of its own, and Debian's Chromium."""
 
 import base64
-import importlib.util
 import io
 import json
-import os
 import shlex
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from explorer_server import ELSEWHERE, Server
 from PIL import Image
-from run_helpers import ROOT, wait_for
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
@@ -28,40 +22,20 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.wait import WebDriverWait
 
-import experiments.celeba.__main__ as celeba
-import experiments.fraud.__main__ as fraud
 import experiments.score.__main__ as score
 from experiments.celeba import faces as celeba_faces
 from experiments.command_line import run
-from vae_jax.images.drawn_faces import draw_face
-from vae_jax.tables.synthetic import simulate_transactions
 
 WIDTHS = (1280, 390)
-ELSEWHERE = "another-machine.test"  # to the browser an address like any other in a network
 ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
 ARGUMENTS += (f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1",)
-FRAUD = ["--hidden-dims", "6", "--num-samples", "20", "--batch-size", "64", "--epochs", "2", "--recipes", "gaussian"]
-CELEBA = ["--data", "synthetic", "--limit", "64", "--image-size", "32", "--latent-dim", "4", "--batch-size", "16"]
-
-
-def python_with_gradio() -> str:
-    """The Python of `bash run.sh explore`, or this one; skips where neither has Gradio."""
-    own = ROOT / ".venv-explore" / "bin" / "python"
-    if own.exists() and subprocess.run([own, "-c", "import gradio"], capture_output=True).returncode == 0:
-        return str(own)
-    if importlib.util.find_spec("gradio"):
-        return sys.executable
-    pytest.skip("no Gradio: bash run.sh explore installs it")
 
 
 @dataclass(frozen=True)
-class Page:
-    """The browser, with the explorer's address, and the folders of the test, of the server and of what was saved."""
+class Page(Server):
+    """The browser, and the folder of what was saved."""
 
     browser: WebDriver
-    address: str
-    folder: Path
-    temporary: Path
     saved: Path
 
     def open(self, path: str, ready: str, width: int = 1280) -> None:
@@ -116,10 +90,6 @@ class Page:
         """Waits until something has happened; elements may be replaced meanwhile."""
         WebDriverWait(self.browser, 60, 0.05, [StaleElementReferenceException]).until(lambda _: condition())
 
-    def kept(self) -> list[str]:
-        """Files that the server holds, other than the empty ones that Gradio leaves."""
-        return [path.name for path in self.temporary.rglob("*") if path.is_file() and path.stat().st_size]
-
     def assert_fits(self) -> None:
         """Nothing is wider than the page, and the browser has nothing to complain of."""
         root = self.browser.execute_script(
@@ -131,66 +101,25 @@ class Page:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two small runs, with a table and two photographs beside them."""
-    folder = tmp_path_factory.mktemp("explored")
-    frame = simulate_transactions(seed=1, rows=20_000)
-    frame = pd.concat([frame[frame.Class == 0].head(1_000), frame[frame.Class == 1].head(30)]).sort_values("Time")
-    frame.to_csv(folder / "small.csv", index=False)
-    frame.iloc[:30].drop(columns="Class").to_csv(folder / "own.csv", index=False)
-    (folder / "other.csv").write_text("a,b\n1,2\n")
-    (folder / "large.csv").write_text("a,b\n" + "1,2\n" * 300_000)
-    (folder / "spoilt.png").write_text("no picture")
-    for i in range(2):
-        Image.fromarray(draw_face(0, i, 48)[0]).save(folder / f"photo{i}.png")
-    arguments = ["--data", str(folder / "small.csv"), *FRAUD, "--run-dir", str(folder / "transactions")]
-    assert run(fraud.main, arguments) == 0
-    more = ["--cache", str(folder / "cache"), "--epochs", "3", "--run-dir", str(folder / "faces")]
-    assert run(celeba.main, [*CELEBA, *more]) == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Page]:
+def page(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Iterator[Page]:
     """The explorer of both runs, open in a browser."""
-    chromium, driver, python = shutil.which("chromium"), shutil.which("chromedriver"), python_with_gradio()
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not chromium or not driver:
         pytest.skip("no browser: install Debian's packages chromium and chromium-driver")
-    folder = request.getfixturevalue("runs")
-    temporary, saved = tmp_path_factory.mktemp("temporary"), tmp_path_factory.mktemp("saved")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [python, "-m", "experiments.explore", "transactions", "faces", "--port", str(port)]
-    command += ["--upload-megabytes", "1"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
-    server = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
-    browser = None
+    saved = tmp_path_factory.mktemp("saved")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in (*ARGUMENTS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(argument)
+    options.add_experimental_option("prefs", {"download.default_directory": str(saved)})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = webdriver.Chrome(options, Service(driver))
     try:
-        wait_for(lambda: listens(port), server)
-        options = webdriver.ChromeOptions()
-        options.binary_location = chromium
-        for argument in (*ARGUMENTS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-            options.add_argument(argument)
-        options.add_experimental_option("prefs", {"download.default_directory": str(saved)})
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        browser = webdriver.Chrome(options, Service(driver))
-        address = f"http://127.0.0.1:{port}"
-        allowed = {"origin": address, "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+        allowed = {"origin": server.address, "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
         browser.execute_cdp_cmd("Browser.grantPermissions", allowed)
-        yield Page(browser, address, folder, temporary, saved)
+        yield Page(server.address, server.folder, server.temporary, browser, saved)
     finally:
-        if browser is not None:
-            browser.quit()
-        server.send_signal(signal.SIGINT)
-        server.communicate(timeout=30)
-    assert list(temporary.glob("vae_jax_explore_*")) == []
-
-
-def listens(port: int) -> bool:
-    """Whether something answers at a port."""
-    with socket.socket() as asking:
-        return asking.connect_ex(("127.0.0.1", port)) == 0
+        browser.quit()
 
 
 @pytest.mark.parametrize("width", WIDTHS)
