@@ -6,6 +6,7 @@ venv="$root/.venv"
 bench_venv="$root/.venv-bench"
 lower_venv="$root/.venv-lower"
 oldest_venv="$root/.venv-oldest"
+export PYTHONSAFEPATH=1 # or Python would look for modules where the user is, who may have a jax.py there
 
 usage() {
   cat <<'TEXT'

@@ -255,6 +255,15 @@ def test_failed_installation_is_said_and_tried_again(project, tools):
         assert done.stderr.splitlines()[-1] == "error: installing requirements.txt failed; see above"
 
 
+def test_modules_where_the_user_is_are_not_run(tmp_path):
+    for name in ("jax", "tyro", "importlib", "experiments/__init__", "experiments/__main__"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('run')")
+    done = bash(RUN_SH, "score", "--help", cwd=tmp_path, VAE_JAX_PYTHON=sys.executable)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "usage: bash run.sh score" in done.stdout
+
+
 def test_fraud_help_shows_each_option_with_its_default():
     done = bash(RUN_SH, "fraud", "--help", VAE_JAX_PYTHON=sys.executable, COLUMNS="100")
     assert done.returncode == 0, done.stderr
