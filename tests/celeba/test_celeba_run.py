@@ -226,6 +226,11 @@ def test_wrong_options_are_refused_in_one_line(
     assert expected in refused(celeba.main, [*small(cache), *options], capsys)
 
 
+def test_a_cache_in_a_home_that_is_not_there_is_refused(capsys):
+    line = refused(celeba.main, [*small("~no_such_user/images"), "--data", "synthetic"], capsys)
+    assert line == "error: --cache ~no_such_user/images: expected a folder; there is no home for ~"
+
+
 def test_presets_are_defaults_that_options_override(cache: Path, capsys: pytest.CaptureFixture) -> None:
     for name in ("report", "smoke"):
         assert celeba.CELEBA.command_line(PRESETS[name]) == f"bash run.sh celeba --preset {name}"
