@@ -63,7 +63,8 @@ def keep_compiled_programs() -> None:
     """Turns on JAX's compilation cache, in a folder for this kind of CPU.
 
     Unless the environment configures the cache (JAX_COMPILATION_CACHE_DIR, JAX_ENABLE_COMPILATION_CACHE), or the folder
-    is another user's or not writable, or the user has no home. An entry cut short by a killed process or a full disk is silently compiled again, and replaced.
+    is another user's or not writable, or the user has no home. An entry cut short by a killed process or a full disk is
+    silently compiled again, and replaced.
     """
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     if {"JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE"} & os.environ.keys():

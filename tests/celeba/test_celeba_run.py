@@ -1,5 +1,6 @@
 """Whole runs of the faces experiment, as a user starts them, on small pictures."""
 
+import dataclasses
 import io
 import json
 import os
@@ -15,12 +16,13 @@ from PIL import Image
 from run_helpers import assert_bit_for_bit, final_arrays, logged_epochs, refused, resume, start, wait_for, write_config
 
 import experiments.celeba.__main__ as celeba
-from experiments.celeba import faces, gallery
+from experiments.celeba import faces, gallery, outputs
 from experiments.celeba.card import MEASURES, TAGS, model_card
 from experiments.celeba.config import PRESETS, CelebaConfig, settle
-from experiments.celeba.model import train
+from experiments.celeba.inputs import prepare
+from experiments.celeba.model import NAME, train
 from experiments.command_line import run
-from experiments.runs import run_folder
+from experiments.runs import loop, run_folder
 from experiments.runs.progress import console
 from vae_jax.images.drawn_faces import ATTRIBUTES, draw_face
 
@@ -262,6 +264,20 @@ def test_faces_makes_pictures_later(action: str, singles: int, finished: Path, t
     made = sorted((tmp_path / "made").glob(f"{action}_*.png"))
     assert len(made) == singles
     assert Image.open(made[0]).size == (32, 32)
+
+
+def test_attributes_may_have_names_that_no_file_can_have(finished: Path, tmp_path: Path) -> None:
+    opened = run_folder.Run(finished, None)
+    config = run_folder.read_config(opened, CelebaConfig)
+    model = faces.open_model(opened, config)
+    odd = ("Male", "a/b", r"a$\foo$", "/" * 250, "x" * 250)
+    model = dataclasses.replace(model, attribute_names=odd, vectors=model.vectors[[0] * len(odd)])
+    inputs = prepare(config, console())
+    paths = outputs.draw(tmp_path, config, inputs, model, loop.read_log(opened, NAME))
+    assert set(tmp_path.glob("*.png")) == set(paths.values()) - {paths["latents"]}  # which conclude draws
+    assert len(set(paths.values())) == len(paths)
+    assert paths["edits_Male"].name == "edits_Male.png"
+    assert {f"edits_{name}" for name in odd} <= paths.keys()  # the page's words take the names from there
 
 
 def test_faces_moves_latents_before_they_are_decoded(finished: Path, tmp_path: Path) -> None:
