@@ -91,9 +91,12 @@ def train(run: Run, training: Training, state: TrainState, output: Any) -> Train
 
 
 def load_best(run: Run, name: str, like: TrainState) -> TrainState:
-    """Loads the saved state with the lowest validation loss; raises RunError if there is none that fits."""
+    """Loads the saved state with the lowest validation loss, without a change to the run's folder.
+
+    Raises RunError if there is none that fits.
+    """
     try:
-        with _checkpoints(run, name) as checkpoints:
+        with _checkpoints(run, name, read_only=True) as checkpoints:
             if checkpoints.best is None:
                 raise RunError(f"{run.folder}: no checkpoint was saved in this run")
             return checkpoints.restore(like, checkpoints.best)
@@ -101,9 +104,10 @@ def load_best(run: Run, name: str, like: TrainState) -> TrainState:
         raise RunError(str(error)) from error
 
 
-def _checkpoints(run: Run, name: str) -> Checkpoints:
+def _checkpoints(run: Run, name: str, read_only: bool = False) -> Checkpoints:
     """Opens a model's checkpoints; damaged ones are named on stderr."""
-    return Checkpoints(run.folder / "checkpoints" / name, warn=lambda line: print(f"warning: {line}", file=sys.stderr))
+    folder = run.folder / "checkpoints" / name
+    return Checkpoints(folder, warn=lambda line: print(f"warning: {line}", file=sys.stderr), read_only=read_only)
 
 
 def _train(

@@ -280,6 +280,19 @@ def test_attributes_may_have_names_that_no_file_can_have(finished: Path, tmp_pat
     assert {f"edits_{name}" for name in odd} <= paths.keys()  # the page's words take the names from there
 
 
+def test_faces_reads_a_run_that_another_process_has_open(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
+    opened = run_folder.reopen("celeba", str(folder))
+    monkeypatch.setattr("time.strftime", lambda form: "2025-01-31_12-00-00")
+    for _ in range(2):
+        assert run(faces.main, ["sample", "--model", str(folder), "--count", "1"]) == 0
+    names = sorted(path.name for path in (folder / "made").iterdir())
+    assert names == ["2025-01-31_12-00-00_sample", "2025-01-31_12-00-00_sample_2"]
+    assert opened.writes
+
+
 def test_faces_moves_latents_before_they_are_decoded(finished: Path, tmp_path: Path) -> None:
     opened = run_folder.Run(finished, None)  # to read alone
     model = faces.open_model(opened, run_folder.read_config(opened, CelebaConfig))
