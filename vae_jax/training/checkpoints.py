@@ -82,7 +82,7 @@ class Checkpoints:
         Args:
           folder: folder of the checkpoints.
           keep_latest: number of latest checkpoints to keep, besides the best.
-          warn: called with a line about each checkpoint that is set aside.
+          warn: called with a line about each checkpoint that is set aside or passed over.
           read_only: change nothing in the folder, in which another process may be writing. What is damaged is passed
             over where it is. Only `best` and `restore` may be used.
 
@@ -96,7 +96,8 @@ class Checkpoints:
             if read_only:
                 # Without best_fn, for which Orbax would read the metrics of damaged checkpoints, too.
                 options = ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
-                self._whole = _whole_steps(self.folder, warn)
+                whole = _whole_steps(self.folder, warn)
+                self._losses = {step: _validation_loss(self.folder / str(step)) for step in whole}
             else:
                 options = self._writing_options(keep_latest)
                 self.folder.mkdir(parents=True, exist_ok=True)  # Orbax treats a file here as an empty folder
@@ -132,7 +133,7 @@ class Checkpoints:
     def best(self) -> int | None:
         """The saved step with the lowest validation loss, or None."""
         if self._read_only:
-            return min(self._whole, key=lambda step: (_validation_loss(self.folder / str(step)), -step), default=None)
+            return min(self._losses, key=lambda step: (self._losses[step], -step), default=None)
         return self._manager.best_step()
 
     def save(
