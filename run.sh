@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Entry point to everything: makes the environment on first use, then runs a command. `bash run.sh help` lists them.
 set -euo pipefail
-root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+root="$(CDPATH="" cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)"
 venv="$root/.venv"
 bench_venv="$root/.venv-bench"
 lower_venv="$root/.venv-lower"
 oldest_venv="$root/.venv-oldest"
+export PYTHONSAFEPATH=1 # or Python would look for modules where the user is, who may have a jax.py there
 
 usage() {
   cat <<'TEXT'
@@ -84,6 +85,19 @@ urllib.request.urlopen(sys.argv[1], timeout=5)
   fi
 }
 
+# Whether an environment's Python runs and has a folder of packages: it has none once the system replaces 3.11 by 3.12.
+has_packages() {
+  "$1/bin/python" -c '
+import os, sys, sysconfig
+sys.exit(not os.path.isdir(sysconfig.get_path("purelib")))
+' 2>/dev/null
+}
+
+# Whether packages can be installed into an environment: not if the first call was killed while it installed pip.
+takes_packages() {
+  command -v uv >/dev/null || "$1/bin/python" -m pip --version &>/dev/null
+}
+
 # install VENV FILE [INDEX]: installs a requirements file into an environment, with an extra package index if one is
 # named, unless that was done already with the same contents.
 install() {
@@ -93,14 +107,14 @@ install() {
   stamp="$venv/.installed-${name%.txt}"
   wanted="$(sed "s/^jax\[cuda12\]/jax$extra/" "$file")"
   [ "$extra" = "[cuda12]" ] || wanted="${wanted/"[and-cuda]"/}"
-  if [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
+  if has_packages "$venv" && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
     return
   fi
   (
     if command -v flock >/dev/null; then
       flock 9 # two first calls at once must not install over each other
     fi
-    if ! "$venv/bin/python" -c '' 2>/dev/null; then
+    if ! has_packages "$venv" || ! takes_packages "$venv"; then
       echo "making the environment in $venv" >&2
       rm -rf "$venv"
       if command -v uv >/dev/null; then

@@ -71,19 +71,20 @@ def escape_warnings() -> None:
 def keep_compiled_programs() -> None:
     """Turns on JAX's compilation cache, in a folder for this kind of CPU.
 
-    Unless the environment configures the cache (JAX_COMPILATION_CACHE_DIR, JAX_ENABLE_COMPILATION_CACHE) or the folder
-    is not writable. An entry cut short by a killed process or a full disk is silently compiled again, and replaced.
+    Unless the environment configures the cache (JAX_COMPILATION_CACHE_DIR, JAX_ENABLE_COMPILATION_CACHE), or the folder
+    is another user's or not writable, or the user has no home. An entry cut short by a killed process or a full disk is
+    silently compiled again, and replaced.
     """
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     if {"JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE"} & os.environ.keys():
         return
-    folder = COMPILED.expanduser() / _processor()
     try:
+        folder = COMPILED.expanduser() / _processor()
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
+        _remove_cut_off(folder)
+    except (OSError, RuntimeError):  # the latter is pathlib's word for no home
         return
     if os.access(folder, os.W_OK):
-        _remove_cut_off(folder)
         jax.config.update("jax_compilation_cache_dir", str(folder))
         # Cache every program: dozens of small ones together take longer to compile than the large ones.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -157,6 +157,53 @@ fi
     assert logged == ["venv\njax[cuda12]==1\nnumpy\n", "", "jax[cuda12]==2\n"]
 
 
+PYTHON3 = """#!/bin/sh
+[ "$1" = -c ] && exit
+[ "$2" = venv ] || exit 3
+echo venv >>'{log}'
+rm -f '{replaced}'
+mkdir -p "$3/bin"
+cp '{environment}' "$3/bin/python"
+"""
+PYTHON_OF_AN_ENVIRONMENT = """#!/bin/sh
+case "$*" in
+  -c*) [ ! -e '{replaced}' ] ;;
+  "-m pip install"*) echo install >>'{log}' ;;
+  "-m pip --version") [ -e '{log}' ] ;;
+  *) echo "ran $2" ;;
+esac
+"""
+
+
+def test_environment_that_was_half_made_or_has_another_python_by_now_is_made_again(project, tools):
+    log, replaced, environment = (project.parent / name for name in ("log", "replaced", "environment"))
+    names = {"log": log, "replaced": replaced, "environment": environment}
+    script(environment, PYTHON_OF_AN_ENVIRONMENT.format(**names))
+    script(tools / "python3", PYTHON3.format(**names))
+    script(tools / "nvidia-smi", "#!/bin/sh\necho 'GPU 0: one'\n")
+    (project / "requirements.txt").write_text("numpy\n")
+    half_made = project / ".venv" / "bin"
+    half_made.mkdir(parents=True)
+    shutil.copy(environment, half_made / "python")  # without pip, until there is a log
+    logged = []
+    for is_replaced in (False, False, True, False):
+        if is_replaced:
+            replaced.touch()
+        done = bash(project / "run.sh", "fraud", PATH=f"{tools}:/usr/bin:/bin")  # without uv
+        assert (done.returncode, done.stdout) == (0, "ran experiments\n"), done.stderr
+        logged.append(log.read_text())
+        log.write_text("")
+    assert logged == ["venv\ninstall\n", "", "venv\ninstall\n", ""]
+
+
+def test_a_search_path_for_folders_changes_nothing(project, tools):
+    python = script(tools / "python", '#!/bin/sh\n[ "$1" = -c ] && exit 0\necho "$PYTHONPATH"\n')
+    here = project.parent
+    run_sh = (project / "run.sh").relative_to(here)
+    done = bash(run_sh, "fraud", cwd=here, CDPATH=str(here), VAE_JAX_PYTHON=str(python), PYTHONPATH="/mine")
+    assert done.stdout == f"{project}:/mine\n"
+
+
 def test_peers_of_the_benchmark_get_an_environment_of_their_own(project, tools):
     python = script(tools / "python", '#!/bin/sh\n[ "$1" = -c ] && exit 0\necho "$2 $VAE_JAX_BENCH_PYTHON"\n')
     made = 'mkdir -p "$last/bin"; printf "#!/bin/sh\\n" >"$last/bin/python"; chmod +x "$last/bin/python"'
@@ -206,6 +253,15 @@ def test_failed_installation_is_said_and_tried_again(project, tools):
         assert done.returncode == 1
         assert "no network" in done.stderr
         assert done.stderr.splitlines()[-1] == "error: installing requirements.txt failed; see above"
+
+
+def test_modules_where_the_user_is_are_not_run(tmp_path):
+    for name in ("jax", "tyro", "importlib", "experiments/__init__", "experiments/__main__"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('run')")
+    done = bash(RUN_SH, "score", "--help", cwd=tmp_path, VAE_JAX_PYTHON=sys.executable)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "usage: bash run.sh score" in done.stdout
 
 
 def test_fraud_help_shows_each_option_with_its_default():

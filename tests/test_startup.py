@@ -77,6 +77,13 @@ def test_a_home_that_can_not_be_written_is_no_error(tmp_path: Path) -> None:
     assert started(tmp_path, 1) == (1, "1", "None")
 
 
+def test_no_home_and_a_cache_of_another_user_are_no_errors(tmp_path: Path) -> None:
+    nobody = "import os, pwd; del os.environ['HOME']; pwd.getpwuid = {}.__getitem__"
+    assert started(tmp_path, 1, f"{nobody}\n{SHOW}") == (1, "1", "None")
+    theirs = "import os, pathlib; pathlib.os.utime = lambda *_: os.open('/', os.O_RDWR)"  # fails, for root as well
+    assert started(tmp_path, 1, f"{theirs}\n{SHOW}") == (1, "1", "None")
+
+
 def test_programs_that_were_cut_off_are_compiled_again_in_silence_and_replaced(tmp_path: Path) -> None:
     compiling = f"{SHOW}\njax.jit(lambda x: x + 1)(1.0)"
     first = started(tmp_path, 1, compiling)

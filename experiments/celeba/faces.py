@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -128,12 +127,11 @@ def main(arguments: Sequence[str]) -> None:
         raise UsageError(f"--seed {config.seed}: expected between 0 and 2^32 - 1")
     with stopping.immediate():
         use_cores(CHUNK)
-        opened = run_folder.reopen(CELEBA.name, config.model, option="--model")
+        opened = run_folder.open_to_read(CELEBA.name, config.model, "--model")
         trained = run_folder.read_config(opened, CelebaConfig)
         model = open_model(opened, trained)
         sheet, singles = make(config, partial(read_input, config, trained, opened), model)
-        stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
-        folder = Path(config.output) if config.output else opened.folder / "made" / f"{stamp}_{arguments[0]}"
+        folder = Path(config.output) if config.output else new_folder(opened, arguments[0])
         write(folder, arguments[0], sheet, singles)
     console().print(f"{folder / arguments[0]}.png, and {len(singles):,} single pictures beside it", soft_wrap=True)
 
@@ -141,6 +139,13 @@ def main(arguments: Sequence[str]) -> None:
 def open_model(opened: run_folder.Run, trained: CelebaConfig) -> FaceModel:
     """The model of a finished run."""
     return face_model.load(opened, loop.load_best(opened, NAME, initial_state(trained)))
+
+
+def new_folder(opened: run_folder.Run, action: str) -> Path:
+    """Makes the folder for the pictures in the run's; no other process is given the same."""
+    made = opened.folder / "made"
+    with run_folder.disk_errors(made, UsageError):
+        return run_folder.new_folder(made, f"_{action}")
 
 
 def write(folder: Path, name: str, sheet: Sheet, singles: np.ndarray) -> None:

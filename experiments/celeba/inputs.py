@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from experiments.celeba.config import CelebaConfig, check, preset, settle
-from experiments.command_line import UsageError
+from experiments.command_line import UsageError, refusal
 from experiments.runs import processes
 from experiments.runs.experiment import Experiment
 from experiments.runs.progress import WorkProgress, console
@@ -42,10 +42,10 @@ class Inputs:
 
 def prepare(config: CelebaConfig, output: Console) -> Inputs:
     """Finds and prepares the pictures; raises UsageError for data that can't be trained on."""
+    cache = _cache_folder(config)
     try:
         pictures = find_pictures(config.data, config.limit, config.seed)
         with WorkProgress("preparing pictures", "images", output) as progress:
-            cache = Path(config.cache).expanduser()
             images = prepare_images(pictures, config.image_size, config.crop, cache, progress.show)
     except DataError as error:
         raise UsageError(str(error)) from error
@@ -62,6 +62,13 @@ def prepare(config: CelebaConfig, output: Console) -> Inputs:
                 f"{option} {value}: there are {len(rows):,} {name} pictures; at least {least:,} are needed"
             )
     return inputs
+
+
+def _cache_folder(config: CelebaConfig) -> Path:
+    try:
+        return Path(config.cache).expanduser()
+    except RuntimeError:  # a user without a home, as in some containers
+        raise refusal("cache", config.cache, "a folder; there is no home for ~") from None
 
 
 CELEBA = Experiment(

@@ -29,6 +29,7 @@ from vae_jax.training import TrainState, stream_key
 EXAMPLES_LEFT_OUT = 20  # listed on the page and in metrics.json
 SHEET_FACES = 60
 EDITED_ATTRIBUTES, EDITED_PICTURES = 8, 3
+LONGEST_FILE_NAME = 100  # bytes; file systems allow 255, and encrypted ones 143
 
 
 def conclude(
@@ -115,11 +116,17 @@ def draw(folder: Path, config: CelebaConfig, inputs: Inputs, model: FaceModel, l
         f"edits_{name}": gallery.edits(model, held_out[:EDITED_PICTURES], name)
         for name in islice(model.attribute_names, EDITED_ATTRIBUTES)
     }
-    paths = {name: folder / f"{name}.png" for name in [*sheets, "latents", "training"]}
+    paths = {name: folder / f"{_file_name(name, i)}.png" for i, name in enumerate([*sheets, "latents", "training"])}
     for name, sheet in sheets.items():
         draw_sheet(paths[name], sheet)
     draw_training(paths["training"], {NAME: log})
     return paths
+
+
+def _file_name(name: str, index: int) -> str:
+    """A figure's name, or its number if it holds an attribute's name that no file can have."""
+    fine = name.isprintable() and "/" not in name and len(name.encode()) <= LONGEST_FILE_NAME
+    return name if fine else f"figure_{index}"
 
 
 def result_table(metrics: dict) -> Table:

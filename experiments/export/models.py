@@ -57,7 +57,7 @@ def load(name: str) -> tuple[list[Part], Path]:
         if (candidate / MANIFEST).is_file():
             return [_detector(name, candidate)], candidate.resolve().parent
     if (folder / LATENTS).is_file():
-        opened = run_folder.reopen(CELEBA.name, str(folder), option="--model")
+        opened = run_folder.open_to_read(CELEBA.name, str(folder), "--model")
         return _faces(opened), opened.folder
     raise UsageError(f"--model {name}: neither a saved detector nor a finished run of fraud or celeba")
 

@@ -50,12 +50,13 @@ def draw_sheet(path: Path, sheet: Sheet) -> None:
     dots = left + canvas.shape[1] + right, bottom + canvas.shape[0] + top
     figure = plt.figure(figsize=(dots[0] / dpi, dots[1] / dpi), dpi=dpi, layout="none")
     figure.figimage(canvas, left, bottom, origin="upper")
+    style = {"size": 8, "color": INK, "parse_math": False}  # an attribute's name may hold a $
     step = scale * (height + gap), scale * (width + gap)
     for row, label in enumerate(sheet.row_labels):
         y = dots[1] - top - row * step[0] - scale * height / 2
-        figure.text((left - pad) / dots[0], y / dots[1], label, ha="right", va="center", size=8, color=INK)
+        figure.text((left - pad) / dots[0], y / dots[1], label, ha="right", va="center", **style)
     for column, label in enumerate(sheet.column_labels):
         x = left + column * step[1] + scale * width / 2
-        figure.text(x / dots[0], 1 - (top - pad) / dots[1], label, ha="center", va="bottom", size=8, color=INK)
+        figure.text(x / dots[0], 1 - (top - pad) / dots[1], label, ha="center", va="bottom", **style)
     figure.savefig(path, dpi=dpi, transparent=True)
     plt.close(figure)

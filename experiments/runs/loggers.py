@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 from experiments.command_line import UsageError
@@ -13,14 +16,29 @@ Logger = Callable[[dict[str, Any]], Callable[[dict[str, Any]], object]]
 
 
 def find(name: str | None) -> Logger | None:
-    """Imports the logger `MODULE:FUNCTION`, from the working directory or installed; raises UsageError if it can't."""
+    """Imports the logger `MODULE:FUNCTION`, installed or from the working directory; raises UsageError if it can't."""
     if name is None:
         return None
     module_name, _, function_name = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module_name), function_name)
+        with _working_directory_last():
+            found = getattr(importlib.import_module(module_name), function_name)
     except (ImportError, ValueError, AttributeError) as error:
         raise UsageError(f"--logger {name}: expected MODULE:FUNCTION; {error}") from None
     if not callable(found):
         raise UsageError(f"--logger {name}: {function_name} is not a function")
     return cast(Logger, found)
+
+
+@contextmanager
+def _working_directory_last() -> Iterator[None]:
+    """Lets modules be imported from the working directory, if they are nowhere else."""
+    here = os.getcwd()
+    if here in sys.path:
+        yield
+        return
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)

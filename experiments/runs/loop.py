@@ -91,9 +91,12 @@ def train(run: Run, training: Training, state: TrainState, output: Any) -> Train
 
 
 def load_best(run: Run, name: str, like: TrainState) -> TrainState:
-    """Loads the saved state with the lowest validation loss; raises RunError if there is none that fits."""
+    """Loads the saved state with the lowest validation loss, without a change to the run's folder.
+
+    Raises RunError if there is none that fits.
+    """
     try:
-        with _checkpoints(run, name) as checkpoints:
+        with _checkpoints(run, name, read_only=True) as checkpoints:
             if checkpoints.best is None:
                 raise RunError(f"{run.folder}: no checkpoint was saved in this run")
             return checkpoints.restore(like, checkpoints.best)
@@ -101,9 +104,10 @@ def load_best(run: Run, name: str, like: TrainState) -> TrainState:
         raise RunError(str(error)) from error
 
 
-def _checkpoints(run: Run, name: str) -> Checkpoints:
+def _checkpoints(run: Run, name: str, read_only: bool = False) -> Checkpoints:
     """Opens a model's checkpoints; damaged ones are named on stderr."""
-    return Checkpoints(run.folder / "checkpoints" / name, warn=lambda line: print(f"warning: {line}", file=sys.stderr))
+    folder = run.folder / "checkpoints" / name
+    return Checkpoints(folder, warn=lambda line: print(f"warning: {line}", file=sys.stderr), read_only=read_only)
 
 
 def _train(
@@ -288,16 +292,26 @@ def read_log(run: Run, name: str) -> list[dict]:
 
 
 def _all_records(run: Run) -> list[dict]:
+    """Reads all models' log lines; leaves out those that are damaged, and says so."""
     path = run.folder / METRICS_LOG
     if not path.exists():
         return []
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            break  # cut short when the process was killed
-    return records
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    found = [_as_record(line) for line in lines]
+    # What follows the last line break is nothing, or a line cut short when the process was killed.
+    damaged = [str(i) for i, record in enumerate(found[:-1], 1) if record is None]
+    if damaged and run.writes:
+        print(f"warning: {path}: left out lines that are damaged: {', '.join(damaged)}", file=sys.stderr)
+    return [record for record in found if record is not None]
+
+
+def _as_record(line: str) -> dict | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    whole = isinstance(record, dict) and "recipe" in record and isinstance(record.get("epoch"), int)
+    return record if whole else None
 
 
 def _forget_after(run: Run, name: str, epoch: int) -> None:

@@ -92,7 +92,7 @@ def create(experiment: str, run_dir: str | None, config: Any, records: Mapping[s
     made_by = {"format": FORMAT, "vae_jax": __version__, CHECKSUM: checksum}
     records = {FORMAT_FILE: made_by, **records, CONFIG: record}
     with disk_errors(Path(run_dir or ROOT / experiment), UsageError):
-        folder = _new_folder(ROOT / experiment) if run_dir is None else _empty_folder(Path(run_dir), records)
+        folder = new_folder(ROOT / experiment) if run_dir is None else _empty_folder(Path(run_dir), records)
         run = _open(folder)
         for name, record in records.items():
             run.write_json(name, record)
@@ -102,18 +102,28 @@ def create(experiment: str, run_dir: str | None, config: Any, records: Mapping[s
 
 
 def reopen(experiment: str, name: str, option: str = "--resume") -> Run:
-    """Opens an existing run; raises UsageError if there is none, or if another process has it open.
+    """Opens an existing run to go on with it; raises UsageError if there is none, or if another process has it open.
 
     `name` is `latest`, the name of a folder in `runs/<experiment>`, or a path; `option` is named in the error.
     """
-    candidates = dict.fromkeys([ROOT / experiment / name, Path(name)])
-    folder = next((folder for folder in candidates if _holds_run(folder)), None)
-    if folder is None:
-        raise UsageError(f"{option} {name}: no run at {' or '.join(str(folder) for folder in candidates)}")
+    folder = _find(experiment, name, option)
     with disk_errors(folder, UsageError):
         run = _open(folder.resolve())
         (run.folder / LINK).unlink(missing_ok=True)  # left by a process that was killed
         return run
+
+
+def open_to_read(experiment: str, name: str, option: str) -> Run:
+    """Opens an existing run for reading, also one that another user owns or another process has open; see `reopen`."""
+    return Run(_find(experiment, name, option).resolve(), None)
+
+
+def _find(experiment: str, name: str, option: str) -> Path:
+    candidates = dict.fromkeys([ROOT / experiment / name, Path(name)])
+    folder = next((folder for folder in candidates if _holds_run(folder)), None)
+    if folder is None:
+        raise UsageError(f"{option} {name}: no run at {' or '.join(str(folder) for folder in candidates)}")
+    return folder
 
 
 def follow(folder: str) -> Run:
@@ -187,10 +197,10 @@ def disk_errors(folder: Path, error_type: type[Exception] = RunError) -> Iterato
         raise error_type(f"can't write in {folder}: {error.strerror or error}") from error
 
 
-def _new_folder(parent: Path) -> Path:
-    """Makes `<parent>/<time>`; mkdir decides between runs that start in the same second."""
+def new_folder(parent: Path, ending: str = "") -> Path:
+    """Makes `<parent>/<time><ending>`; mkdir decides between processes that ask in the same second."""
     parent.mkdir(parents=True, exist_ok=True)
-    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+    stamp = time.strftime("%Y-%m-%d_%H-%M-%S") + ending
     for suffix in ["", *(f"_{i}" for i in range(2, 1000))]:
         folder = parent / f"{stamp}{suffix}"
         try:

@@ -1,5 +1,6 @@
 """Whole runs of the faces experiment, as a user starts them, on small pictures."""
 
+import dataclasses
 import io
 import json
 import os
@@ -15,12 +16,13 @@ from PIL import Image
 from run_helpers import assert_bit_for_bit, final_arrays, logged_epochs, refused, resume, start, wait_for, write_config
 
 import experiments.celeba.__main__ as celeba
-from experiments.celeba import faces, gallery
+from experiments.celeba import faces, gallery, outputs
 from experiments.celeba.card import MEASURES, TAGS, model_card
 from experiments.celeba.config import PRESETS, CelebaConfig, settle
-from experiments.celeba.model import train
+from experiments.celeba.inputs import prepare
+from experiments.celeba.model import NAME, train
 from experiments.command_line import run
-from experiments.runs import run_folder
+from experiments.runs import loop, run_folder
 from experiments.runs.progress import console
 from vae_jax.images.drawn_faces import ATTRIBUTES, draw_face
 
@@ -226,6 +228,11 @@ def test_wrong_options_are_refused_in_one_line(
     assert expected in refused(celeba.main, [*small(cache), *options], capsys)
 
 
+def test_a_cache_in_a_home_that_is_not_there_is_refused(capsys):
+    line = refused(celeba.main, [*small("~no_such_user/images"), "--data", "synthetic"], capsys)
+    assert line == "error: --cache ~no_such_user/images: expected a folder; there is no home for ~"
+
+
 def test_presets_are_defaults_that_options_override(cache: Path, capsys: pytest.CaptureFixture) -> None:
     for name in ("report", "smoke"):
         assert celeba.CELEBA.command_line(PRESETS[name]) == f"bash run.sh celeba --preset {name}"
@@ -257,6 +264,33 @@ def test_faces_makes_pictures_later(action: str, singles: int, finished: Path, t
     made = sorted((tmp_path / "made").glob(f"{action}_*.png"))
     assert len(made) == singles
     assert Image.open(made[0]).size == (32, 32)
+
+
+def test_attributes_may_have_names_that_no_file_can_have(finished: Path, tmp_path: Path) -> None:
+    opened = run_folder.Run(finished, None)
+    config = run_folder.read_config(opened, CelebaConfig)
+    model = faces.open_model(opened, config)
+    odd = ("Male", "a/b", r"a$\foo$", "/" * 250, "x" * 250)
+    model = dataclasses.replace(model, attribute_names=odd, vectors=model.vectors[[0] * len(odd)])
+    inputs = prepare(config, console())
+    paths = outputs.draw(tmp_path, config, inputs, model, loop.read_log(opened, NAME))
+    assert set(tmp_path.glob("*.png")) == set(paths.values()) - {paths["latents"]}  # which conclude draws
+    assert len(set(paths.values())) == len(paths)
+    assert paths["edits_Male"].name == "edits_Male.png"
+    assert {f"edits_{name}" for name in odd} <= paths.keys()  # the page's words take the names from there
+
+
+def test_faces_reads_a_run_that_another_process_has_open(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
+    opened = run_folder.reopen("celeba", str(folder))
+    monkeypatch.setattr("time.strftime", lambda form: "2025-01-31_12-00-00")
+    for _ in range(2):
+        assert run(faces.main, ["sample", "--model", str(folder), "--count", "1"]) == 0
+    names = sorted(path.name for path in (folder / "made").iterdir())
+    assert names == ["2025-01-31_12-00-00_sample", "2025-01-31_12-00-00_sample_2"]
+    assert opened.writes
 
 
 def test_faces_moves_latents_before_they_are_decoded(finished: Path, tmp_path: Path) -> None:

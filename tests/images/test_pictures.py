@@ -327,6 +327,18 @@ def test_page_instead_of_a_zip(tmp_path, page):
         assert words in message
 
 
+def test_a_disk_that_fails_is_no_fault_of_a_picture_in_a_zip(tmp_path, monkeypatch):
+    found = read_path(zipped_faces(tmp_path / "a.zip"))
+    for error, kind, words in (
+        (OSError(errno.EIO, os.strerror(errno.EIO)), DataError, r"a\.zip: can't be read \(Input/output error\)"),
+        (OSError(errno.EINVAL, os.strerror(errno.EINVAL)), PictureError, "can't be unpacked"),
+        (OSError("Invalid data stream"), PictureError, "can't be unpacked"),  # bzip2's
+    ):
+        monkeypatch.setattr(zipfile.ZipExtFile, "read", lambda *_, error=error: (_ for _ in ()).throw(error))
+        with pytest.raises(kind, match=words):
+            found.reader.read(0, 16, "none")
+
+
 @pytest.mark.parametrize("content", [b"", b"hello\n", face(0), b"PK\3\4"], ids=["empty", "text", "picture", "start"])
 def test_file_that_is_no_zip(tmp_path, content):
     (tmp_path / "a.zip").write_bytes(content)

@@ -469,3 +469,16 @@ def test_a_log_that_was_removed_is_noticed_where_its_lines_are_counted(folder):
     assert refusal(loop.read_log, run, "gaussian", error_type=RunError) == line
     shutil.rmtree("run")
     assert refusal(loop.read_log, run, "report", error_type=RunError) == "run: removed while the run was using it"
+
+
+def test_damaged_lines_of_a_log_are_left_out_and_named_unless_a_kill_has_cut_the_last(folder, capsys):
+    run = run_folder.create("fraud", "run", Config())
+    lines = [b'{"recipe": "report", "epoch": %d}' % epoch for epoch in (1, 2, 3, 4)]
+    damaged = [lines[0], b'{"recipe": "\xff', b"[1]", b'{"recipe": "report"}', *lines[1:], lines[0][:-1]]
+    Path("run/metrics.jsonl").write_bytes(b"\n".join(damaged))
+    loop._forget_after(run, "report", 3)
+    assert Path("run/metrics.jsonl").read_bytes() == b"".join(line + b"\n" for line in lines[:3])
+    assert capsys.readouterr().err == "warning: run/metrics.jsonl: left out lines that are damaged: 2, 3, 4\n"
+    Path("run/metrics.jsonl").write_bytes(b"\n".join([*lines, lines[0][:-1]]))
+    assert len(loop.read_log(run, "report")) == 4
+    assert capsys.readouterr().err == ""

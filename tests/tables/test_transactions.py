@@ -4,6 +4,7 @@ import io
 import threading
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import kagglehub
@@ -417,6 +418,34 @@ def test_failed_download_names_the_alternatives_in_one_line(outside, failure, re
     assert len(message) < 500
     for words in ("mlg-ulb/creditcardfraud", reason, "--data PATH/creditcard.csv", "--data synthetic"):
         assert words in message
+
+
+def test_a_second_download_waits_for_the_first_and_uses_it(outside, monkeypatch):
+    folder = outside.tmp_path / "kagglehub" / "datasets" / "owner" / "set"
+    begun = []
+
+    def download(name: str) -> str:
+        begun.append(name)
+        time.sleep(0.2)
+        (folder / "versions" / "1").mkdir(parents=True)
+        (folder / "1.complete").touch()
+        return str(folder / "versions" / "1")
+
+    monkeypatch.setattr(kagglehub, "dataset_download", download)
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(lambda _: downloads.download_from_kaggle("owner/set", "FOLDER"), range(2)))
+    assert found == [folder / "versions" / "1"] * 2
+    assert begun == ["owner/set"]
+
+
+def test_without_a_home_there_is_no_earlier_download_and_none_is_made(outside, monkeypatch):
+    def fail() -> str:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("kagglehub.config.get_cache_folder", fail)
+    assert load_transactions("auto").synthetic
+    with pytest.raises(DataError, match=r"failed \(Could not determine home directory"):
+        load_transactions("kaggle")
 
 
 def test_download_without_the_file(outside):

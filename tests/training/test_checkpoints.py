@@ -311,6 +311,24 @@ def test_the_second_best_is_used_where_the_best_is_damaged(folder):
 
 
 @damaging
+def test_reading_alone_changes_nothing(folder):
+    def content():
+        return {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]}
+
+    remove_data(folder / "2")
+    (folder / "6.orbax-checkpoint-tmp-1").mkdir()  # as another process may be writing
+    (folder / DELETED).mkdir()
+    before, warnings = content(), []
+    with Checkpoints(folder, warn=warnings.append, read_only=True) as checkpoints:
+        assert checkpoints.best == 5  # its loss is 4, that of epoch 4 is 5
+        assert_same(checkpoints.restore(small_state(9), 5), state_at(5))
+    assert content() == before
+    (warning,) = warnings
+    assert warning.startswith(f"checkpoint 2 in {folder} is damaged: ")
+    assert warning.endswith("; it is passed over")
+
+
+@damaging
 def test_a_loss_that_was_altered_makes_no_best(folder):
     change_metrics(folder / "5")  # from 4.0 to 0.5, lower than any
     with Checkpoints(folder, warn=lambda line: None) as checkpoints:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from vae_jax.data.errors import DataError
@@ -32,13 +35,29 @@ def network_answers() -> bool:
 
 def earlier_download(name: str) -> Path | None:
     """The folder of a data set (owner/set) that was downloaded from Kaggle before, its newest version; or None."""
-    from kagglehub.config import get_cache_folder
-
-    folder = Path(get_cache_folder(), "datasets", name)
+    try:
+        folder = _cached(name)
+    except RuntimeError:  # there is no home, without which kagglehub can't even be imported
+        return None
     # kagglehub leaves a file like 3.complete beside versions/3.
     complete = [int(mark.stem) for mark in folder.glob("*.complete") if mark.stem.isdecimal()]
     found = [folder / "versions" / str(version) for version in sorted(complete, reverse=True)]
     return next((version for version in found if version.is_dir()), None)
+
+
+def _cached(name: str) -> Path:
+    from kagglehub.config import get_cache_folder
+
+    return Path(get_cache_folder(), "datasets", name)
+
+
+@contextmanager
+def _locked(name: str) -> Iterator[None]:
+    """Lets one process download a data set while others wait for it."""
+    _cached(name).mkdir(parents=True, exist_ok=True)
+    with open(_cached(name) / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def download_from_kaggle(name: str, by_hand: str) -> Path:
@@ -47,12 +66,13 @@ def download_from_kaggle(name: str, by_hand: str) -> Path:
     Later calls reuse the download and need no network: a run must be continued with the version that it began with.
     Raises DataError if the download fails; `by_hand` is what to pass to `--data` after a manual one.
     """
-    import kagglehub
-
     if earlier := earlier_download(name):
         return earlier
     try:
-        return Path(kagglehub.dataset_download(name))
+        import kagglehub
+
+        with _locked(name):
+            return earlier_download(name) or Path(kagglehub.dataset_download(name))
     except Exception as error:  # kagglehub, requests, zipfile and the disk each raise their own
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 import threading
 import zipfile
@@ -81,6 +82,9 @@ class ZipReader(Reader):
         except DataError as error:
             raise PictureError(error) from error
         except DAMAGE as error:
+            # Those of modules that unpack have no number, and EINVAL is a place that no file can have.
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # as in FolderReader
+                raise DataError(f"{self._path}: can't be read ({error.strerror or error})") from error
             raise PictureError(f"can't be unpacked ({error})") from error
         return decode(data, size, crop)
 

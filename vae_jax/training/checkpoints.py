@@ -69,7 +69,11 @@ class Checkpoints:
     """
 
     def __init__(
-        self, folder: str | Path, keep_latest: int = KEEP_LATEST, warn: Callable[[str], object] = warnings.warn
+        self,
+        folder: str | Path,
+        keep_latest: int = KEEP_LATEST,
+        warn: Callable[[str], object] = warnings.warn,
+        read_only: bool = False,
     ):
         """Opens a folder of checkpoints, creating it if needed and removing what a killed save left behind.
 
@@ -78,28 +82,40 @@ class Checkpoints:
         Args:
           folder: folder of the checkpoints.
           keep_latest: number of latest checkpoints to keep, besides the best.
-          warn: called with a line about each checkpoint that is set aside.
+          warn: called with a line about each checkpoint that is set aside or passed over.
+          read_only: change nothing in the folder, in which another process may be writing. What is damaged is passed
+            over where it is. Only `best` and `restore` may be used.
 
         Raises:
           CheckpointError: if the folder can't be created or read, or if all checkpoints in it are damaged.
         """
         self.folder: Path = Path(folder).absolute()
         self._saving = -1  # step of the last save that was started
+        self._read_only = read_only
+        with self._one_line("open the checkpoints"):
+            if read_only:
+                # Without best_fn, for which Orbax would read the metrics of damaged checkpoints, too.
+                options = ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
+                whole = _whole_steps(self.folder, warn)
+                self._losses = {step: _validation_loss(self.folder / str(step)) for step in whole}
+            else:
+                options = self._writing_options(keep_latest)
+                self.folder.mkdir(parents=True, exist_ok=True)  # Orbax treats a file here as an empty folder
+                self._empty_deleted()
+                _set_damaged_aside(self.folder, warn)
+            self._manager = ocp.CheckpointManager(
+                self.folder, options=options, item_handlers={"state": ocp.StandardCheckpointHandler()}
+            )
+
+    def _writing_options(self, keep_latest: int) -> ocp.CheckpointManagerOptions:
         policy = AnyPreservationPolicy([LatestN(keep_latest), BestN(get_metric_fn=_negative_loss, n=1)])
-        options = ocp.CheckpointManagerOptions(
+        return ocp.CheckpointManagerOptions(
             preservation_policy=policy,
             best_fn=_negative_loss,
             cleanup_tmp_directories=True,
             todelete_subdir=DELETED,
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
         )
-        with self._one_line("open the checkpoints"):
-            self.folder.mkdir(parents=True, exist_ok=True)  # Orbax treats a file here as an empty folder
-            self._empty_deleted()
-            _set_damaged_aside(self.folder, warn)
-            self._manager = ocp.CheckpointManager(
-                self.folder, options=options, item_handlers={"state": ocp.StandardCheckpointHandler()}
-            )
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -116,6 +132,8 @@ class Checkpoints:
     @property
     def best(self) -> int | None:
         """The saved step with the lowest validation loss, or None."""
+        if self._read_only:
+            return min(self._losses, key=lambda step: (self._losses[step], -step), default=None)
         return self._manager.best_step()
 
     def save(
@@ -197,7 +215,7 @@ class Checkpoints:
         (folder / CHECKSUMS).write_text(json.dumps(record, indent=2), encoding="utf-8")
 
     def _empty_deleted(self) -> None:
-        if jax.process_index() == 0:
+        if jax.process_index() == 0 and not self._read_only:
             shutil.rmtree(self.folder / DELETED, ignore_errors=True)
 
     @contextmanager
@@ -225,8 +243,7 @@ def _set_damaged_aside(folder: Path, warn: Callable[[str], object]) -> None:
     """
     if jax.process_index() > 0:  # process 0 goes first
         multihost_utils.sync_global_devices("damaged checkpoints are set aside")
-    steps = [int(path.name) for path in folder.iterdir() if path.name.isdecimal()]
-    damaged = {step: reason for step in steps if (reason := _damage(folder / str(step), step))}
+    steps, damaged = _look_through(folder)
     if len(damaged) < len(steps):
         for step, reason in damaged.items():
             place = folder / f"damaged-{step}"
@@ -235,16 +252,39 @@ def _set_damaged_aside(folder: Path, warn: Callable[[str], object]) -> None:
             warn(one_line(f"checkpoint {step} in {folder} is damaged: {reason}; it is kept as {place.name}"))
     if jax.process_index() == 0:
         multihost_utils.sync_global_devices("damaged checkpoints are set aside")
+    _refuse_if_all(damaged, steps)
+
+
+def _whole_steps(folder: Path, warn: Callable[[str], object]) -> list[int]:
+    """The steps whose checkpoints are not damaged; raises CheckpointError if there are only damaged ones."""
+    steps, damaged = _look_through(folder)
+    _refuse_if_all(damaged, steps)
+    for step, reason in damaged.items():
+        warn(f"checkpoint {step} in {folder} is damaged: {reason}; it is passed over")
+    return [step for step in steps if step not in damaged]
+
+
+def _look_through(folder: Path) -> tuple[list[int], dict[int, str]]:
+    """All steps, and what is wrong with those that are damaged."""
+    steps = [int(path.name) for path in folder.iterdir() if path.name.isdecimal()]
+    return steps, {step: reason for step in steps if (reason := _damage(folder / str(step), step))}
+
+
+def _refuse_if_all(damaged: Mapping[int, str], steps: list[int]) -> None:
     if steps and len(damaged) == len(steps):
         raise CheckpointError(f"checkpoint {max(steps)} is damaged, and no other is whole: {damaged[max(steps)]}")
+
+
+def _validation_loss(folder: Path) -> float:
+    """A checkpoint's, from its metrics."""
+    return json.loads((folder / "metrics" / "metrics").read_text(encoding="utf-8"))["validation_loss"]
 
 
 def _damage(folder: Path, step: int) -> str | None:
     """What is wrong with the files of a checkpoint; None if nothing is."""
     try:
         if not (folder / CHECKSUMS).exists():  # an earlier version's
-            metrics = json.loads((folder / "metrics" / "metrics").read_text(encoding="utf-8"))
-            return None if isinstance(metrics["validation_loss"], float) else "its validation loss is no number"
+            return None if isinstance(_validation_loss(folder), float) else "its validation loss is no number"
         record = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
         if record["step"] != step:
             return f"it is that of step {record['step']}"
