@@ -464,14 +464,14 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     def scorer(self, *what: str) -> Callable[[Float[np.ndarray, "N D"]], tuple[np.ndarray, ...]]:
         """Gets ready to score standardised rows by each model, see `recipes.scorer`."""
         refuse_forked_process()
-        ready = self._ready() if self.exemplars_ else None
+        ready = self._ready(self.exemplars_) if self.exemplars_ else None
         return recipes.scorer(self.settings_, self.vae_, self.params_, self.residual_sd_, what, ready)
 
-    def _ready(self) -> exemplar.Ready:
-        """The exemplars on the devices; kept, because placing them takes longer than scoring a few rows."""
+    def _ready(self, exemplars: Exemplars) -> exemplar.Ready:
+        """Its exemplars on the devices; kept, because placing them takes longer than scoring a few rows."""
         ready = _READY.get(self)
-        if ready is None or ready.exemplars is not self.exemplars_:
-            ready = _READY[self] = exemplar.Ready.of(self.exemplars_)
+        if ready is None or ready.exemplars is not exemplars:
+            ready = _READY[self] = exemplar.Ready.of(exemplars)
         return ready
 
     def score_encoded(self, rows: Float[np.ndarray, "N P"]) -> Float[np.ndarray, " N"]:
@@ -522,7 +522,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             return self.score_encoded(rows)
         own = np.full(len(rows), -1)
         own[train[self.exemplars_.numbers]] = np.arange(len(self.exemplars_.numbers))
-        return exemplar.score(self._ready(), rows, own)
+        return exemplar.score(self._ready(self.exemplars_), rows, own)
 
     def _columns(self, train: np.ndarray) -> recipes.Columns | None:
         return recipes.columns_of(self.schema_, train) if self.schema_ else None
