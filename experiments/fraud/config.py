@@ -54,7 +54,8 @@ printed; this and the next four options say it."""
     """Keep the column Time (seconds) as a feature; the original report drops it."""
     split: Literal["random", "time"] = "random"
     """How to split the rows: random (genuine rows 70/10/20 into training, validation and test; frauds 20/80 into \
-validation and test) or time (first 70 %, next 10 %, last 20 %, without the frauds in training)."""
+validation and test) or time (first 70 %, next 10 %, last 20 %, without the frauds in training; by the credit card \
+set's column Time, and in any other file by the order of its rows)."""
     recipes: tuple[Recipe, ...] = ("report", "gaussian")
     """Models to train: report (the original report's loss, weight * RMSE + KL, with standard deviations measured on \
 validation rows; for numbers without gaps alone), gaussian (negative ELBO with learned variances, or with a \

@@ -42,6 +42,7 @@ def conclude(config: FraudConfig, inputs: Inputs, opened: Run, results: Mapping[
             "source": inputs.table.source,
             "synthetic": inputs.table.synthetic,
             "own": not set(inputs.table.feature_names) >= set(FEATURES),
+            "in_file_order": inputs.table.in_file_order,
             "rows": len(labels),
             "frauds": int(labels.sum()),
             "train": len(split.train),

@@ -247,7 +247,9 @@ def test_other_peoples_tables(small_csv: Path, tmp_path: Path, capsys: pytest.Ca
     frame.to_csv(path, index=False)
     arguments = ["--data", str(path), "--label", "stolen", "--recipes", "report", "--epochs", "2", *SMALL]
     assert "for finite numbers alone" in refused(fraud.main, [*arguments, "--run-dir", tmp_path / "run"], capsys)
-    assert run(fraud.main, [*arguments, "--drop", "country", "--run-dir", str(tmp_path / "run")]) == 0
+    arguments += ["--drop", "country", "--split", "time"]
+    assert run(fraud.main, [*arguments, "--run-dir", str(tmp_path / "run")]) == 0
+    assert ", the last rows of the file, used" in (tmp_path / "run" / "report.html").read_text()
     assert list(VAEDetector.load(tmp_path / "run" / "model").feature_names_in_) == ["V1", "V2", "Amount"]
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["data"]["frauds"] == frame["stolen"].sum()

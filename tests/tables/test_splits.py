@@ -121,6 +121,14 @@ def test_time_split_takes_shares_of_all_rows_and_drops_early_frauds(table):
     np.testing.assert_array_equal(split.test, np.flatnonzero(time >= 880))
 
 
+def test_time_split_refuses_a_row_without_time(table):
+    features, labels, time = table
+    time = np.where(np.arange(len(time)) == 7, np.nan, time)
+    with pytest.raises(DataError, match=r"^--split time: row 7 has no time$"):
+        split_rows(features, labels, time, "time", 0)
+    split_rows(features, labels, time, "random", 0)
+
+
 def test_time_split_takes_no_notice_of_the_seed(table):
     first, other = (split_rows(*table, "time", seed) for seed in (0, 1))
     np.testing.assert_array_equal(rows_of(first), rows_of(other))

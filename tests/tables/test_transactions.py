@@ -15,6 +15,7 @@ import requests
 
 from vae_jax.data import downloads
 from vae_jax.data.errors import DataError
+from vae_jax.tables.own_table import Reading
 from vae_jax.tables.synthetic import simulate_transactions
 from vae_jax.tables.transactions import COLUMNS, FEATURES, load_transactions, read_csv, read_table
 
@@ -371,6 +372,28 @@ def test_path_is_read(outside, tmp_path):
     assert len(found) == 7
     assert found.source == str(path)
     assert not found.synthetic
+
+
+@pytest.mark.parametrize("drop", [(), ("V28",), tuple(f"V{i}" for i in range(1, 20))])
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("keep_time", [False, True])
+def test_time_is_the_column_whatever_the_file(tmp_path, suffix, drop, keep_time):
+    frame = pd.read_csv(io.BytesIO(text_of(table(40))))[::-1]
+    path = tmp_path / f"newest_first.{suffix}"
+    frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path, index=False)
+    found = load_transactions(str(path), keep_time, drop=drop)
+    np.testing.assert_array_equal(found.time, frame["Time"])
+    assert not found.in_file_order
+    assert ("Time" in found.feature_names) == keep_time
+    assert not set(drop) & set(found.feature_names)
+
+
+@pytest.mark.parametrize("end", ["", "x"])
+def test_time_as_text_is_missing_where_it_is_none(tmp_path, end):
+    path = tmp_path / "a.csv"
+    path.write_bytes(with_cell(3, "Time", f"3{end}" if end else ""))
+    found = load_transactions(str(path), reading=Reading(encoding="utf-8"))
+    np.testing.assert_array_equal(found.time, [0, 10, 20, np.nan, 40, 50])
 
 
 def test_kaggle_never_falls_back(outside):

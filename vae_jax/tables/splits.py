@@ -61,7 +61,7 @@ def split_rows(
       The row indices of each part.
 
     Raises:
-      DataError: if there are too few genuine rows for each part to have one.
+      DataError: if there are too few genuine rows for each part to have one, or a row has no time in a `time` split.
       ValueError: if `how` is unknown.
 
     Examples:
@@ -86,6 +86,8 @@ def split_rows(
         _assign(part, rng.permutation(np.flatnonzero(~is_fraud)), TRAIN_SHARE, VALIDATION_SHARE)
         _assign(part, rng.permutation(np.flatnonzero(is_fraud)), 0.0, FRAUD_VALIDATION_SHARE)
     else:
+        if (missing := np.isnan(time)).any():
+            raise DataError(f"--split time: row {int(missing.argmax())} has no time")
         earliest = np.full(len(first), np.inf)
         np.minimum.at(earliest, group, time)
         _assign(part, np.argsort(earliest, kind="stable"), TRAIN_SHARE, VALIDATION_SHARE)

@@ -24,7 +24,7 @@ from vae_jax.tables.files import read_frame
 from vae_jax.tables.kinds import infer
 from vae_jax.tables.own_table import OPTIONS, Reading, from_frame, without_ids
 from vae_jax.tables.synthetic import simulate_transactions
-from vae_jax.tables.text_numbers import NumberFormat
+from vae_jax.tables.text_numbers import NumberFormat, to_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +45,8 @@ class Transactions:
       features: shape (N, D), float64, in the file's units; for a table that is not all finite numbers, a frame of its
         cells as they are.
       labels: shape (N,), int64, 1 = fraud, 0 = genuine; all 0 for a table without labels.
-      time: shape (N,), float64, seconds since the first transaction; the row number for a table of other columns.
+      time: shape (N,), float64, seconds since the first transaction, NaN where there is none; the row number for a
+        table of other columns.
       feature_names: the D names.
       source: description of where the rows come from.
       synthetic: whether they are simulated.
@@ -77,6 +78,11 @@ class Transactions:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def in_file_order(self) -> bool:
+        """Whether `time` is the row number."""
+        return np.array_equal(self.time, np.arange(len(self)))
 
     @property
     def fingerprint(self) -> str:
@@ -163,21 +169,33 @@ def _read(path: Path, keep_time: bool, prefix: str = "", reading: Reading | None
         if found is not None:
             return found
     frame, notices = read_frame(path, reading.encoding, reading.drop)
-    if _is_ulb(frame.columns):
-        reading = _as_ulb(reading, frame.columns, keep_time)
-        frame = frame.drop(columns=[name for name in reading.drop if name in frame.columns])
+    times = None
+    if _is_ulb((*frame.columns, *reading.drop)):
+        reading = _as_ulb(reading, frame.columns)
+        if TIME in frame.columns:
+            times = frame[TIME]
+            frame = frame if keep_time else frame.drop(columns=TIME)
     elif keep_time:
         raise DataError(f"--keep-time: {path} has other columns than the credit card set; all of them are kept anyway")
     found = from_frame(path, frame, reading)
     return Transactions(
         found.features,
         found.labels,
-        np.arange(len(frame), dtype="float64"),
+        np.arange(len(frame), dtype="float64")
+        if times is None
+        else _seconds(cells_of(times, finite=False), found.number_format),
         found.names,
         f"{prefix}{path}",
         number_format=found.number_format,
         notices=(*notices, *found.notices),
     )
+
+
+def _seconds(cells: np.ndarray, number_format: NumberFormat) -> np.ndarray:
+    """Cells as points in time, NaN where there is none."""
+    if cells.dtype == object:
+        return to_numbers(cells, number_format)[0]
+    return np.where(np.isnan(cells), np.nan, cells.astype("float64"))
 
 
 def _read_numbers(path: Path, keep_time: bool, prefix: str, reading: Reading) -> Transactions | None:
@@ -188,7 +206,7 @@ def _read_numbers(path: Path, keep_time: bool, prefix: str, reading: Reading) ->
         if _is_ulb(names):
             if reading.label in (None, LABEL) and not reading.drop:
                 return _from_frame(_ulb_frame(path, text), f"{prefix}{path}", keep_time)
-            reading = _as_ulb(reading, names, keep_time)
+            reading = _as_ulb(reading, names)
         elif keep_time:
             return None
         frame, labels = _table(path, text, reading.label, reading.drop)
@@ -197,16 +215,18 @@ def _read_numbers(path: Path, keep_time: bool, prefix: str, reading: Reading) ->
     except DataError:
         return None
     columns = {str(name): column.to_numpy("float64") for name, column in frame.items()}
+    time = np.arange(len(labels), dtype="float64")
+    if _is_ulb(names) and TIME in columns:
+        time = columns[TIME] if keep_time else columns.pop(TIME)
     numbers, notices = without_ids(columns)
-    features, time = np.column_stack(list(numbers.values())), np.arange(len(labels), dtype="float64")
+    features = np.column_stack(list(numbers.values()))
     return Transactions(features, labels, time, tuple(numbers), f"{prefix}{path}", notices=notices)
 
 
-def _as_ulb(reading: Reading, names: Iterable[str], keep_time: bool) -> Reading:
-    """The ULB set's label, and without Time, for a file with some of its columns dropped or with other cells."""
+def _as_ulb(reading: Reading, names: Iterable[str]) -> Reading:
+    """The ULB set's label, for a file with some of its columns dropped or with other cells."""
     label = LABEL if reading.label is None and LABEL in names and LABEL not in reading.drop else reading.label
-    drops_time = TIME in names and not keep_time and TIME not in reading.drop
-    return replace(reading, label=label, drop=(*reading.drop, TIME) if drops_time else reading.drop)
+    return replace(reading, label=label)
 
 
 def _refuse_reading(reading: Reading) -> None:
