@@ -7,7 +7,7 @@ from typing import Literal
 
 import jax
 
-from experiments.command_line import refusal, require
+from experiments.command_line import UsageError, refusal, require
 from experiments.runs.options import RunOptions
 from vae_jax.detector import settings
 from vae_jax.detector.settings import ModelSettings, Recipe, SettingError
@@ -91,6 +91,12 @@ def check(config: FraudConfig) -> None:
         settings.check(config)
     except SettingError as error:
         raise refusal(error.name, error.value, error.expected) from None
+    said: dict[str, str] = {}
+    for option in ("label", "drop", "number", "count", "category", "date", "id"):
+        value = getattr(config, option)
+        for column in (value,) if isinstance(value, str) else value or ():
+            if (other := said.setdefault(column, option)) != option:
+                raise UsageError(f"--{option} {column}: also --{other} {column}; say one of them")
     devices = jax.device_count()
     # Then each batch is on one device.
     models_divide = jax.process_count() == 1 and (config.num_models or 1) % devices == 0

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.fraud.config import FraudConfig
+from experiments.command_line import UsageError
+from experiments.fraud.config import FraudConfig, check
 from experiments.fraud.inputs import FEW_ROWS, Inputs, kinds_table, notices, prepare
 from experiments.runs.progress import console
 
@@ -20,6 +21,26 @@ def read(path: Path, change: tuple[str, str] = ("", ""), words: bool = False) ->
     rows = [f"{x!r},{rng.choice(second)},{i % 5 // 4}\n" for i, x in enumerate(rng.normal(size=100).tolist())]
     path.write_text("".join(["a,b,label\n", *rows]).replace(*change, 1))
     return prepare(FraudConfig(data=str(path), label="label", batch_size=8))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"label": "label", "drop": ("label",)}, "--drop label: also --label label; say one of them"),
+        ({"category": ("a", "b"), "number": ("b",)}, "--category b: also --number b; say one of them"),
+        ({"drop": ("a",), "id": ("a",)}, "--id a: also --drop a; say one of them"),
+    ],
+)
+def test_a_column_named_by_two_options_is_refused(options, expected):
+    with pytest.raises(UsageError) as refused:
+        check(FraudConfig(**options))
+    assert str(refused.value) == expected
+
+
+def test_an_anomaly_needs_a_label(tmp_path):
+    read(tmp_path / "a.csv")
+    with pytest.raises(UsageError, match=r"^--anomaly 1: needs --label COLUMN$"):
+        prepare(FraudConfig(data=str(tmp_path / "a.csv"), anomaly="1"))
 
 
 @pytest.mark.parametrize("words", [False, True])

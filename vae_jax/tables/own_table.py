@@ -77,8 +77,8 @@ def from_frame(path: Path, frame: pd.DataFrame, reading: Reading) -> OwnTable:
       The table. From numbers alone, columns that only tell rows apart are left out, with a notice.
 
     Raises:
-      DataError: if there is no such column, a label is none, or a number is infinite; names the file, and the row or
-        the option.
+      DataError: if there is no such column, a label is none, an anomaly is named without a label column, or a number is
+        infinite; names the file, and the row or the option.
     """
     asked = {reading.label: "label", **{name: OPTIONS.get(kind, kind) for name, kind in reading.columns.items()}}
     for name, option in asked.items():
@@ -86,6 +86,8 @@ def from_frame(path: Path, frame: pd.DataFrame, reading: Reading) -> OwnTable:
             there = ", ".join(map(str, frame.columns[:40]))
             raise DataError(f"{path}: --{option} {name}: no such column; there are {there}")
     if reading.label is None:
+        if reading.anomaly is not None:
+            raise DataError(f"--anomaly {reading.anomaly}: needs --label COLUMN")
         labels = np.zeros(len(frame), np.int64)
     else:
         labels = to_labels(path, reading.label, frame[reading.label].to_numpy(), reading.anomaly)
