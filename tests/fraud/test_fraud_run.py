@@ -260,6 +260,7 @@ def test_the_report_page_needs_nothing_else(finished: Path) -> None:
     page = (finished / "report.html").read_text()
     metrics = json.loads((finished / "metrics.json").read_text())
     assert f"{metrics['recipes']['gaussian']['average_precision']:.3f}" in page
+    assert "None" not in page
     assert page.count("<svg ") == 12  # one for each panel
     assert page.count("<figcaption>") == 6
     assert "http://" not in page
