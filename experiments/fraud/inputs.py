@@ -7,6 +7,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import jax
 import numpy as np
 from rich import box
 from rich.table import Table
@@ -102,7 +103,7 @@ def prepare(config: FraudConfig) -> Inputs:
     if isinstance(features, Schema) and "gaussian" not in config.recipes:
         named = " ".join(config.recipes)
         raise UsageError(f"--recipes {named}: for finite numbers alone; this table has others or gaps, so use gaussian")
-    if len(split.train) < config.batch_size:
+    if jax.process_count() > 1 and len(split.train) < config.batch_size:  # a batch of all may not divide evenly
         raise UsageError(f"--batch-size {config.batch_size}: more than the {len(split.train)} training rows")
     if config.boundary == "best-f1" and not table.labels[split.validation].any():
         raise UsageError("--boundary best-f1: no fraud among the validation rows; use another rule")

@@ -34,7 +34,8 @@ def training(recipe: Recipe, config: FraudConfig, inputs: Inputs) -> tuple[loop.
     train, held_out = inputs.x[inputs.split.train], inputs.x[inputs.genuine_validation]
     settings = settings_of(recipe, config, inputs)
     compiled = recipes.compile_training(settings, train, held_out, columns=inputs.columns)
-    steps = len(train) // config.batch_size
+    steps = steps_per_epoch(config, inputs)
+    drawn = config.batch_size if recipe == "exemplar" else min(config.batch_size, len(train))  # exemplar: rows repeat
     training = loop.Training(
         name=recipe,
         advance=lambda state, step, count: compiled.epoch(state),
@@ -42,10 +43,15 @@ def training(recipe: Recipe, config: FraudConfig, inputs: Inputs) -> tuple[loop.
         epochs=settings.epochs,
         steps_per_epoch=steps,
         steps_per_call=steps,
-        examples_per_step=config.batch_size * settings.num_models,
+        examples_per_step=drawn * settings.num_models,
         save_every=config.save_every,
     )
     return training, compiled.initial
+
+
+def steps_per_epoch(config: FraudConfig, inputs: Inputs) -> int:
+    """How many batches make up an epoch: one of all training rows where there are fewer than a batch has."""
+    return max(1, len(inputs.split.train) // config.batch_size)
 
 
 def fitted(recipe: Recipe, state: TrainState, config: FraudConfig, inputs: Inputs) -> VAEDetector:

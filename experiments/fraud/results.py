@@ -11,7 +11,7 @@ import numpy as np
 from experiments.baselines import score_baselines
 from experiments.fraud.config import FraudConfig
 from experiments.fraud.inputs import Inputs
-from experiments.fraud.models import fitted, score_rows
+from experiments.fraud.models import fitted, score_rows, steps_per_epoch
 from experiments.measures import Scored, bootstrap_interval, measure
 from experiments.runs import loop
 from experiments.runs.run_folder import Run
@@ -92,7 +92,7 @@ def evaluate(recipe: Recipe, applied: Applied, config: FraudConfig, inputs: Inpu
         "average_precision_interval": bootstrap_interval(averaged.test, averaged.test_labels, config.seed),
         "active_latents": min(active),
         "collapsed": min(active) == 0,
-        "best_epoch": detector.n_steps_ // (len(inputs.split.train) // config.batch_size),
+        "best_epoch": detector.n_steps_ // steps_per_epoch(config, inputs),
         "parameters": count_parameters(detector.params_) // len(active),
         "train_rows_per_second": float(np.median([line["rows_per_second"] for line in log])),
         "score_rows_per_second": applied.rows_per_second,

@@ -5,6 +5,7 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -75,6 +76,13 @@ def test_hostile_names_of_columns_are_printed_as_they_are_but_for_control_charac
     output = console(io.StringIO())
     output.print(kinds_table(inputs))
     assert r"\x1b]0;PWNED\x1b[31m[red] Größe " in output.file.getvalue()
+
+
+def test_several_processes_need_a_whole_batch(tmp_path, monkeypatch):
+    read(tmp_path / "a.csv")
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(UsageError, match=r"^--batch-size 128: more than the \d+ training rows$"):
+        prepare(FraudConfig(data=str(tmp_path / "a.csv")))
 
 
 def test_a_boundary_on_few_rows_is_told(tmp_path):

@@ -416,10 +416,18 @@ def test_without_frauds_and_with_a_constant_feature_it_still_trains(small_csv: P
     assert not (tmp_path / "run" / "figures" / "curves.png").exists()
 
 
-def test_more_rows_in_a_batch_than_there_are(small_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    line = refused(fraud.main, ["--data", small_csv, "--batch-size", "4096", "--run-dir", tmp_path / "run"], capsys)
-    assert "--batch-size 4096" in line
-    assert not (tmp_path / "run").exists()
+def test_fewer_rows_than_in_a_batch_are_one_batch(small_csv: Path, tmp_path: Path) -> None:
+    pd.read_csv(small_csv).head(75).to_csv(tmp_path / "few.csv", index=False)
+    arguments = ["--data", tmp_path / "few.csv", "--epochs", "3", *SMALL, "--batch-size", "128", "--run-dir"]
+    arguments += [tmp_path / "run", "--recipes", "report", "gaussian", "exemplar"]
+    assert run(fraud.main, [str(word) for word in arguments]) == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["config"]["batch_size"] == 128
+    for recipe, measures in metrics["recipes"].items():
+        assert 1 <= measures["best_epoch"] <= 3
+        detector = VAEDetector.load(tmp_path / "run" / ("model" if recipe == "gaussian" else f"model_{recipe}"))
+        assert detector.n_steps_ == measures["best_epoch"]
+    assert run(fraud.main, ["--resume", str(tmp_path / "run")]) == 0
 
 
 def test_a_full_disk_stops_the_run_in_one_line(small_csv: Path, tmp_path: Path) -> None:
