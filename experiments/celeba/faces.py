@@ -40,7 +40,7 @@ class FacesConfig:
     model: str = "latest"
     """Run whose model to use: a run folder, a name in runs/celeba, or latest."""
     output: str | None = None
-    """Folder for the pictures; by default a new one in the run folder, made/<time>_<action>."""
+    """Folder for the pictures, new or empty; by default a new one in the run folder, made/<time>_<action>."""
     seed: int = 0
     """Random seed."""
 
@@ -125,6 +125,11 @@ def main(arguments: Sequence[str]) -> None:
         raise UsageError(f"--count {config.count}: expected 1 or more")
     if not 0 <= config.seed < 2**32:
         raise UsageError(f"--seed {config.seed}: expected between 0 and 2^32 - 1")
+    if config.output:
+        folder = Path(config.output)
+        with run_folder.disk_errors(folder, UsageError):
+            if folder.is_dir() and any(folder.iterdir()):
+                raise UsageError(f"--output {folder}: not empty; name another folder")
     with stopping.immediate():
         use_cores(CHUNK)
         opened = run_folder.open_to_read(CELEBA.name, config.model, "--model")

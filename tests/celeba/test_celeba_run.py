@@ -266,6 +266,15 @@ def test_faces_makes_pictures_later(action: str, singles: int, finished: Path, t
     assert Image.open(made[0]).size == (32, 32)
 
 
+def test_faces_writes_into_no_folder_that_holds_anything(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "sample_0000.png").write_bytes(b"mine")
+    line = refused(faces.main, ["sample", "--model", finished, "--output", tmp_path, "--count", "1"], capsys)
+    assert line.endswith(f"--output {tmp_path}: not empty; name another folder")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"mine"]
+
+
 def test_attributes_may_have_names_that_no_file_can_have(finished: Path, tmp_path: Path) -> None:
     opened = run_folder.Run(finished, None)
     config = run_folder.read_config(opened, CelebaConfig)
@@ -327,6 +336,7 @@ def test_faces_takes_ones_own_pictures_and_names_those_it_can_not_use(
     for given in (folder, folder / "me.webp"):
         assert run(faces.main, [*arguments, str(given)]) == 0
         assert len(list((tmp_path / "made").glob("reconstruct_*.png"))) == 1
+        shutil.rmtree(tmp_path / "made")
     orders = r"orders\x1b[2J\u202e.jpg"
     said = "".join(f"left out: {name}: {NO_PICTURE}\n" for name in ("bad.jpg", orders))
     assert capsys.readouterr().err == said
