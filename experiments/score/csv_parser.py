@@ -12,6 +12,7 @@ import pyarrow as pa
 from experiments.command_line import UsageError
 from experiments.score.parsers import LINE_END, LONGEST_ROW, Parsed, Record, check_columns, floats, read_csv, rows_but
 from experiments.score.tables import Columns
+from vae_jax.tables.files import SEPARATORS
 from vae_jax.tables.text_numbers import MISSING_WORDS, PLAIN
 
 MOST_LINES = 1_000  # of a broken row, beyond which rows are no longer looked for in its other lines, save of one line
@@ -155,13 +156,27 @@ class _BrokenError(Exception):
 def csv_parser(name: str, header: bytes, columns: Columns) -> CsvParser:
     """Reads a CSV file's header, and returns the parser of the rows below.
 
-    Raises UsageError if it is no header, lacks one of `columns` (in any order, among others) or repeats a column.
+    Of the separators that training knows, takes the one by which the header has most of the columns. Raises UsageError
+    if it is no header, lacks one of `columns` (in any order, among others) or repeats a column.
     """
+    wrong = f"{name}: the first line is not a header of a CSV in UTF-8"
     try:
         text = header.decode("utf-8")
-        separator = max(",;\t", key=text.count)
-        names = [cell.strip() for cell in next(csv.reader([text], delimiter=separator, strict=True), [])]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{name}: the first line is not a header of a CSV in UTF-8 ({error})") from None
-    check_columns(name, names, columns)
-    return CsvParser(names, separator, columns)
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{wrong} ({error})") from None
+    found = {separator: names for separator in SEPARATORS if (names := _names(text, separator)) is not None}
+    separator = max(found, key=lambda of: (len({*found[of]} & {*columns.all}), len(found[of])), default="")
+    if len(found) < len(SEPARATORS) and len(found.get(separator, "")) < 2:
+        raise UsageError(f"{wrong} (a quote is misplaced or not closed)")
+    check_columns(name, found[separator], columns)
+    return CsvParser(found[separator], separator, columns)
+
+
+def _names(header: str, separator: str) -> list[str] | None:
+    """Divides a header outside of quotes; None if the quotes are in wrong places."""
+    csv.field_size_limit(2 * LONGEST_ROW)  # longer than any name
+    try:
+        cells = next(csv.reader([header], delimiter=separator, skipinitialspace=True, strict=True), [])
+    except csv.Error:
+        return None
+    return [cell.strip() for cell in cells]
