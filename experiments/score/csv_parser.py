@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -164,6 +165,8 @@ def csv_parser(name: str, header: bytes, columns: Columns) -> CsvParser:
         text = header.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UsageError(f"{wrong} ({error})") from None
+    if re.match(r'\s*\{\s*"', text):
+        raise UsageError(f"{name}: looks like JSON lines rather than CSV; say --input-format jsonl")
     found = {separator: names for separator in SEPARATORS if (names := _names(text, separator)) is not None}
     separator = max(found, key=lambda of: (len({*found[of]} & {*columns.all}), len(found[of])), default="")
     if len(found) < len(SEPARATORS) and len(found.get(separator, "")) < 2:

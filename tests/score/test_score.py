@@ -601,7 +601,11 @@ def test_numbers_are_those_that_a_run_reads(real_transactions):
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("in.csv", b"", "none of the model's columns a, b, c"),
+        ("in.csv", b"", "empty; expected a header and rows"),
+        ("in.csv", BOM + b"\n \n", "empty; expected a header and rows"),
+        ("in.csv.gz", gzip.compress(b""), "empty; expected a header and rows"),
+        ("in.csv", b'{"a": 1, "b": 2, "c": 3}\n', "looks like JSON lines rather than CSV; say --input-format jsonl"),
+        ("in.csv", b' { "a": 1}\n', "looks like JSON lines rather than CSV; say --input-format jsonl"),
         ("in.csv", b"1,2,3\n4,5,6\n", "none of the model's columns a, b, c"),
         ("in.csv", b"a,id\n1,2\n", "column missing: b, c"),
         ("in.csv", b"a,b,c,a\n1,2,3,4\n", "column repeated: a"),
