@@ -134,16 +134,32 @@ class CsvParser:
         """Yields each row's end and cells."""
         following = (f"{lines[i]}\n" for i in range(start, stop))
         reader = csv.reader(following, delimiter=self._separator, strict=True)
+        begin = start
         try:
             for cells in reader:
-                if cells and len(cells) != len(self._names):
-                    raise csv.Error(f"{len(cells)} cells, expected {len(self._names)}")
-                yield start + reader.line_num, cells
+                end = start + reader.line_num
+                if cells and (problem := self._problem(cells, lines[begin:end])):
+                    raise csv.Error(problem)
+                yield end, cells
+                begin = end
         except csv.Error as error:
             problem = str(error)
             if "end of data" in problem:
                 problem = NOT_CLOSED if stop == len(lines) else NOT_CLOSED_IN_LINE
             raise _BrokenError(problem, start + reader.line_num) from None
+
+    def _problem(self, cells: list[str], lines: list[str]) -> str:
+        """What is wrong with a row whose quotes are closed; "" if nothing is."""
+        # Training takes such a quote for one; a cell that only holds the like is in a well quoted row.
+        spaced = any(cell[:1] == " " and cell.lstrip(" ")[:1] == '"' for cell in cells)
+        if spaced and not self._well_quoted("\n".join(lines).encode("utf-8", "surrogateescape")):
+            return "a space before a quote; remove it"
+        expected = len(self._names)
+        if len(cells) == expected:
+            return ""
+        ends = len(cells) == expected + 1 and not cells[-1].strip()
+        advice = f"; if each row ends with {self._separator!r}, let the header end with it too" if ends else ""
+        return f"{len(cells)} cells, expected {expected}{advice}"
 
 
 class _BrokenError(Exception):

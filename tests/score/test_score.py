@@ -142,6 +142,7 @@ INPUTS = {
     "tabs.csv": lambda rows: as_csv(rows, "\t"),
     "pipes.csv": lambda rows: as_csv(rows, "|"),
     "commas_in_names.csv": lambda rows: as_csv([{'x, "y", z': 1, **row, "s, t, u, v, w, x": 2} for row in rows], ";"),
+    "separators_at_line_ends.csv": lambda rows: as_csv([{**row, "": None} for row in rows]),
     "spaces_in_the_header.csv": lambda rows: as_csv(rows).replace(b"id,c,a,", b'id, "c", "a", ', 1),
     "no_last_line_end.csv": lambda rows: as_csv(rows)[:-1],
     "blank_lines_at_the_end.csv": lambda rows: as_csv(rows) + b"\n\n",
@@ -385,6 +386,9 @@ z,7,8,9
         ("y,, ,NA", NO_CELL),
         ("y,1,2,3,4", "5 cells, expected 4"),
         (" ", "1 cells, expected 4"),
+        ("y,1,2,3,", "5 cells, expected 4; if each row ends with ',', let the header end with it too"),
+        ('"y", "1",2,3', "a space before a quote; remove it"),
+        ('y,1,2, "3, 4"', "a space before a quote; remove it"),
         ("y,1,two,3", "column b: 'two' is not a finite number"),
         ("y,1,2_0,3", "column b: '2_0' is not a finite number"),
         ("y,1,\N{FULLWIDTH DIGIT TWO},3", "column b: '\N{FULLWIDTH DIGIT TWO}' is not a finite number"),
@@ -435,10 +439,11 @@ def test_gaps_are_scored_with_a_notice(name, content, detector, sizes, capsys, t
 
 
 def test_rows_that_only_look_broken(detector, sizes, tmp_path):
-    lines = ["x, +1 ,2.,.5", 'a 5" screen,1,2,3', 'x,"1"," 2 ","3"', "x\x0by,1e-400,-0,1E3"]
+    lines = ["x, +1 ,2.,.5", 'a 5" screen,1,2,3', 'x,"1"," 2 ","3"', "x\x0by,1e-400,-0,1E3", '" ""x""",1,2,3']
     found = scored(("id,a,b,c\n" + "\n".join(lines) + "\n").encode(), tmp_path, "--keep", "id", "a", "b", "c")
-    assert [[row[name] for name in FEATURES] for row in found] == [[1, 2, 0.5], [1, 2, 3], [1, 2, 3], [0, 0, 1000]]
-    assert [row["id"] for row in found] == ["x", 'a 5" screen', "x", "x\x0by"]
+    numbers = [[1, 2, 0.5], [1, 2, 3], [1, 2, 3], [0, 0, 1000], [1, 2, 3]]
+    assert [[row[name] for name in FEATURES] for row in found] == numbers
+    assert [row["id"] for row in found] == ["x", 'a 5" screen', "x", "x\x0by", ' "x"']
 
 
 @pytest.mark.parametrize(
