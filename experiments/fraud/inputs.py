@@ -93,10 +93,13 @@ def prepare(config: FraudConfig) -> Inputs:
     """Reads, splits and standardises the transactions; raises UsageError for data that can't be trained on."""
     try:
         table = load_transactions(config.data, config.keep_time, config.seed, reading=config.reading())
+    except DataError as error:
+        raise UsageError(str(error)) from error
+    try:
         split = split_rows(table.codes(), table.labels, table.time, config.split, config.seed)
         features, x = _learn(table, split, config)
     except CellError as error:
-        place = place_of(error.row, error.column)
+        place = place_of(error.row, error.column, table.lines)
         raise UsageError(f"{config.data}: {place}: {error.wrong}; {_advice(error.column)}") from error
     except DataError as error:
         raise UsageError(str(error)) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow as pa
 from experiments.command_line import UsageError
 from experiments.score.parsers import LINE_END, LONGEST_ROW, Parsed, Record, check_columns, floats, read_csv, rows_but
 from experiments.score.tables import Columns
+from vae_jax.tables.files import SEPARATORS
 from vae_jax.tables.text_numbers import MISSING_WORDS, PLAIN
 
 MOST_LINES = 1_000  # of a broken row, beyond which rows are no longer looked for in its other lines, save of one line
@@ -132,16 +134,32 @@ class CsvParser:
         """Yields each row's end and cells."""
         following = (f"{lines[i]}\n" for i in range(start, stop))
         reader = csv.reader(following, delimiter=self._separator, strict=True)
+        begin = start
         try:
             for cells in reader:
-                if cells and len(cells) != len(self._names):
-                    raise csv.Error(f"{len(cells)} cells, expected {len(self._names)}")
-                yield start + reader.line_num, cells
+                end = start + reader.line_num
+                if cells and (problem := self._problem(cells, lines[begin:end])):
+                    raise csv.Error(problem)
+                yield end, cells
+                begin = end
         except csv.Error as error:
             problem = str(error)
             if "end of data" in problem:
                 problem = NOT_CLOSED if stop == len(lines) else NOT_CLOSED_IN_LINE
             raise _BrokenError(problem, start + reader.line_num) from None
+
+    def _problem(self, cells: list[str], lines: list[str]) -> str:
+        """What is wrong with a row whose quotes are closed; "" if nothing is."""
+        # Training takes such a quote for one; a cell that only holds the like is in a well quoted row.
+        spaced = any(cell[:1] == " " and cell.lstrip(" ")[:1] == '"' for cell in cells)
+        if spaced and not self._well_quoted("\n".join(lines).encode("utf-8", "surrogateescape")):
+            return "a space before a quote; remove it"
+        expected = len(self._names)
+        if len(cells) == expected:
+            return ""
+        ends = len(cells) == expected + 1 and not cells[-1].strip()
+        advice = f"; if each row ends with {self._separator!r}, let the header end with it too" if ends else ""
+        return f"{len(cells)} cells, expected {expected}{advice}"
 
 
 class _BrokenError(Exception):
@@ -155,13 +173,29 @@ class _BrokenError(Exception):
 def csv_parser(name: str, header: bytes, columns: Columns) -> CsvParser:
     """Reads a CSV file's header, and returns the parser of the rows below.
 
-    Raises UsageError if it is no header, lacks one of `columns` (in any order, among others) or repeats a column.
+    Of the separators that training knows, takes the one by which the header has most of the columns. Raises UsageError
+    if it is no header, lacks one of `columns` (in any order, among others) or repeats a column.
     """
+    wrong = f"{name}: the first line is not a header of a CSV in UTF-8"
     try:
         text = header.decode("utf-8")
-        separator = max(",;\t", key=text.count)
-        names = [cell.strip() for cell in next(csv.reader([text], delimiter=separator, strict=True), [])]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{name}: the first line is not a header of a CSV in UTF-8 ({error})") from None
-    check_columns(name, names, columns)
-    return CsvParser(names, separator, columns)
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{wrong} ({error})") from None
+    if re.match(r'\s*\{\s*"', text):
+        raise UsageError(f"{name}: looks like JSON lines rather than CSV; say --input-format jsonl")
+    found = {separator: names for separator in SEPARATORS if (names := _names(text, separator)) is not None}
+    separator = max(found, key=lambda of: (len({*found[of]} & {*columns.all}), len(found[of])), default="")
+    if len(found) < len(SEPARATORS) and len(found.get(separator, "")) < 2:
+        raise UsageError(f"{wrong} (a quote is misplaced or not closed)")
+    check_columns(name, found[separator], columns)
+    return CsvParser(found[separator], separator, columns)
+
+
+def _names(header: str, separator: str) -> list[str] | None:
+    """Divides a header outside of quotes; None if the quotes are in wrong places."""
+    csv.field_size_limit(2 * LONGEST_ROW)  # longer than any name
+    try:
+        cells = next(csv.reader([header], delimiter=separator, skipinitialspace=True, strict=True), [])
+    except csv.Error:
+        return None
+    return [cell.strip() for cell in cells]

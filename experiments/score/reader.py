@@ -123,6 +123,8 @@ def open_table(
     text, first = open_text(source.name, source.file, encoding)
     if file_format == "csv":
         header, first = cut_line(source.name, text, first)
+        if not header.strip() and not first.strip():
+            raise UsageError(f"{source.name}: empty; expected a header and rows")
         parser, line = csv_parser(source.name, header, columns), 2
     else:
         parser, line = JsonParser(columns), 1

@@ -29,7 +29,10 @@ WORDS = r"""
 """
 SPACES = ["", " ", " 1", "1 ", "\t2", "\u00a03", "\x0b4", "9" * 40, "1" * 400, "0" * 400, '"a b"', '"\t"']
 CELL = st.one_of(PLAIN, PLAIN, PLAIN, PLAIN, st.sampled_from(WORDS.split() + SPACES))
-DEBRIS = st.binary(max_size=6) | st.sampled_from([b"", b" ", b'"', b'x,"1', b"{", b"}", b"[]", b"\xff", b'"a"b,1,2,3'])
+ODD = [b'x, "1",2,3,y', b'x,1,2,3, "y, z"', b'" ""x, ""y""",1,2,3, z', b' "x",1,2,3,y', b"x,1,2,3,y,", b"x,1,2,3,,"]
+DEBRIS = st.binary(max_size=6) | st.sampled_from(
+    [b"", b" ", b'"', b'x,"1', b"{", b"}", b"[]", b"\xff", b'"a"b,1,2,3', *ODD]
+)
 
 
 @st.composite

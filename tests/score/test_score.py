@@ -140,6 +140,10 @@ INPUTS = {
     "semicolons.csv": lambda rows: as_csv(rows, ";"),
     "windows.csv": lambda rows: BOM + as_csv(rows, ";", "\r\n"),
     "tabs.csv": lambda rows: as_csv(rows, "\t"),
+    "pipes.csv": lambda rows: as_csv(rows, "|"),
+    "commas_in_names.csv": lambda rows: as_csv([{'x, "y", z': 1, **row, "s, t, u, v, w, x": 2} for row in rows], ";"),
+    "separators_at_line_ends.csv": lambda rows: as_csv([{**row, "": None} for row in rows]),
+    "spaces_in_the_header.csv": lambda rows: as_csv(rows).replace(b"id,c,a,", b'id, "c", "a", ', 1),
     "no_last_line_end.csv": lambda rows: as_csv(rows)[:-1],
     "blank_lines_at_the_end.csv": lambda rows: as_csv(rows) + b"\n\n",
     "packed.csv.gz": lambda rows: gzip.compress(as_csv(rows)),
@@ -382,6 +386,9 @@ z,7,8,9
         ("y,, ,NA", NO_CELL),
         ("y,1,2,3,4", "5 cells, expected 4"),
         (" ", "1 cells, expected 4"),
+        ("y,1,2,3,", "5 cells, expected 4; if each row ends with ',', let the header end with it too"),
+        ('"y", "1",2,3', "a space before a quote; remove it"),
+        ('y,1,2, "3, 4"', "a space before a quote; remove it"),
         ("y,1,two,3", "column b: 'two' is not a finite number"),
         ("y,1,2_0,3", "column b: '2_0' is not a finite number"),
         ("y,1,\N{FULLWIDTH DIGIT TWO},3", "column b: '\N{FULLWIDTH DIGIT TWO}' is not a finite number"),
@@ -432,10 +439,11 @@ def test_gaps_are_scored_with_a_notice(name, content, detector, sizes, capsys, t
 
 
 def test_rows_that_only_look_broken(detector, sizes, tmp_path):
-    lines = ["x, +1 ,2.,.5", 'a 5" screen,1,2,3', 'x,"1"," 2 ","3"', "x\x0by,1e-400,-0,1E3"]
+    lines = ["x, +1 ,2.,.5", 'a 5" screen,1,2,3', 'x,"1"," 2 ","3"', "x\x0by,1e-400,-0,1E3", '" ""x""",1,2,3']
     found = scored(("id,a,b,c\n" + "\n".join(lines) + "\n").encode(), tmp_path, "--keep", "id", "a", "b", "c")
-    assert [[row[name] for name in FEATURES] for row in found] == [[1, 2, 0.5], [1, 2, 3], [1, 2, 3], [0, 0, 1000]]
-    assert [row["id"] for row in found] == ["x", 'a 5" screen', "x", "x\x0by"]
+    numbers = [[1, 2, 0.5], [1, 2, 3], [1, 2, 3], [0, 0, 1000], [1, 2, 3]]
+    assert [[row[name] for name in FEATURES] for row in found] == numbers
+    assert [row["id"] for row in found] == ["x", 'a 5" screen', "x", "x\x0by", ' "x"']
 
 
 @pytest.mark.parametrize(
@@ -598,13 +606,18 @@ def test_numbers_are_those_that_a_run_reads(real_transactions):
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("in.csv", b"", "none of the model's columns a, b, c"),
+        ("in.csv", b"", "empty; expected a header and rows"),
+        ("in.csv", BOM + b"\n \n", "empty; expected a header and rows"),
+        ("in.csv.gz", gzip.compress(b""), "empty; expected a header and rows"),
+        ("in.csv", b'{"a": 1, "b": 2, "c": 3}\n', "looks like JSON lines rather than CSV; say --input-format jsonl"),
+        ("in.csv", b' { "a": 1}\n', "looks like JSON lines rather than CSV; say --input-format jsonl"),
         ("in.csv", b"1,2,3\n4,5,6\n", "none of the model's columns a, b, c"),
         ("in.csv", b"a,id\n1,2\n", "column missing: b, c"),
         ("in.csv", b"a,b,c,a\n1,2,3,4\n", "column repeated: a"),
         ("in.csv", b"a,b,c,x,x\n1,2,3,4,5\n", "column repeated: x"),
         ("in.csv", 'a,b,c,é\n1,2,3,4\n'.encode("utf-16-be"), "the first line is not a header of a CSV in UTF-8"),
         ("in.csv", b'a,b,c,"x\n1,2,3,4\n', "the first line is not a header of a CSV in UTF-8"),
+        ("in.csv", b'"a, b";"c, d"\n1;2\n', "none of the model's columns a, b, c"),
         ("in.csv", b"PAR1" * 10, "none of the model's columns a, b, c"),
         ("in.csv.gz", gzip.compress(b"a,b,c\n" + b"1,2,3\n" * 1000)[:-9], "damaged or truncated gzip"),
         ("in.csv.gz", gzip.compress(b"a,b,c\n")[:-8] + b"\0" * 8, "damaged or truncated gzip"),

@@ -648,6 +648,30 @@ def test_what_is_wrong_with_another_table_is_said_by_name(other, label, drop, ex
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        ("lab,x\n0,1\n1,2\nmaybe,3\n", "row 2 (line 4), column lab"),
+        ("lab,x\n0,1\n\n1,2\n , \nmaybe,3\n", "row 2 (line 6), column lab"),
+        ('lab,"x\n(EUR)"\n0,"1\n"\n1,2\nmaybe,3\n', "row 2 (line 6), column lab"),
+        ("lab,x\n0,1\n\n,2\n", "row 1 (line 4), column lab: blank"),
+        ("lab,x\n0,1\n\n2,2\n", "row 1 (line 4), column lab: 2 is neither"),
+    ],
+)
+def test_the_line_is_that_of_the_file_whatever_lines_precede(content, place, tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text(content)
+    with pytest.raises(DataError) as refused:
+        load_transactions(str(path), label="lab")
+    assert str(refused.value).startswith(f"{path}: {place}")
+
+
+def test_a_table_knows_its_lines(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("x,y\nred,1\n\nblue,2\n")
+    assert list(load_transactions(str(path)).lines or ()) == [2, 4]
+
+
 def test_the_ulb_set_without_some_columns_keeps_its_label_and_leaves_time_out(tmp_path):
     path = tmp_path / "creditcard.csv"
     simulate_transactions(rows=2_000).to_csv(path, index=False)

@@ -149,6 +149,6 @@ def as_numbers(path: Path, column: Any, advice: str = "") -> np.ndarray:
     return numbers
 
 
-def place_of(row: int, column: Any) -> str:
-    """Describes a cell's position."""
-    return f"row {row} (line {row + 2}), column {column}"
+def place_of(row: int, column: Any, lines: Sequence[int] | None = None) -> str:
+    """Describes a cell's position; `lines` are those where rows begin, by default one after the other."""
+    return f"row {row} (line {lines[row] if lines else row + 2}), column {column}"

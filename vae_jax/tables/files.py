@@ -78,17 +78,25 @@ def read_frame(
       >>> frame.to_dict("list"), notices
       ({'amount': ['1,50', '20,00'], 'shop': ['Bern', None]}, [])
     """
+    return read_with_lines(path, encoding, drop)[:2]
+
+
+def read_with_lines(
+    path: str | Path, encoding: str | None = None, drop: Sequence[str] = ()
+) -> tuple[pd.DataFrame, list[str], Sequence[int] | None]:
+    """As `read_frame`; also returns the lines where rows begin, or None for one after the other, and no text."""
     path = Path(path)
     check_encoding(encoding)
     content = unpack(path, read_bytes(path), TEXT_SUFFIXES, kept=WORKBOOK)
     notices: list[str] = []
+    lines = None
     if content[:4] == b"PAR1" or content[:6] == b"ARROW1":
         names, columns = _read_arrow(path, content, drop, notices)
     elif content[:2] == b"PK":
         names, columns = _read_excel(path, content, notices)
     else:
-        names, columns = _read_text(path, _decode(path, content, encoding), notices)
-    return _frame(path, names, columns, drop, notices), notices
+        names, columns, lines = _read_text(path, _decode(path, content, encoding), notices)
+    return _frame(path, names, columns, drop, notices), notices, lines
 
 
 def check_encoding(encoding: str | None) -> None:
@@ -129,7 +137,7 @@ def _decode(path: Path, content: bytes, encoding: str | None) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n") + "\n"
 
 
-def _read_text(path: Path, text: str, notices: list[str]) -> tuple[list[str], list[Any]]:
+def _read_text(path: Path, text: str, notices: list[str]) -> tuple[list[str], list[Any], Sequence[int] | None]:
     separator = _separator(text)
     blank: list[int] = []
     records = _records(path, text, separator, blank)
@@ -146,7 +154,7 @@ def _read_text(path: Path, text: str, notices: list[str]) -> tuple[list[str], li
     width = len(names) + trailing
     columns = _parse_quickly(text, separator, width)
     if columns is not None and not (trailing and columns[-1].any()):
-        return names, columns[: len(names)]
+        return names, columns[: len(names)], None
     cells: list[str] = []  # of all rows in one list: a list for each row would take twice the memory
     lines = array.array("q")
     for line, row in itertools.chain([first], records):
@@ -159,7 +167,7 @@ def _read_text(path: Path, text: str, notices: list[str]) -> tuple[list[str], li
     if between := [str(line) for line in blank if line < lines[-1]]:
         more = f" and {len(between) - 5} more" if len(between) > 5 else ""
         notices.append(f"{path}: blank lines are skipped: {', '.join(between[:5])}{more}")
-    return names, [_text_column(cells[j::width]) for j in range(len(names))]
+    return names, [_text_column(cells[j::width]) for j in range(len(names))], lines
 
 
 def _separator(text: str) -> str:

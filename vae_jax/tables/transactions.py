@@ -20,7 +20,7 @@ from vae_jax.data.downloads import download_from_kaggle, earlier_download, netwo
 from vae_jax.data.errors import DataError
 from vae_jax.tables.cells import cells_of
 from vae_jax.tables.csv_file import as_numbers, parse, place_of, read_header, read_text
-from vae_jax.tables.files import read_frame
+from vae_jax.tables.files import read_with_lines
 from vae_jax.tables.kinds import infer
 from vae_jax.tables.own_table import OPTIONS, Reading, from_frame, without_ids
 from vae_jax.tables.synthetic import simulate_transactions
@@ -52,6 +52,7 @@ class Transactions:
       synthetic: whether they are simulated.
       number_format: how numbers in text are written.
       notices: sentences about the table that its user should see.
+      lines: of its file, where rows begin; None for one after the other.
 
     Examples:
       >>> import numpy as np
@@ -75,6 +76,7 @@ class Transactions:
     synthetic: bool = False
     number_format: NumberFormat = field(default_factory=NumberFormat)
     notices: tuple[str, ...] = ()
+    lines: Sequence[int] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -168,7 +170,7 @@ def _read(path: Path, keep_time: bool, prefix: str = "", reading: Reading | None
         found = _read_numbers(path, keep_time, prefix, reading)
         if found is not None:
             return found
-    frame, notices = read_frame(path, reading.encoding, reading.drop)
+    frame, notices, lines = read_with_lines(path, reading.encoding, reading.drop)
     times = None
     if _is_ulb((*frame.columns, *reading.drop)):
         reading = _as_ulb(reading, frame.columns)
@@ -177,7 +179,7 @@ def _read(path: Path, keep_time: bool, prefix: str = "", reading: Reading | None
             frame = frame if keep_time else frame.drop(columns=TIME)
     elif keep_time:
         raise DataError(f"--keep-time: {path} has other columns than the credit card set; all of them are kept anyway")
-    found = from_frame(path, frame, reading)
+    found = from_frame(path, frame, reading, lines)
     return Transactions(
         found.features,
         found.labels,
@@ -188,6 +190,7 @@ def _read(path: Path, keep_time: bool, prefix: str = "", reading: Reading | None
         f"{prefix}{path}",
         number_format=found.number_format,
         notices=(*notices, *found.notices),
+        lines=lines,
     )
 
 

@@ -21,6 +21,7 @@ from experiments.command_line import UsageError
 from experiments.score import text
 from experiments.score.reader import Source, open_table
 from experiments.score.tables import BrokenRow, Columns, InputFormat
+from vae_jax.tables.files import SEPARATORS
 from vae_jax.tables.schema import Schema
 
 NUMBERS = Columns(("a", "b"), ("id",))
@@ -67,14 +68,24 @@ def _cells(file_format: InputFormat, data: bytes, broken: Sequence[int]) -> list
         if file_format == "jsonl":
             rows = [json.loads(line) if i not in broken else None for i, line in enumerate(_lines(content))]
             return [(row.get("a"), row.get("b")) for row in rows if row is not None]
-        separator = max(",;\t", key=content.partition("\n")[0].count)
-        header, *body = csv.reader(io.StringIO(content, newline="\n"), delimiter=separator, strict=True)
+        header, _, rows = content.partition("\n")
+        divided = {separator: _names(header, separator) for separator in SEPARATORS}
+        separator = max(SEPARATORS, key=lambda of: len({*divided[of]} & {*NUMBERS.all}))
+        body = list(csv.reader(io.StringIO(rows, newline="\n"), delimiter=separator, strict=True))
     except (UnicodeDecodeError, ValueError, csv.Error):
         return None
     if broken:  # a broken row of CSV may take others with it
         return None
-    names = [name.strip() for name in header]
+    names = divided[separator]
     return [(row[names.index("a")], row[names.index("b")]) for row in body if row]
+
+
+def _names(header: str, separator: str) -> list[str]:
+    try:
+        cells = next(csv.reader([header], delimiter=separator, skipinitialspace=True, strict=True), [])
+    except csv.Error:
+        return []
+    return [cell.strip() for cell in cells]
 
 
 def _lines(content: str) -> list[str]:
