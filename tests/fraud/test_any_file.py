@@ -162,3 +162,11 @@ def test_a_word_among_numbers_is_named_and_not_taken_for_a_category(payments, tm
     spoiled.to_csv(path, index=False)
     with pytest.raises(UsageError, match=r"row 7 \(line 9\), column V2: 'abc' is not a number"):
         read(path, "Class")
+
+
+def test_a_wrong_cell_is_told_with_its_line_below_blank_lines(tmp_path):
+    path = tmp_path / "payments.csv"
+    rows = [f"{i}.5,{7 * i % 31},{int(i % 50 == 0)}" for i in range(300)]
+    path.write_text("\n".join(["a,b,label", "", "", *rows, "1,zz,0"]))
+    with pytest.raises(UsageError, match=r"row 300 \(line 304\), column b: 'zz' is not a number"):
+        read(path, "label", number=("b",))
