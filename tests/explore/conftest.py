@@ -7,19 +7,16 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
 import pytest
+import small_fraud
 from explorer_server import ELSEWHERE, Server, listens, python_with_gradio
 from PIL import Image
 from run_helpers import ROOT, wait_for
 
 import experiments.celeba.__main__ as celeba
-import experiments.fraud.__main__ as fraud
 from experiments.command_line import run
 from vae_jax.images.drawn_faces import draw_face
-from vae_jax.tables.synthetic import simulate_transactions
 
-FRAUD = ["--hidden-dims", "6", "--num-samples", "20", "--batch-size", "64", "--epochs", "2", "--recipes", "gaussian"]
 CELEBA = ["--data", "synthetic", "--limit", "64", "--image-size", "32", "--latent-dim", "4", "--batch-size", "16"]
 
 
@@ -27,17 +24,13 @@ CELEBA = ["--data", "synthetic", "--limit", "64", "--image-size", "32", "--laten
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two small runs, with a table and two photographs beside them."""
     folder = tmp_path_factory.mktemp("explored")
-    frame = simulate_transactions(seed=1, rows=20_000)
-    frame = pd.concat([frame[frame.Class == 0].head(1_000), frame[frame.Class == 1].head(30)]).sort_values("Time")
-    frame.to_csv(folder / "small.csv", index=False)
+    frame = small_fraud.train(folder, "transactions")
     frame.iloc[:30].drop(columns="Class").to_csv(folder / "own.csv", index=False)
     (folder / "other.csv").write_text("a,b\n1,2\n")
     (folder / "large.csv").write_text("a,b\n" + "1,2\n" * 300_000)
     (folder / "spoilt.png").write_text("no picture")
     for i in range(2):
         Image.fromarray(draw_face(0, i, 48)[0]).save(folder / f"photo{i}.png")
-    arguments = ["--data", str(folder / "small.csv"), *FRAUD, "--run-dir", str(folder / "transactions")]
-    assert run(fraud.main, arguments) == 0
     more = ["--cache", str(folder / "cache"), "--epochs", "3", "--run-dir", str(folder / "faces")]
     assert run(celeba.main, [*CELEBA, *more]) == 0
     return folder

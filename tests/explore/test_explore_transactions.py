@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import small_fraud
 
 import experiments.fraud.__main__ as fraud
 import experiments.score.__main__ as score
@@ -15,22 +16,16 @@ from experiments.command_line import UsageError, run
 from experiments.explore import transactions
 from experiments.explore.transactions import Recipe, as_text
 from experiments.runs.run_folder import Run
-from vae_jax.tables.synthetic import simulate_transactions
-
-SMALL = ["--recipes", "gaussian", "--hidden-dims", "6", "--num-samples", "20", "--batch-size", "64", "--epochs", "2"]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small run, its data, and a table of twenty rows of which one is broken."""
     folder = tmp_path_factory.mktemp("explored")
-    frame = simulate_transactions(seed=1, rows=20_000)
-    frame = pd.concat([frame[frame.Class == 0].head(1_000), frame[frame.Class == 1].head(30)]).sort_values("Time")
-    frame.to_csv(folder / "small.csv", index=False)
+    frame = small_fraud.train(folder, "run")
     rows = frame.head(20).drop(columns="Class").astype(object)
     rows.iloc[3, 1] = "broken"
     rows.to_csv(folder / "own.csv", index=False)
-    assert run(fraud.main, ["--data", str(folder / "small.csv"), *SMALL, "--run-dir", str(folder / "run")]) == 0
     return folder
 
 
@@ -72,7 +67,7 @@ def test_data_found_by_themselves_are_looked_for_only_where_they_were(
     shutil.copy(folder / "small.csv", path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("VAE_JAX_DATA", raising=False)
-    assert run(fraud.main, [*SMALL, "--run-dir", str(tmp_path / "run")]) == 0
+    assert run(fraud.main, [*small_fraud.OPTIONS, "--run-dir", str(tmp_path / "run")]) == 0
     found = Run(tmp_path / "run", None)
     assert transactions.open_recipes(found)["gaussian"].inputs is not None
     path.unlink()
