@@ -175,9 +175,7 @@ def notices(inputs: Inputs) -> list[str]:
     constant = constant_features(np.asarray(inputs.take(split.train)))
     if constant.any():
         names = ", ".join(np.array(inputs.table.feature_names)[constant])
-        found.append(
-            f"Constant in the training rows: {names}. Another value counts by its distance, in the column's own unit."
-        )
+        found.append(f"Constant in the training rows: {names}. Any other value looks like an anomaly.")
     return found
 
 

@@ -33,19 +33,29 @@ def test_other_rows_are_scaled_by_the_fitted_ones(rng):
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -7.3, 1e9])
-def test_constant_features_have_sd_1(rng, value):
-    features = np.column_stack([rng.normal(size=10), np.full(10, value)])
-    scaler = Scaler.fit(features, ("a", "b"))
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_another_value_in_a_constant_feature_is_cut_at_the_limit_in_every_unit(rng, value, unit):
+    features = np.column_stack([rng.normal(size=10), np.full(10, value)]) * unit
     np.testing.assert_array_equal(constant_features(features), [False, True])
-    assert scaler.sd[1] == 1
-    np.testing.assert_allclose(scaler.transform(features)[:, 1], 0, atol=1e-6)
+    scaler = Scaler.fit(features, ("a", "b"), limit=10.0)
+    np.testing.assert_array_equal(scaler.constant, [False, True])
+    np.testing.assert_array_equal(scaler.transform(features)[:, 1], 0)
+    other = np.array([[0.0, value + 1e-3 * max(abs(value), 1)], [0.0, -value - 1]]) * unit
+    np.testing.assert_array_equal(scaler.transform(other)[:, 1], [10, -10 if value >= 0 else 10])
 
 
-def test_a_constant_whose_computed_sd_is_not_0():
+def test_rounding_of_a_constant_to_float32_is_no_other_value():
     features = np.full((3, 1), 0.1)
     assert 0 < features.std() < 1e-15  # the trap: 0.1 + 0.1 + 0.1 is not 3 times 0.1
-    assert constant_features(features).all()
-    assert Scaler.fit(features, ("a",)).sd[0] == 1
+    scaler = Scaler.fit(features, ("a",))
+    assert scaler.constant.all()
+    assert 0 < abs(scaler.transform(features.astype(np.float32))[0, 0]) < 0.1
+
+
+def test_the_remark_on_a_constant_feature_names_its_value():
+    scaler = Scaler.fit(np.array([[1.0, 0.1], [3.0, 0.1]]), ("a", "b"))
+    assert scaler.remark("b", "7") == "always 0.1 in training"
+    assert scaler.remark("a", "7") == "2 ± 1 in training"
 
 
 def test_a_feature_that_hardly_varies_is_not_constant():

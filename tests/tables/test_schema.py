@@ -486,6 +486,20 @@ def test_units_are_told():
     np.testing.assert_allclose(schema["paid"].parts[0].mean, (1234.5 + 7.25 + 17) / 3)
 
 
+def test_a_constant_column_among_numbers_and_an_id_stays_constant():
+    schema = Schema.fit(pd.DataFrame({"id": np.arange(40.0), "rate": 0.05, "size": np.arange(40) / 7}))
+    assert [column.kind for column in schema.columns] == ["id", "constant", "real"]
+    assert "Constant in the training rows: rate. Any other value looks like an anomaly." in schema.notices()
+
+
+@pytest.mark.parametrize("kind", ["real", "positive"])
+def test_another_value_in_a_constant_column_that_is_said_to_be_numbers_is_cut_at_the_limit(kind):
+    table = pd.DataFrame({"a": [5.0] * 40, "b": ["x", "y"] * 20})
+    schema = Schema.fit(table, columns={"a": kind}, limit=10.0)
+    np.testing.assert_array_equal(schema.transform(table)[:, 0], 0)
+    np.testing.assert_array_equal(schema.transform(table.assign(a=5.01))[:, 0], 10)
+
+
 def check_real(table: pd.DataFrame, kinds: dict[str, str]) -> Schema:
     schema = Schema.fit(table)
     assert {name: schema[name].kind for name in kinds} == kinds

@@ -287,8 +287,8 @@ def _feature_table(features: Scaler | Schema) -> list[str]:
         head, rows = ("name", "kind", "why", "model"), features.describe()
     else:
         head = ("name", "mean in training", "standard deviation")
-        numbers = zip(features.feature_names, features.mean, features.sd, strict=True)
-        rows = [(name, f"{mean:.6g}", f"{sd:.6g}") for name, mean, sd in numbers]
+        numbers = zip(features.feature_names, features.mean, features.sd, features.constant, strict=True)
+        rows = [(name, f"{mean:.6g}", "constant" if same else f"{sd:.6g}") for name, mean, sd, same in numbers]
     return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
 

@@ -160,11 +160,12 @@ def _few_enough(name: str, found: Found) -> Found:
 
 
 def real_if_alone(found: Mapping[str, Found]) -> dict[str, Found]:
-    """Makes all columns of numbers real if there are no others, save ids."""
+    """Makes all columns of numbers real, save constant ones, if there are no others, save ids."""
     if not all(column.numeric or column.kind in ("id", "empty") for column in found.values()):
         return dict(found)
+    kept = ("id", "empty", "constant")
     return {
-        name: column if column.kind in ("id", "empty") else column._replace(kind="real", reason="among numbers alone")
+        name: column if column.kind in kept else column._replace(kind="real", reason="among numbers alone")
         for name, column in found.items()
     }
 

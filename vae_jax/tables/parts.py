@@ -10,6 +10,7 @@ import numpy as np
 
 from vae_jax.networks.columns import UNKNOWN
 from vae_jax.tables.kinds import SKEWED, Found, skewness
+from vae_jax.tables.scaling import OF_CONSTANT, sd_of_constant
 
 Likelihood = Literal["gaussian", "count", "bernoulli", "categorical"]
 LIKELIHOODS: tuple[Likelihood, ...] = ("gaussian", "count", "bernoulli", "categorical")  # in a layout's order
@@ -114,7 +115,10 @@ def _standardised(likelihood: Likelihood, values: np.ndarray, what: str = "", lo
     _, exponent = np.frexp(np.abs(seen).max())
     scaled = np.ldexp(seen, -exponent)  # as in `Scaler.fit`
     mean, sd = (float(np.ldexp(of, exponent)) for of in (scaled.mean(), scaled.std()))
-    return Part(likelihood, what, log, shift, mean, 1.0 if seen.max() == seen.min() else sd, typical=typical)
+    if seen.max() == seen.min():
+        # Counts differ by 1, and logarithms by a share of the value, in every unit.
+        mean, sd = float(seen[0]), 1.0 if likelihood == "count" else OF_CONSTANT if log else sd_of_constant(seen[0])
+    return Part(likelihood, what, log, shift, mean, float(sd), typical=typical)
 
 
 def answer(values: np.ndarray, numeric: bool, what: str = "", levels: tuple[str, ...] = ()) -> Part:

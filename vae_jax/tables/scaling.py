@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 # Standardised values beyond this are always cut: their squares would overflow float32 (3e38) after some layers, and a
 # score of minus infinity or NaN orders no rows.
 LARGEST = 1e6
+# A constant column has no standard deviation. By this share of its value, rounding to float32 stays unnoticed, and any
+# other value lies beyond the limit, whatever the unit.
+OF_CONSTANT, OF_ZERO = 1e-6, 1e-30
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class Scaler:
 
     Attributes:
       mean: shape (D,), float64, in the feature's unit.
-      sd: shape (D,), float64, in the feature's unit; 1 for a constant feature.
+      sd: shape (D,), float64, in the feature's unit; for a constant feature a millionth of its value, so that another
+        value is cut at the limit.
       feature_names: the D names.
       limit: standardised values beyond ± this are cut.
       number_format: how numbers are written in the file they came from.
@@ -64,8 +68,10 @@ class Scaler:
         # By a power of two, which changes no digit, to about 1: squares of 1e300 overflow, those of 1e-300 vanish.
         _, exponent = np.frexp(np.abs(features).max(0))
         scaled = np.ldexp(features, -exponent)
-        sd = np.where(constant_features(features), 1.0, np.ldexp(scaled.std(0), exponent))
-        return cls(np.ldexp(scaled.mean(0), exponent), sd, tuple(feature_names), min(limit, LARGEST), number_format)
+        constant = constant_features(features)
+        mean = np.where(constant, features[0], np.ldexp(scaled.mean(0), exponent))
+        sd = np.where(constant, sd_of_constant(features[0]), np.ldexp(scaled.std(0), exponent))
+        return cls(mean, sd, tuple(feature_names), min(limit, LARGEST), number_format)
 
     def transform(self, features: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
         """Standardises rows.
@@ -84,16 +90,23 @@ class Scaler:
         """Names of the features."""
         return self.feature_names
 
+    @property
+    def constant(self) -> Bool[np.ndarray, " D"]:
+        """Which features had one value in all training rows."""
+        return self.sd == sd_of_constant(self.mean)
+
     def new_gaps(self, features: Float[np.ndarray, "N D"]) -> dict[str, int]:
         """Counts the gaps (NaN) of each feature that has any; there were none in training."""
         missing = np.isnan(features).sum(0)
         return {name: int(count) for name, count in zip(self.feature_names, missing, strict=True) if count}
 
     def remark(self, name: str, cell: Any) -> str:
-        """Gives a feature's mean ± standard deviation in training; "" for a gap."""
+        """Gives a feature's mean ± standard deviation in training, or its only value; "" for a gap."""
         if cell is None or cell != cell:
             return ""
         i = self.feature_names.index(name)
+        if self.constant[i]:
+            return f"always {self.mean[i]:.6g} in training"
         return f"{self.mean[i]:.3g} ± {self.sd[i]:.3g} in training"
 
     def to_json(self) -> dict:
@@ -122,3 +135,8 @@ def constant_features(features: Float[np.ndarray, "N D"]) -> Bool[np.ndarray, " 
     """Tells which features have one value in all rows."""
     # Not by the standard deviation, which for a constant like 0.1 is a rounding error above 0.
     return features.max(0) == features.min(0)
+
+
+def sd_of_constant(values: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    """Returns what stands for the standard deviation of features that always have these values."""
+    return np.maximum(OF_CONSTANT * np.abs(values), OF_ZERO)
