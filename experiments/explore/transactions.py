@@ -91,7 +91,7 @@ class Recipe:
             return np.asarray(self.detector.typical_shares_)
         if self.inputs is None:
             return np.zeros(len(self.detector.features_.modelled))
-        rows = self.scored.rows[self.scored.labels == 0][:TYPICAL_ROWS]
+        rows = self.inputs.split.test[self.scored.labels == 0][:TYPICAL_ROWS]
         return self.detector.shares_encoded(self.inputs.x[rows]).mean(0)
 
     @cached_property
@@ -100,14 +100,14 @@ class Recipe:
         if self.inputs is None:
             return {}
         places = self.scored.lowest[:MOST]
-        shares = self.detector.shares_encoded(self.inputs.x[self.scored.rows[places]]) - self.usual_shares
+        shares = self.detector.shares_encoded(self.inputs.x[self.inputs.split.test[places]]) - self.usual_shares
         names = self.detector.features_.modelled
         return {int(place): names[i] for place, i in zip(places, shares.argmax(1), strict=True)}
 
     def explain(self, place: int) -> Evidence:
         """Explains a test row."""
         assert self.inputs is not None
-        row = self.scored.rows[[place]]
+        row = self.inputs.split.test[[place]]
         frame = as_frame(self.inputs.take(row), list(self.detector.features_.feature_names))
         return self.evidence(self.inputs.x[row], dict(frame.iloc[0]))
 

@@ -99,7 +99,7 @@ def prepare(config: FraudConfig) -> Inputs:
         split = split_rows(table.codes(), table.labels, table.time, config.split, config.seed)
         features, x = _learn(table, split, config)
     except CellError as error:
-        place = place_of(error.row, error.column, table.lines)
+        place = place_of(error.row, error.column, table.places)
         raise UsageError(f"{config.data}: {place}: {error.wrong}; {_advice(error.column)}") from error
     except DataError as error:
         raise UsageError(str(error)) from error

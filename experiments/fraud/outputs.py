@@ -125,12 +125,13 @@ def scores_csv(inputs: Inputs, results: Mapping[str, Result]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     names = [f"{recipe}_{what}" for recipe in results for what in ("log_reconstruction_probability", "decision")]
     writer.writerow(["row", "label", *names])
+    numbers = inputs.table.row_numbers
     for i, row in enumerate(inputs.split.test):
         cells = []
         for result in results.values():
             score = result.scored.test[i]
             cells += [f"{score:.9g}", "fraud" if score < result.measures["threshold"] else "genuine"]
-        writer.writerow([row, inputs.table.labels[row], *cells])
+        writer.writerow([numbers[row], inputs.table.labels[row], *cells])
     return text.getvalue()
 
 

@@ -111,8 +111,8 @@ def explain_alarms(detector: VAEDetector, scored: Scored, inputs: Inputs) -> lis
         warnings.simplefilter("ignore", UserWarning)  # of gaps, which `notices` tells
         reasons = detector.reasons(inputs.take(rows), REASONS) if len(rows) else []
     return [
-        {"row": int(row), "fraud": bool(scored.test_labels[i]), "score": float(scored.test[i]), "reasons": sentences}
-        for i, row, sentences in zip(lowest, rows, reasons, strict=True)
+        {"row": int(number), "fraud": bool(scored.test_labels[i]), "score": float(scored.test[i]), "reasons": sentences}
+        for i, number, sentences in zip(lowest, inputs.table.row_numbers[rows], reasons, strict=True)
     ]
 
 

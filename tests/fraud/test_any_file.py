@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 from real_data import real_data
 
-from experiments.command_line import UsageError
+import experiments.fraud.__main__ as fraud
+import experiments.score.__main__ as score
+from experiments.command_line import UsageError, run
 from experiments.fraud.config import FraudConfig
 from experiments.fraud.inputs import Inputs, kinds_table, left_out_recipes, notices, prepare
 
@@ -162,6 +164,21 @@ def test_a_word_among_numbers_is_named_and_not_taken_for_a_category(payments, tm
     spoiled.to_csv(path, index=False)
     with pytest.raises(UsageError, match=r"row 7 \(line 9\), column V2: 'abc' is not a number"):
         read(path, "Class")
+
+
+def test_a_row_has_the_number_that_score_gives_it(tmp_path):
+    rows = [f"{i}.5,{7 * i % 31},{int(i % 50 == 0)}" for i in range(300)]
+    rows[3:3], rows[100:100], rows[200:200] = [""], [",,"], [" , ,"]
+    (tmp_path / "payments.csv").write_text("\n".join(["a,b,label", *rows]) + "\n")
+    options = ["--label", "label", "--epochs", "1", "--recipes", "gaussian", "--run-dir", str(tmp_path / "run")]
+    assert run(fraud.main, ["--data", str(tmp_path / "payments.csv"), *options]) == 0
+    paths = ["--input", str(tmp_path / "payments.csv"), "--output", str(tmp_path / "scores.csv")]
+    paths += ["--rejects", str(tmp_path / "broken.csv"), "--model", str(tmp_path / "run" / "model")]
+    assert run(score.main, paths) == 0
+    of_run = pd.read_csv(tmp_path / "run" / "scores.csv").set_index("row")["gaussian_log_reconstruction_probability"]
+    of_score = pd.read_csv(tmp_path / "scores.csv").set_index("row")["log_reconstruction_probability"]
+    np.testing.assert_allclose(of_score[of_run.index], of_run, rtol=1e-5)
+    assert pd.read_csv(tmp_path / "broken.csv")["row"].tolist() == [99, 199]
 
 
 def test_a_wrong_cell_is_told_with_its_line_below_blank_lines(tmp_path):

@@ -652,7 +652,7 @@ def test_what_is_wrong_with_another_table_is_said_by_name(other, label, drop, ex
     ("content", "place"),
     [
         ("lab,x\n0,1\n1,2\nmaybe,3\n", "row 2 (line 4), column lab"),
-        ("lab,x\n0,1\n\n1,2\n , \nmaybe,3\n", "row 2 (line 6), column lab"),
+        ("lab,x\n0,1\n\n1,2\n , \nmaybe,3\n", "row 3 (line 6), column lab"),
         ('lab,"x\n(EUR)"\n0,"1\n"\n1,2\nmaybe,3\n', "row 2 (line 6), column lab"),
         ("lab,x\n0,1\n\n,2\n", "row 1 (line 4), column lab: blank"),
         ("lab,x\n0,1\n\n2,2\n", "row 1 (line 4), column lab: 2 is neither"),
@@ -666,10 +666,29 @@ def test_the_line_is_that_of_the_file_whatever_lines_precede(content, place, tmp
     assert str(refused.value).startswith(f"{path}: {place}")
 
 
-def test_a_table_knows_its_lines(tmp_path):
+def test_lines_of_separators_alone_count_as_rows_and_blank_ones_do_not(tmp_path):
     path = tmp_path / "mine.csv"
-    path.write_text("x,y\nred,1\n\nblue,2\n")
-    assert list(load_transactions(str(path)).lines or ()) == [2, 4]
+    path.write_text('x,y\nred,1\n\nblue,2\n,\n"dark\nblue",3\ngreen,4\n')
+    table = load_transactions(str(path))
+    assert table.row_numbers.tolist() == [0, 1, 3, 4]
+    assert list(table.places.lines) == [2, 4, 6, 8]
+    as_pandas = pd.read_csv(path)["x"].dropna()
+    assert as_pandas.index.tolist() == table.row_numbers.tolist()
+    path.write_text("x,y\nred,1\nblue,2\n")
+    assert load_transactions(str(path)).row_numbers.tolist() == [0, 1]
+
+
+def test_a_table_that_resembles_the_ulb_set_is_read_as_another_if_its_label_is_said(tmp_path):
+    path = tmp_path / "creditcard_2023.csv"
+    frame = simulate_transactions(rows=2_000).drop(columns="Time")
+    frame.insert(0, "id", np.arange(2_000))
+    frame.to_csv(path, index=False)
+    with pytest.raises(DataError, match=r"missing 'Time', unexpected 'id'; as a table of its own: --label Class$"):
+        load_transactions(str(path))
+    found = load_transactions(str(path), label="Class")
+    assert found.feature_names == FEATURES
+    assert found.labels.sum() == frame["Class"].sum() > 0
+    assert found.notices == ("Left out: id (id: counts the rows).",)
 
 
 def test_the_ulb_set_without_some_columns_keeps_its_label_and_leaves_time_out(tmp_path):

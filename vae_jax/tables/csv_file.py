@@ -8,7 +8,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,19 @@ if TYPE_CHECKING:
 
 LARGEST_CELL = 1e30  # a larger number is taken for damage; its square would overflow float32
 LONGEST_NAME = 10_000  # characters; a longer name of a column is no name
+
+
+class Places(NamedTuple):
+    """Where the rows of a table are in its file, if it has blank lines or rows of several lines.
+
+    Attributes:
+      rows: their numbers, 0 = first data row. As in `score` and in pandas, lines of separators alone count, and blank
+        ones don't.
+      lines: the lines where they begin, 1 = the first of the file.
+    """
+
+    rows: Sequence[int]
+    lines: Sequence[int]
 
 
 def read_text(path: Path) -> str:
@@ -149,6 +162,7 @@ def as_numbers(path: Path, column: Any, advice: str = "") -> np.ndarray:
     return numbers
 
 
-def place_of(row: int, column: Any, lines: Sequence[int] | None = None) -> str:
-    """Describes a cell's position; `lines` are those where rows begin, by default one after the other."""
-    return f"row {row} (line {lines[row] if lines else row + 2}), column {column}"
+def place_of(row: int, column: Any, places: Places | None = None) -> str:
+    """Describes a cell's position; without `places`, each line is a row."""
+    number, line = (places.rows[row], places.lines[row]) if places else (row, row + 2)
+    return f"row {number} (line {line}), column {column}"

@@ -18,7 +18,7 @@ import numpy as np
 
 from vae_jax.data.errors import DataError
 from vae_jax.data.unpacking import MOST_BYTES, MOST_TIMES
-from vae_jax.tables.csv_file import LONGEST_NAME, read_bytes, repeated, unpack
+from vae_jax.tables.csv_file import LONGEST_NAME, Places, read_bytes, repeated, unpack
 from vae_jax.tables.packed_sizes import size_of_batches, size_of_pages
 
 if TYPE_CHECKING:
@@ -78,25 +78,25 @@ def read_frame(
       >>> frame.to_dict("list"), notices
       ({'amount': ['1,50', '20,00'], 'shop': ['Bern', None]}, [])
     """
-    return read_with_lines(path, encoding, drop)[:2]
+    return read_with_places(path, encoding, drop)[:2]
 
 
-def read_with_lines(
+def read_with_places(
     path: str | Path, encoding: str | None = None, drop: Sequence[str] = ()
-) -> tuple[pd.DataFrame, list[str], Sequence[int] | None]:
-    """As `read_frame`; also returns the lines where rows begin, or None for one after the other, and no text."""
+) -> tuple[pd.DataFrame, list[str], Places | None]:
+    """As `read_frame`; also returns where its rows are, or None if each line is a row, or if it is no text."""
     path = Path(path)
     check_encoding(encoding)
     content = unpack(path, read_bytes(path), TEXT_SUFFIXES, kept=WORKBOOK)
     notices: list[str] = []
-    lines = None
+    places = None
     if content[:4] == b"PAR1" or content[:6] == b"ARROW1":
         names, columns = _read_arrow(path, content, drop, notices)
     elif content[:2] == b"PK":
         names, columns = _read_excel(path, content, notices)
     else:
-        names, columns, lines = _read_text(path, _decode(path, content, encoding), notices)
-    return _frame(path, names, columns, drop, notices), notices, lines
+        names, columns, places = _read_text(path, _decode(path, content, encoding), notices)
+    return _frame(path, names, columns, drop, notices), notices, places
 
 
 def check_encoding(encoding: str | None) -> None:
@@ -137,12 +137,12 @@ def _decode(path: Path, content: bytes, encoding: str | None) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n") + "\n"
 
 
-def _read_text(path: Path, text: str, notices: list[str]) -> tuple[list[str], list[Any], Sequence[int] | None]:
+def _read_text(path: Path, text: str, notices: list[str]) -> tuple[list[str], list[Any], Places | None]:
     separator = _separator(text)
     blank: list[int] = []
     records = _records(path, text, separator, blank)
     try:
-        header = next(records)[1]
+        header = next(records)[-1]
     except DataError:  # an endless line, or a quote that is not closed
         header = []
     names = _check_header(path, header)
@@ -150,24 +150,25 @@ def _read_text(path: Path, text: str, notices: list[str]) -> tuple[list[str], li
     if first is None:
         raise DataError(f"{path}: a header, but no rows")
     # A separator at the end of each row, but not of the header, adds a blank cell to each.
-    trailing = len(first[1]) == len(names) + 1 and not first[1][-1].strip()
+    trailing = len(first[-1]) == len(names) + 1 and not first[-1][-1].strip()
     width = len(names) + trailing
     columns = _parse_quickly(text, separator, width)
     if columns is not None and not (trailing and columns[-1].any()):
         return names, columns[: len(names)], None
     cells: list[str] = []  # of all rows in one list: a list for each row would take twice the memory
-    lines = array.array("q")
-    for line, row in itertools.chain([first], records):
+    rows, lines = array.array("q"), array.array("q")
+    for number, line, row in itertools.chain([first], records):
         if len(row) != width or (trailing and row[-1].strip()):
             raise DataError(
-                f"{path}: row {len(lines)} (line {line}): {len(row)} cells, the header names {len(names)} columns"
+                f"{path}: row {number} (line {line}): {len(row)} cells, the header names {len(names)} columns"
             )
         cells += row
+        rows.append(number)
         lines.append(line)
     if between := [str(line) for line in blank if line < lines[-1]]:
         more = f" and {len(between) - 5} more" if len(between) > 5 else ""
         notices.append(f"{path}: blank lines are skipped: {', '.join(between[:5])}{more}")
-    return names, [_text_column(cells[j::width]) for j in range(len(names))], lines
+    return names, [_text_column(cells[j::width]) for j in range(len(names))], Places(rows, lines)
 
 
 def _separator(text: str) -> str:
@@ -190,18 +191,18 @@ def _separator(text: str) -> str:
     return max(fits, key=fits.__getitem__) if fits else ","
 
 
-def _records(path: Path, text: str, separator: str, blank: list[int]) -> Iterator[tuple[int, list[str]]]:
-    """Yields the first line and the rows with cells, each with the line where it begins; notes the blank lines."""
+def _records(path: Path, text: str, separator: str, blank: list[int]) -> Iterator[tuple[int, int, list[str]]]:
+    """Yields the header, as row -1, and the rows with cells, each with its number and line; notes the blank lines."""
     reader = csv.reader(io.StringIO(text, newline="\n"), delimiter=separator, skipinitialspace=True, strict=True)
-    line = 1
+    number, line = -1, 1
     try:
         for row in reader:
             # A line of separators only, as Excel writes for a row whose cells were deleted, is a blank line too.
             if line == 1 or any(map(str.strip, row)):
-                yield line, row
+                yield number, line, row
             else:
                 blank.append(line)
-            line = reader.line_num + 1
+            number, line = number + bool(row), reader.line_num + 1
     except csv.Error as error:
         what = str(error)
         if "unexpected end" in what or "field limit" in what:

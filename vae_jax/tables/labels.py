@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vae_jax.data.errors import DataError
-from vae_jax.tables.csv_file import place_of
+from vae_jax.tables.csv_file import Places, place_of
 from vae_jax.tables.text_numbers import is_missing
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ def to_labels(
     name: str,
     cells: Shaped[np.ndarray, " N"],
     anomaly: str | None = None,
-    lines: Sequence[int] | None = None,
+    places: Places | None = None,
 ) -> Int[np.ndarray, " N"]:
     """Converts a column of labels.
 
@@ -36,7 +35,7 @@ def to_labels(
       cells: any dtype. Without `anomaly`, 1 and 0, truth values, yes and no, or words of `ANOMALY_WORDS` and
         `NORMAL_WORDS`, in any case.
       anomaly: the value that means an anomaly, written as in the file; all others are normal.
-      lines: where rows begin, for messages; by default one after the other.
+      places: where its rows are, for messages; by default each line is a row.
 
     Returns:
       int64, 1 = anomaly, 0 = normal.
@@ -64,7 +63,7 @@ def to_labels(
     if missing.any():
         row = int(missing.argmax())
         what = f"{cells[row]!r} stands for a missing label" if isinstance(cells[row], str) and cells[row] else "blank"
-        raise DataError(f"{path}: {place_of(row, name, lines)}: {what}")
+        raise DataError(f"{path}: {place_of(row, name, places)}: {what}")
     codes, distinct = pd.factorize(cells)
     words = [_word(cell) for cell in distinct]
     if anomaly is not None:
@@ -78,12 +77,12 @@ def to_labels(
         row = int((codes == first).argmax())
         if _is_number(words[first]):
             raise DataError(
-                f"{path}: {place_of(row, name, lines)}: {words[first]} is neither 0 (genuine) nor 1 (fraud)"
+                f"{path}: {place_of(row, name, places)}: {words[first]} is neither 0 (genuine) nor 1 (fraud)"
             )
         advice = "say which value is the anomaly with --anomaly VALUE"
         if any(known):  # this one may be a mistake in a single row
             raise DataError(
-                f"{path}: {place_of(row, name, lines)}: unknown label {_listed(words[first : first + 1])}; {advice}"
+                f"{path}: {place_of(row, name, places)}: unknown label {_listed(words[first : first + 1])}; {advice}"
             )
         raise DataError(f"{path}: column {name} has the labels {_listed(words)}; {advice}")
     return np.array([word.lower() in ANOMALY_WORDS for word in words], np.int64)[codes]

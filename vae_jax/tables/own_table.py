@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,7 +12,7 @@ import numpy as np
 from vae_jax.data.errors import CellError, DataError
 from vae_jax.tables import kinds
 from vae_jax.tables.cells import cells_of
-from vae_jax.tables.csv_file import LARGEST_CELL, place_of
+from vae_jax.tables.csv_file import LARGEST_CELL, Places, place_of
 from vae_jax.tables.labels import to_labels
 from vae_jax.tables.text_numbers import NumberFormat, recognise, to_numbers
 
@@ -65,14 +65,14 @@ class OwnTable(NamedTuple):
     notices: tuple[str, ...]
 
 
-def from_frame(path: Path, frame: pd.DataFrame, reading: Reading, lines: Sequence[int] | None = None) -> OwnTable:
+def from_frame(path: Path, frame: pd.DataFrame, reading: Reading, places: Places | None = None) -> OwnTable:
     """Divides a table into features and labels.
 
     Args:
       path: of its file, for messages.
       frame: the table, see `files.read_frame`.
       reading: how to read it.
-      lines: where rows begin, for messages; by default one after the other.
+      places: where its rows are, for messages; by default each line is a row.
 
     Returns:
       The table. From numbers alone, columns that only tell rows apart are left out, with a notice.
@@ -91,14 +91,14 @@ def from_frame(path: Path, frame: pd.DataFrame, reading: Reading, lines: Sequenc
             raise DataError(f"--anomaly {reading.anomaly}: needs --label COLUMN")
         labels = np.zeros(len(frame), np.int64)
     else:
-        labels = to_labels(path, reading.label, frame[reading.label].to_numpy(), reading.anomaly, lines)
+        labels = to_labels(path, reading.label, frame[reading.label].to_numpy(), reading.anomaly, places)
         frame = frame.drop(columns=reading.label)
     if not frame.shape[1]:
         raise DataError(f"{path}: no column is left to be a feature")
     try:
         cells = {str(name): cells_of(frame[name]) for name in frame.columns}
     except CellError as error:
-        raise DataError(f"{path}: {place_of(error.row, error.column, lines)}: {error.wrong}") from None
+        raise DataError(f"{path}: {place_of(error.row, error.column, places)}: {error.wrong}") from None
     texts = {name: of for name, of in cells.items() if of.dtype == object}
     number_format = recognise(texts, reading.decimal, reading.thousands)
     columns = None if reading.columns else _numbers_alone(cells, number_format)

@@ -19,8 +19,8 @@ import numpy as np
 from vae_jax.data.downloads import download_from_kaggle, earlier_download, network_answers
 from vae_jax.data.errors import DataError
 from vae_jax.tables.cells import cells_of
-from vae_jax.tables.csv_file import as_numbers, parse, place_of, read_header, read_text
-from vae_jax.tables.files import read_with_lines
+from vae_jax.tables.csv_file import Places, as_numbers, parse, place_of, read_header, read_text
+from vae_jax.tables.files import read_with_places
 from vae_jax.tables.kinds import infer
 from vae_jax.tables.own_table import OPTIONS, Reading, from_frame, without_ids
 from vae_jax.tables.synthetic import simulate_transactions
@@ -52,7 +52,7 @@ class Transactions:
       synthetic: whether they are simulated.
       number_format: how numbers in text are written.
       notices: sentences about the table that its user should see.
-      lines: of its file, where rows begin; None for one after the other.
+      places: where its rows are in its file; None if each line is a row.
 
     Examples:
       >>> import numpy as np
@@ -76,7 +76,7 @@ class Transactions:
     synthetic: bool = False
     number_format: NumberFormat = field(default_factory=NumberFormat)
     notices: tuple[str, ...] = ()
-    lines: Sequence[int] | None = None
+    places: Places | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -85,6 +85,11 @@ class Transactions:
     def in_file_order(self) -> bool:
         """Whether `time` is the row number."""
         return np.array_equal(self.time, np.arange(len(self)))
+
+    @property
+    def row_numbers(self) -> Int[np.ndarray, " N"]:
+        """The rows' numbers in their file, 0 = first data row."""
+        return np.arange(len(self)) if self.places is None else np.asarray(self.places.rows)
 
     @property
     def fingerprint(self) -> str:
@@ -170,7 +175,7 @@ def _read(path: Path, keep_time: bool, prefix: str = "", reading: Reading | None
         found = _read_numbers(path, keep_time, prefix, reading)
         if found is not None:
             return found
-    frame, notices, lines = read_with_lines(path, reading.encoding, reading.drop)
+    frame, notices, places = read_with_places(path, reading.encoding, reading.drop)
     times = None
     if _is_ulb((*frame.columns, *reading.drop)):
         reading = _as_ulb(reading, frame.columns)
@@ -179,7 +184,7 @@ def _read(path: Path, keep_time: bool, prefix: str = "", reading: Reading | None
             frame = frame if keep_time else frame.drop(columns=TIME)
     elif keep_time:
         raise DataError(f"--keep-time: {path} has other columns than the credit card set; all of them are kept anyway")
-    found = from_frame(path, frame, reading, lines)
+    found = from_frame(path, frame, reading, places)
     return Transactions(
         found.features,
         found.labels,
@@ -190,7 +195,7 @@ def _read(path: Path, keep_time: bool, prefix: str = "", reading: Reading | None
         f"{prefix}{path}",
         number_format=found.number_format,
         notices=(*notices, *found.notices),
-        lines=lines,
+        places=places,
     )
 
 
@@ -207,7 +212,8 @@ def _read_numbers(path: Path, keep_time: bool, prefix: str, reading: Reading) ->
         text = read_text(path)
         names = read_header(path, text)[0]
         if _is_ulb(names):
-            if reading.label in (None, LABEL) and not reading.drop:
+            is_exactly = set(names) == set(COLUMNS)
+            if reading == Reading() or (reading == Reading(label=LABEL) and is_exactly):
                 return _from_frame(_ulb_frame(path, text), f"{prefix}{path}", keep_time)
             reading = _as_ulb(reading, names)
         elif keep_time:
@@ -359,4 +365,5 @@ def _check_columns(path: Path, names: list[str]) -> None:
         if found
     ]
     if problems:
-        raise _ColumnsError(f"{path}: column {', '.join(problems)}")
+        label = LABEL if LABEL in names else "COLUMN"
+        raise _ColumnsError(f"{path}: column {', '.join(problems)}; as a table of its own: --label {label}")
