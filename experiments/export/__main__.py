@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 
@@ -48,9 +48,12 @@ and TPUs. Required."""
 def main(arguments: Sequence[str]) -> None:
     """Runs the command."""
     config = parse(ExportConfig, COMMAND, arguments)
-    for option, value in (("--model", config.model), ("--format", config.format)):
+    for option, value, expected in (
+        ("--model", config.model, "the folder of a finished run or a saved detector"),
+        ("--format", config.format, " or ".join(get_args(Format))),
+    ):
         if value is None:
-            raise UsageError(f"{option}: expected (see {COMMAND} --help)")
+            raise UsageError(f"{option}: expected {expected} (see {COMMAND} --help)")
     package = NEEDS[str(config.format)]
     if find_spec(package) is None:
         raise UsageError(f"--format {config.format}: needs the package {package} (see requirements-export.txt)")

@@ -146,7 +146,7 @@ def read_config(run: Run, config_type: type) -> Any:
         raise UsageError(f"{run.folder / CONFIG}: damaged (not a JSON object)")
     names = {field.name for field in dataclasses.fields(config_type)}
     if unknown := sorted(record.keys() - names):
-        raise UsageError(f"{run.folder / CONFIG}: made by another version; it has {', '.join(unknown)}")
+        raise UsageError(f"{run.folder / CONFIG}: made by another command or version; it has {', '.join(unknown)}")
     config, kinds = as_config(config_type, record), get_type_hints(config_type)
     for name in record:
         if not _is_a(getattr(config, name), kinds[name]):

@@ -301,7 +301,7 @@ def test_config_comes_back(config):
 def test_config_with_unknown_fields_is_refused_by_name(change, named):
     run = run_folder.create("fraud", None, Config())
     write_config(run.folder, change(asdict(Config())))
-    expected = f"{run.folder / 'config.json'}: made by another version; it has {named}"
+    expected = f"{run.folder / 'config.json'}: made by another command or version; it has {named}"
     assert refusal(run_folder.read_config, run, Config) == expected
 
 

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 # Share of the cells that are hidden from the encoder in training, as if they were gaps. Numbers get noise as well;
 # a category has no other noise, and gaps in columns that had none in training need an encoder that has seen some.
 HIDDEN = 0.1
-HIDDEN_BEYOND = 1.2815516  # that share of standard normal numbers is larger
+HIDDEN_BEYOND = 1.6448536  # that share of standard normal numbers is further from 0
+REST_SD = 0.7893133  # standard deviation of the other numbers
 # In training a level's share of this comes from the column's frequencies instead of the row. It keeps a level that is
 # not in the training rows from probability 0, and a network that has seen no exception from certainty.
 SMOOTHING = 0.01
@@ -302,7 +303,8 @@ class ColumnEncoder(Module):
     def corrupt(self, x: Float[Array, "B P"], noise: Float[Array, "B P"], scale: float) -> Float[Array, "B P"]:
         """Returns rows as the encoder sees them in training: numbers with noise, and a tenth of all cells hidden."""
         is_number = _last(jnp.arange(self.layout.parts), x.ndim) < self.layout.measured
-        return jnp.where(noise > HIDDEN_BEYOND, jnp.nan, x + jnp.where(is_number, scale * noise, 0.0))
+        noisy = x + jnp.where(is_number, scale / REST_SD * noise, 0.0)
+        return jnp.where(jnp.abs(noise) > HIDDEN_BEYOND, jnp.nan, noisy)
 
 
 def _last(array: Array, ndim: int) -> Array:
