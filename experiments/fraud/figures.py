@@ -68,7 +68,7 @@ def draw_histogram(path: Path, scores: np.ndarray, labels: np.ndarray, measures:
 
 def draw_curves(path: Path, scorers: Mapping[str, Any], recipes: Collection[str]) -> None:
     """ROC and precision-recall curves of all scorers, recipes in bold."""
-    with chart(path, 9.5, 4, columns=2) as (roc, precision_recall):
+    with chart(path, 8.25, 4.6, columns=2) as (roc, precision_recall):
         for (name, scored), colour in zip(scorers.items(), SCORER_COLOURS, strict=False):
             line = {"color": colour, "label": TITLES.get(name, name), "linewidth": 2.2 if name in recipes else 1.2}
             false_alarms, recall, _ = roc_curve(scored.test_labels, -scored.test)
@@ -77,7 +77,10 @@ def draw_curves(path: Path, scorers: Mapping[str, Any], recipes: Collection[str]
             precision_recall.plot(recall, precision, **line)
         roc.set(xlabel="false alarm rate", ylabel="recall (frauds found)", xscale="log", xlim=(1e-4, 1), ylim=(0, 1.02))
         precision_recall.set(xlabel="recall (frauds found)", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
-        precision_recall.legend(loc="upper left", bbox_to_anchor=(1, 1))
+        for axes in (roc, precision_recall):  # in both, because a page takes the figure apart
+            axes.legend(
+                loc="lower left", bbox_to_anchor=(-0.1, 1), ncols=2, fontsize="small", handlelength=1.2, columnspacing=1
+            )
 
 
 def draw_latents(path: Path, latents: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> None:

@@ -249,8 +249,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = strict_json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        inside = ", ".join(str(path.parent) for path in sorted(folder.glob(f"*/{MANIFEST}")))
-        raise ModelError(f"{folder}: no model there ({f'try {inside}' if inside else f'{MANIFEST} is missing'})") from None
+        inside = " or ".join(str(path.parent) for path in sorted(folder.glob(f"*/{MANIFEST}")))
+        reason = f"try {inside}" if inside else f"{MANIFEST} is missing"
+        raise ModelError(f"{folder}: no model there ({reason})") from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder / MANIFEST}: damaged ({error})") from None
     kinds = {"format": int, "sha256": dict}
