@@ -109,9 +109,9 @@ def measured(rows: Rows, fit: Callable[[Any], Scorer]) -> Measured:
 
 
 def vae(rows: Rows, config: ColumnsConfig, seed: int, columns: Mapping[str, Any] | None = None) -> Measured:
-    """Measures a detector."""
+    """Measures a detector; of numbers alone with the recipe of other tables, too."""
     settings = {field.name: getattr(config, field.name) for field in fields(ModelSettings)}
-    detector = VAEDetector(**{**settings, "seed": seed}, columns=columns)
+    detector = VAEDetector(recipe="gaussian", **{**settings, "seed": seed}, columns=columns)
     return measured(rows, lambda train: detector.fit(train).score_samples)
 
 
