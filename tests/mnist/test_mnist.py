@@ -104,6 +104,7 @@ def test_killed_then_resumed_equals_uninterrupted(folder: Path, tmp_path: Path) 
         (["--limit", "10"], "--limit 10: expected 1,000 or more"),
         (["--batch-size", "3"], "--batch-size 3: expected a multiple of the 4 devices"),
         (["--batch-size", "4000"], "1,100 training images are too few; 4,100 are needed"),
+        (["--figure", "aevb", "--batch-size", "400"], "--batch-size 400: 1,100 training images are too few; 2,100 are"),
         (["--data", "nowhere"], "nowhere: no such folder"),
         (["--objective", "elbo"], "objective"),
     ],
