@@ -31,6 +31,8 @@ from vae_jax.images.pictures import read_path
 
 COMMAND = f"{PROGRAM} faces"
 
+SHOWN = 600  # pictures on a sheet, which is drawn whole in memory: with tens of thousands, in more than there is
+
 Read = Callable[[], np.ndarray]  # returns the pictures to start from
 
 
@@ -48,7 +50,7 @@ class FacesConfig:
 
 @dataclass(frozen=True)
 class SampleConfig(FacesConfig):
-    """Generate new faces."""
+    """Generate new faces; the sheet shows the first 600."""
 
     count: int = 60
     """Number of faces."""
@@ -75,7 +77,7 @@ pictures."""
 
 @dataclass(frozen=True)
 class ReconstructConfig(PicturesConfig):
-    """Reconstruct pictures with the VAE."""
+    """Reconstruct pictures with the VAE; the sheet shows the first 600."""
 
     shift: tuple[str, ...] = ()
     """Move the latents before they are decoded: NAME=AMOUNT for an attribute, or for pc1 to pc10, the principal \
@@ -171,14 +173,14 @@ def sample(config: SampleConfig, read: Read, model: FaceModel) -> tuple[Sheet, n
         raise refusal("temperature", config.temperature, "more than 0")
     z = gallery.draw(model, config.density, jax.random.key(config.seed), config.count, config.temperature)
     pictures = model.decode(z + _shift(model, config.shift))
-    return gallery.sheet_of(pictures), pictures
+    return gallery.sheet_of(pictures[:SHOWN]), pictures
 
 
 def reconstruct(config: ReconstructConfig, read: Read, model: FaceModel) -> tuple[Sheet, np.ndarray]:
     """Pictures above their reconstructions."""
     pixels = read()
     moved = _shift(model, config.shift)
-    return gallery.reconstructions(model, pixels, moved=moved), model.decode(model.encode(pixels) + moved)
+    return gallery.reconstructions(model, pixels[:SHOWN], moved=moved), model.decode(model.encode(pixels) + moved)
 
 
 def _shift(model: FaceModel, given: tuple[str, ...]) -> np.ndarray | float:

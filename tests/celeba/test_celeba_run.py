@@ -269,6 +269,18 @@ def test_a_sheet_of_reconstructions_shows_every_picture(finished: Path, count: i
     assert (sheet.pictures.reshape(rows // 2, 2, columns, 32, 32, 3)[-1, :, count % columns or columns :] == 1).all()
 
 
+def test_a_sheet_shows_the_first_of_very_many_pictures(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = run_folder.Run(finished, None)
+    model = faces.open_model(opened, run_folder.read_config(opened, CelebaConfig))
+    monkeypatch.setattr(faces, "SHOWN", 10)
+    pixels = np.stack([draw_face(1, i, 32)[0] for i in range(12)])
+    sheet, singles = faces.sample(faces.SampleConfig(count=12), lambda: pixels, model)
+    assert (sheet.pictures.shape[:2], len(singles)) == ((1, 10), 12)
+    np.testing.assert_array_equal(sheet.pictures[0], singles[:10])
+    sheet, singles = faces.reconstruct(faces.ReconstructConfig(count=12), lambda: pixels, model)
+    assert (sheet.pictures.shape[:2], len(singles)) == ((4, 8), 12)
+
+
 def test_traversals_are_labelled_with_their_values(finished: Path) -> None:
     opened = run_folder.Run(finished, None)
     model = faces.open_model(opened, run_folder.read_config(opened, CelebaConfig))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from run_helpers import assert_bit_for_bit, logged_epochs, refused, resume, star
 
 from experiments.mnist.__main__ import main
 from experiments.mnist.config import PRESETS, STAGES, MnistConfig
+from experiments.mnist.figures import COLOURS, draw_bounds, draw_curves
 from experiments.mnist.inputs import MNIST, Inputs
 from experiments.mnist.measures import PUBLISHED, active_by_layer
 from experiments.mnist.models import initial_state, learning_rate, models, steps_per_call, train, training
+from experiments.page.charts import GENUINE, draw_training
 from experiments.runs import loop
 from vae_jax.images.digits import FILES, Digits
 from vae_jax.networks import encode
@@ -188,6 +191,21 @@ def test_the_output_starts_at_the_mean_image() -> None:
     state = initial_state(models(config)[0], config, data)
     bias = np.asarray(state.params["params"]["decoder"]["logits"]["bias"])
     np.testing.assert_allclose(1 / (1 + np.exp(-bias)), (data.train.mean(0) / 255).clip(1e-3, 1 - 1e-3), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("epochs", "marked"), [(1, True), (2, False)])
+def test_a_single_epoch_is_a_point_that_can_be_seen(epochs: int, marked: bool, tmp_path: Path) -> None:
+    log = [{"epoch": 1 + i, "loss": 9.0 - i, "validation_loss": 9.5 - i} for i in range(epochs)]
+    draw_curves(tmp_path / "curves.png", {"a": log}, {"a": "A"}, {})
+    draw_bounds(tmp_path / "bounds.png", {"a": log}, {"a": "A"}, 100)
+    full = [
+        {**line, **dict.fromkeys(("kl", "reconstruction", "validation_kl", "validation_reconstruction"), 1.0)}
+        for line in log
+    ]
+    draw_training(tmp_path / "training.png", {"a": full})
+    for name, colour in (("curves", COLOURS[0]), ("bounds", COLOURS[0]), ("training", GENUINE)):
+        marks = re.findall(f"<use [^>]*fill: {colour}", (tmp_path / f"{name}.svg").read_text(), re.IGNORECASE)
+        assert bool(marks) == marked
 
 
 def test_calls_divide_an_epoch() -> None:
