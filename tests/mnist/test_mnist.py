@@ -19,6 +19,7 @@ from experiments.mnist.figures import COLOURS, draw_bounds, draw_curves
 from experiments.mnist.inputs import MNIST, Inputs
 from experiments.mnist.measures import PUBLISHED, active_by_layer
 from experiments.mnist.models import initial_state, learning_rate, models, steps_per_call, train, training
+from experiments.mnist.page import render_page
 from experiments.page.charts import GENUINE, draw_training
 from experiments.runs import loop
 from vae_jax.images.digits import FILES, Digits
@@ -68,10 +69,20 @@ def test_a_run_measures_every_model_and_shows_it(finished: Path) -> None:
         assert len(model["active_latents"]) == model["layers"]
         assert model["published"] is None  # the paper has no two samples
     page = (finished / "report.html").read_text()
+    assert "<dd>60 images, used for −log p(x), latents in use and reconstructions</dd>" in page
     for name in ("curves", "reconstructions", "plane", *(f"samples_{name}" for name in metrics["models"])):
         assert (finished / "figures" / f"{name}.png").stat().st_size > 1000
         assert f'id="{name}"' in page
     assert metrics["command"].startswith("bash run.sh mnist --preset short")
+
+
+def test_the_page_compares_with_published_figures(finished: Path) -> None:
+    metrics = json.loads((finished / "metrics.json").read_text())
+    for model, ahead in zip(metrics["models"].values(), (1.25, -0.5), strict=True):
+        model["published"] = model["negative_log_likelihood"] + ahead
+    shown = re.sub(" data-title=[^>]*", "", render_page(metrics, {}))
+    assert "<td>−1.25</td>" in shown
+    assert "<td>+0.50</td>" in shown
 
 
 def test_the_bound_by_latents(folder: Path, tmp_path: Path) -> None:
@@ -79,7 +90,12 @@ def test_the_bound_by_latents(folder: Path, tmp_path: Path) -> None:
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert list(metrics["models"]) == ["latents_2", "latents_3"]
     assert (tmp_path / "run" / "figures" / "bounds.svg").exists()
-    assert "−log p(x)" not in (tmp_path / "run" / "report.html").read_text()
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "−log p(x)" not in page
+    assert "<dd>100 images, used to choose the best epoch and for held-out bounds</dd>" in page
+    assert "<dd>60 images, used for latents in use and reconstructions</dd>" in page
+    for model in metrics["models"].values():
+        assert f"<td>−{model['validation_loss']:.2f}</td>" in re.sub(" data-title=[^>]*", "", page)
 
 
 def test_killed_then_resumed_equals_uninterrupted(folder: Path, tmp_path: Path) -> None:
