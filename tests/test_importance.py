@@ -300,6 +300,20 @@ def test_log_likelihood_is_that_of_float64_sums(num_samples):
     assert np.isfinite(found).all()
 
 
+def test_log_likelihood_in_64_bits():
+    vae = dense_vae(200, (5,), 2, bernoulli=True)
+    params = random_params(vae, 200)
+    x = np.random.default_rng(2).integers(0, 2, (6, 200)).astype(np.float32)
+    with jax.enable_x64(True):
+        found = log_likelihood(vae, params, jnp.asarray(x), KEY, num_samples=60)
+        assert found.dtype == np.float64
+        noise = [noise_of_chunk(chunk, len(x), vae.latent_dim) for chunk in range(2)]
+        log_w = log_weights(vae, params, jnp.asarray(x), jnp.concatenate(noise)[:60])
+        assert log_w.dtype == np.float64
+    expected = special.logsumexp(np.asarray(log_w), axis=0) - np.log(60)
+    assert_close(found, expected, rtol=0, atol=1e-6)
+
+
 def test_log_likelihood_of_a_row_depends_on_its_number_alone():
     vae = dense_vae(300, (5,), 2, bernoulli=True)
     params = random_params(vae, 300)
@@ -395,6 +409,11 @@ def test_conditional_likelihood_is_that_of_the_features_given_the_label():
     other = with_labels(x, (labels + 1) % 3, 3)
     changed = evaluate(vae, params, other, noise, other)[0].reconstruction
     assert abs(changed - terms.reconstruction).max() > 1e-3
+
+
+def test_labels_beside_uint8_pixels_are_refused():
+    with pytest.raises(ValueError, match="uint8"):  # training would divide the labels by 255 as well
+        with_labels(jnp.full((2, 4), 255, jnp.uint8), jnp.array([0, 1]), 3)
 
 
 @pytest.mark.parametrize("objective", [Objective(bernoulli), SampledBound(bernoulli)])

@@ -48,6 +48,12 @@ class FaceModel:
     chunk: int = CHUNK
     devices: int | None = None
 
+    @property
+    def editable(self) -> tuple[str, ...]:
+        """The attributes that have a direction: those that some of the training pictures have, and some lack."""
+        named = zip(self.attribute_names, self.vectors, strict=True)
+        return tuple(name for name, vector in named if vector.any())
+
     @cached_property
     def _mesh(self) -> Mesh:
         return data_mesh(jax.local_devices()[: self.devices])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +31,8 @@ from vae_jax.images.pictures import read_path
 
 COMMAND = f"{PROGRAM} faces"
 
+SHOWN = 600  # pictures on a sheet, which is drawn whole in memory: 13 GB for 50,000 at 128 x 128
+
 Read = Callable[[], np.ndarray]  # returns the pictures to start from
 
 
@@ -47,7 +50,7 @@ class FacesConfig:
 
 @dataclass(frozen=True)
 class SampleConfig(FacesConfig):
-    """Generate new faces."""
+    """Generate new faces; the sheet shows the first 600."""
 
     count: int = 60
     """Number of faces."""
@@ -74,7 +77,7 @@ pictures."""
 
 @dataclass(frozen=True)
 class ReconstructConfig(PicturesConfig):
-    """Reconstruct pictures with the VAE."""
+    """Reconstruct pictures with the VAE; the sheet shows the first 600."""
 
     shift: tuple[str, ...] = ()
     """Move the latents before they are decoded: NAME=AMOUNT for an attribute, or for pc1 to pc10, the principal \
@@ -166,18 +169,18 @@ def write(folder: Path, name: str, sheet: Sheet, singles: np.ndarray) -> None:
 
 def sample(config: SampleConfig, read: Read, model: FaceModel) -> tuple[Sheet, np.ndarray]:
     """New faces."""
-    if config.temperature <= 0:
-        raise UsageError(f"--temperature {config.temperature}: expected more than 0")
+    if not 0 < config.temperature < np.inf:
+        raise refusal("temperature", config.temperature, "more than 0")
     z = gallery.draw(model, config.density, jax.random.key(config.seed), config.count, config.temperature)
     pictures = model.decode(z + _shift(model, config.shift))
-    return gallery.sheet_of(pictures), pictures
+    return gallery.sheet_of(pictures[:SHOWN]), pictures
 
 
 def reconstruct(config: ReconstructConfig, read: Read, model: FaceModel) -> tuple[Sheet, np.ndarray]:
     """Pictures above their reconstructions."""
     pixels = read()
     moved = _shift(model, config.shift)
-    return gallery.reconstructions(model, pixels, moved=moved), model.decode(model.encode(pixels) + moved)
+    return gallery.reconstructions(model, pixels[:SHOWN], moved=moved), model.decode(model.encode(pixels) + moved)
 
 
 def _shift(model: FaceModel, given: tuple[str, ...]) -> np.ndarray | float:
@@ -202,7 +205,8 @@ def interpolate(config: InterpolateConfig, read: Read, model: FaceModel) -> tupl
     """Paths from each picture to the next."""
     pixels = read()
     if len(pixels) < 2:
-        raise UsageError(f"--input {config.input}: interpolation needs at least two pictures")
+        option = "--count 1" if config.count == 1 else f"--input {config.input}"
+        raise UsageError(f"{option}: interpolation needs at least two pictures")
     sheet = gallery.interpolations(model, pixels[:-1], pixels[1:])
     return sheet, _singles(sheet)
 
@@ -223,8 +227,10 @@ def edit(config: EditConfig, read: Read, model: FaceModel) -> tuple[Sheet, np.nd
     attribute = config.attribute or (known[0] if len(known) == 1 else "")
     if attribute not in known:
         raise UsageError(f"--attribute {attribute or '(none)'}: expected one of {', '.join(known)}")
-    if not config.strengths:
-        raise UsageError("--strengths: expected at least one number")
+    if attribute not in model.editable:
+        raise UsageError(f"--attribute {attribute}: all training pictures have it or none does; expected another")
+    if not config.strengths or not np.isfinite(config.strengths).all():
+        raise refusal("strengths", config.strengths, "at least one finite number")
     sheet = gallery.edits(model, read(), attribute, config.strengths)
     return sheet, _singles(sheet)
 
@@ -236,7 +242,10 @@ def _singles(sheet: Sheet) -> np.ndarray:
 def read_input(config: PicturesConfig, trained: CelebaConfig, opened: run_folder.Run) -> np.ndarray:
     """The pictures to start from, uint8, prepared like those the model was trained on."""
     if config.input is None:
-        inputs = prepare(trained, console())
+        try:
+            inputs = prepare(trained, console())
+        except UsageError as error:
+            raise UsageError(f"the pictures of {opened.folder}: {error}; use --input PICTURES") from error
         if opened.read_json(INPUTS) != inputs.describe():
             raise UsageError(f"--data {trained.data} is not what {opened.folder} was trained on; use --input PICTURES")
         rows = np.random.default_rng(config.seed).choice(
@@ -245,7 +254,7 @@ def read_input(config: PicturesConfig, trained: CelebaConfig, opened: run_folder
         return inputs.images.pixels[rows]
     path = Path(config.input)
     try:
-        if path.is_file() and path.suffix.lower() in SUFFIXES:
+        if path.is_file() and (path.suffix.lower() in SUFFIXES or not zipfile.is_zipfile(path)):
             return decode(path.read_bytes(), trained.image_size, trained.crop)[None]
         return usable_pictures(path, trained, config.count)
     except (DataError, PictureError, OSError) as error:

@@ -26,13 +26,10 @@ def as_pictures(pixels: np.ndarray) -> np.ndarray:
 
 def reconstructions(model: FaceModel, pixels: np.ndarray, columns: int = 8, moved: np.ndarray | float = 0.0) -> Sheet:
     """Pictures, each with its reconstruction below, from latents `moved` by so much."""
-    count = len(pixels) // columns * columns or len(pixels)
-    columns = min(columns, count)
-    pixels = pixels[:count]
     decoded = model.decode(model.encode(pixels) + moved)
-    pairs = [part.reshape(-1, columns, *part.shape[1:]) for part in (as_pictures(pixels), decoded)]
-    rows = np.stack(pairs, 1).reshape(-1, columns, *decoded.shape[1:])
-    return Sheet(rows, ("picture", "VAE") * (len(rows) // 2))
+    above, below = (sheet_of(part, columns).pictures for part in (as_pictures(pixels), decoded))
+    rows = np.stack([above, below], 1).reshape(-1, *above.shape[1:])
+    return Sheet(rows, ("picture", "VAE") * len(above))
 
 
 def draw(model: FaceModel, density: str, key: jax.Array, count: int, temperature: float = 1.0) -> np.ndarray:
@@ -91,7 +88,7 @@ def traversals(model: FaceModel, pixels: np.ndarray, count: int = 8) -> Sheet:
         for latent in model.active[:count]
     ]
     return Sheet(
-        np.stack(rows), [f"latent {latent + 1}" for latent in model.active[:count]], [_signed(v, ".2g") for v in values]
+        np.stack(rows), [f"latent {latent + 1}" for latent in model.active[:count]], [_signed(v, ".3g") for v in values]
     )
 
 

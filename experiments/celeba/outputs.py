@@ -114,7 +114,7 @@ def draw(folder: Path, config: CelebaConfig, inputs: Inputs, model: FaceModel, l
     }
     sheets |= {
         f"edits_{name}": gallery.edits(model, held_out[:EDITED_PICTURES], name)
-        for name in islice(model.attribute_names, EDITED_ATTRIBUTES)
+        for name in islice(model.editable, EDITED_ATTRIBUTES)
     }
     paths = {name: folder / f"{_file_name(name, i)}.png" for i, name in enumerate([*sheets, "latents", "training"])}
     for name, sheet in sheets.items():

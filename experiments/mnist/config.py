@@ -100,6 +100,11 @@ def preset(config: MnistConfig) -> MnistConfig:
     return replace(chosen, **AEVB_SHORT) if (config.preset, config.figure) == ("short", "aevb") else chosen
 
 
+def images_per_step(config: MnistConfig) -> int:
+    """Images in a step of the models of the figure."""
+    return 5 * config.batch_size if config.figure == "aevb" else config.batch_size
+
+
 def check(config: MnistConfig) -> None:
     """Raises UsageError, naming the option, for an invalid value."""
     positive = ("epochs", "learning_rate", "batch_size", "test_samples", "save_every")

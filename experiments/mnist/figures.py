@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 
 from experiments.mnist.models import Model
-from experiments.page.charts import chart
+from experiments.page.charts import chart, point_mark
 from experiments.page.sheets import Sheet, draw_sheet
 from vae_jax.generation import reconstruct, sample_prior
 from vae_jax.images.digits import SIDE
@@ -38,7 +38,8 @@ def draw_curves(path: Path, logs: Mapping[str, list[dict]], titles: Mapping[str,
             losses = [line["validation_loss"] for line in log]
             lowest += [*losses, published.get(name, np.inf)]
             highest.append(losses[len(losses) // 5])  # the first epochs would flatten the rest
-            axes.plot([line["epoch"] for line in log], losses, color=colour, label=titles[name], linewidth=1.2)
+            epochs = [line["epoch"] for line in log]
+            axes.plot(epochs, losses, color=colour, label=titles[name], linewidth=1.2, marker=point_mark(log))
             if name in published:
                 axes.axhline(published[name], color=colour, linewidth=0.9, linestyle=(0, (2, 3)))
         axes.set_ylim(min(lowest) - 1, max(highest) + 1)
@@ -53,8 +54,9 @@ def draw_bounds(path: Path, logs: Mapping[str, list[dict]], titles: Mapping[str,
         lows = []
         for colour, (name, log) in zip(_cycle(), logs.items(), strict=False):
             seen = [line["epoch"] * per_epoch for line in log]
-            axes.plot(seen, [-line["loss"] for line in log], color=colour, label=titles[name])
-            axes.plot(seen, [-line["validation_loss"] for line in log], color=colour, linestyle=(0, (2, 2)))
+            style = {"color": colour, "marker": point_mark(log)}
+            axes.plot(seen, [-line["loss"] for line in log], label=titles[name], **style)
+            axes.plot(seen, [-line["validation_loss"] for line in log], linestyle=(0, (2, 2)), **style)
             lows.append(-log[min(len(log) - 1, 1)]["loss"])
         axes.set_xscale("log")
         axes.set_ylim(bottom=min(lows) - 10)

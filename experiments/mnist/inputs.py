@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.command_line import UsageError
-from experiments.mnist.config import MnistConfig, check, preset
+from experiments.mnist.config import MnistConfig, check, images_per_step, preset
 from experiments.runs.experiment import Experiment
 from vae_jax.data.errors import DataError
 from vae_jax.images.digits import Digits, find_digits
@@ -39,8 +39,8 @@ def prepare(config: MnistConfig) -> Inputs:
         raise UsageError(str(error)) from error
     count = min(len(digits.train), config.limit or len(digits.train))
     held_out = max(CHUNK, round(count * VALIDATION_SHARE) // CHUNK * CHUNK)
-    if count - held_out < config.batch_size:
-        option, needed = f"--batch-size {config.batch_size}", config.batch_size + held_out
+    if count - held_out < images_per_step(config):
+        option, needed = f"--batch-size {config.batch_size}", images_per_step(config) + held_out
         raise UsageError(f"{option}: {count:,} training images are too few; {needed:,} are needed")
     tested = len(digits.test) if config.limit is None else max(config.limit // 5, 1)
     return Inputs(

@@ -16,7 +16,7 @@ import optax.contrib
 from flax import linen as nn
 from rich.console import Console
 
-from experiments.mnist.config import STAGES, MnistConfig
+from experiments.mnist.config import STAGES, MnistConfig, images_per_step
 from experiments.mnist.inputs import CHUNK, Inputs
 from experiments.runs import loop
 from experiments.runs.run_folder import Run
@@ -75,8 +75,9 @@ class Model:
 def models(config: MnistConfig) -> list[Model]:
     """The models that the options ask for, in the order of their training."""
     if config.figure == "aevb":
+        at_once = images_per_step(config)
         return [
-            Model(f"latents_{n}", f"{n} latents", (AEVB_HIDDEN,), (n,), "vae", 1, config.epochs, 5 * config.batch_size)
+            Model(f"latents_{n}", _count(n, "latent"), (AEVB_HIDDEN,), (n,), "vae", 1, config.epochs, at_once)
             for n in config.latents
         ]
     found = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from experiments.page.charts import minus
 from experiments.page.report import Words, render
 
 
@@ -18,7 +19,7 @@ def verdict(metrics: dict) -> str:
     """The result in a sentence."""
     models = metrics["models"]
     if metrics["config"]["figure"] == "aevb":
-        bounds = ", ".join(f"{-model['validation_loss']:.1f} with {model['title']}" for model in models.values())
+        bounds = ", ".join(f"{minus(-model['validation_loss'], 1)} with {model['title']}" for model in models.values())
         return f"The bound on held-out images, in nats: {bounds}."
     best = min(models.values(), key=lambda model: model["negative_log_likelihood"])
     text = f"{best['title']} has the best log likelihood: −log p(x) is {best['negative_log_likelihood']:.2f} nats"

@@ -96,6 +96,11 @@ def minus(number: float, decimals: int = 0) -> str:
     return f"{number:z,.{decimals}f}".replace("-", "\N{MINUS SIGN}")
 
 
+def point_mark(log: list[dict]) -> str | None:
+    """The mark of a line's points by epoch: a single epoch makes no line that could be seen."""
+    return "o" if len(log) == 1 else None
+
+
 def draw_training(path: Path, logs: Mapping[str, list[dict]]) -> None:
     """Plots losses and KL by epoch, with a row of panels per recipe."""
     with chart(path, 8.25, 2.5 * len(logs), rows=len(logs), columns=3) as panels:
@@ -103,8 +108,8 @@ def draw_training(path: Path, logs: Mapping[str, list[dict]]) -> None:
             loss, reconstruction, kl = panels[3 * row : 3 * row + 3]
             epochs = [line["epoch"] for line in log]
             for axes, name in ((loss, "loss"), (reconstruction, "reconstruction"), (kl, "kl")):
-                axes.plot(epochs, [line[name] for line in log], color=GENUINE, label="training")
-                axes.plot(epochs, [line[f"validation_{name}"] for line in log], color=FRAUD, label="validation")
+                for key, colour, label in ((name, GENUINE, "training"), (f"validation_{name}", FRAUD, "validation")):
+                    axes.plot(epochs, [line[key] for line in log], color=colour, label=label, marker=point_mark(log))
                 axes.set_xlabel("epoch")
                 axes.xaxis.get_major_locator().set_params(integer=True)
             _clip_spikes(loss, log, "loss")

@@ -36,11 +36,15 @@ def sweep(
     for title in ("weight", *columns):
         table.add_column(title, justify="right")
     with stopping.immediate():
-        for weight, config in configs.items():
+        for config in configs.values():  # before hours of training
             use_cores(experiment.divided(config))
-            config = experiment.settle(config)
-            experiment.check(config)
-            inputs = inputs or experiment.prepare(config)
-            table.add_row(f"{weight:g}", *measure(config, inputs))
-    output.print(describe(inputs))
-    output.print(table)
+            experiment.check(experiment.settle(config))
+        try:
+            for weight, config in configs.items():
+                config = experiment.settle(config)
+                inputs = inputs or experiment.prepare(config)
+                table.add_row(f"{weight:g}", *measure(config, inputs))
+        finally:  # what was measured before a failure or Ctrl-C
+            if table.row_count:
+                output.print(describe(inputs))
+                output.print(table)

@@ -16,7 +16,7 @@ from PIL import Image
 from run_helpers import assert_bit_for_bit, final_arrays, logged_epochs, refused, resume, start, wait_for, write_config
 
 import experiments.celeba.__main__ as celeba
-from experiments.celeba import faces, gallery, outputs
+from experiments.celeba import faces, gallery, outputs, page
 from experiments.celeba.card import MEASURES, TAGS, model_card
 from experiments.celeba.config import PRESETS, CelebaConfig, settle
 from experiments.celeba.inputs import prepare
@@ -126,6 +126,11 @@ def test_the_page_needs_nothing_else(finished: Path) -> None:
     page = (finished / "report.html").read_text()
     assert page.count("<figure ") == len(list((finished / "figures").glob("*.png")))
     assert 'src="http' not in page
+
+
+def test_the_page_names_a_reconstruction_of_ones_own(finished: Path, metrics: dict) -> None:
+    config = {**metrics["config"], "reconstruction": "laplace"}  # added as docs/own.md says
+    assert "<dd>laplace + KL</dd>" in page.render_page({**metrics, "config": config}, {})
 
 
 def test_killed_and_stopped_within_epochs_then_resumed_equals_uninterrupted(
@@ -250,6 +255,57 @@ def test_a_sheet_shows_every_picture() -> None:
     assert gallery.sheet_of(pictures[:3]).pictures.shape == (1, 3, 2, 2, 3)
 
 
+@pytest.mark.parametrize(("count", "rows", "columns"), [(1, 2, 1), (8, 2, 8), (9, 4, 8)])
+def test_a_sheet_of_reconstructions_shows_every_picture(finished: Path, count: int, rows: int, columns: int) -> None:
+    opened = run_folder.Run(finished, None)
+    model = faces.open_model(opened, run_folder.read_config(opened, CelebaConfig))
+    pixels = np.stack([draw_face(1, i, 32)[0] for i in range(count)])
+    sheet = gallery.reconstructions(model, pixels)
+    assert sheet.pictures.shape == (rows, columns, 32, 32, 3)
+    assert len(sheet.row_labels) == rows
+    above, below = (sheet.pictures[first::2].reshape(-1, 32, 32, 3) for first in (0, 1))
+    np.testing.assert_array_equal(above[:count], gallery.as_pictures(pixels))
+    np.testing.assert_array_equal(below[:count], model.decode(model.encode(pixels)))
+    assert (sheet.pictures.reshape(rows // 2, 2, columns, 32, 32, 3)[-1, :, count % columns or columns :] == 1).all()
+
+
+def test_a_sheet_shows_the_first_of_very_many_pictures(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = run_folder.Run(finished, None)
+    model = faces.open_model(opened, run_folder.read_config(opened, CelebaConfig))
+    monkeypatch.setattr(faces, "SHOWN", 10)
+    pixels = np.stack([draw_face(1, i, 32)[0] for i in range(12)])
+    sheet, singles = faces.sample(faces.SampleConfig(count=12), lambda: pixels, model)
+    assert (sheet.pictures.shape[:2], len(singles)) == ((1, 10), 12)
+    np.testing.assert_array_equal(sheet.pictures[0], singles[:10])
+    sheet, singles = faces.reconstruct(faces.ReconstructConfig(count=12), lambda: pixels, model)
+    assert (sheet.pictures.shape[:2], len(singles)) == ((4, 8), 12)
+
+
+def test_traversals_are_labelled_with_their_values(finished: Path) -> None:
+    opened = run_folder.Run(finished, None)
+    model = faces.open_model(opened, run_folder.read_config(opened, CelebaConfig))
+    labels = gallery.traversals(model, draw_face(1, 0, 32)[0]).column_labels
+    assert [float(label.replace("\N{MINUS SIGN}", "-")) for label in labels] == np.linspace(-3, 3, 9).tolist()
+
+
+def test_an_attribute_of_all_pictures_has_no_edits(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
+    with np.load(folder / "model" / "latents.npz") as arrays:
+        changed = dict(arrays)
+    changed["vectors"][ATTRIBUTES.index("Bald")] = 0  # as `attribute_vectors` gives it
+    np.savez(folder / "model" / "latents.npz", **changed)
+    line = refused(faces.main, ["edit", "--model", folder, "--attribute", "Bald"], capsys)
+    assert line.endswith("--attribute Bald: all training pictures have it or none does; expected another")
+    opened = run_folder.Run(folder, None)
+    config = run_folder.read_config(opened, CelebaConfig)
+    model = faces.open_model(opened, config)
+    paths = outputs.draw(tmp_path / "figures", config, prepare(config, console()), model, loop.read_log(opened, NAME))
+    edits = {name.removeprefix("edits_") for name in paths if name.startswith("edits_")}
+    assert edits == set(ATTRIBUTES) - {"Bald"}
+
+
 @pytest.mark.parametrize(
     ("action", "singles"), [("sample", 12), ("reconstruct", 12), ("interpolate", 242), ("traverse", 18), ("edit", 120)]
 )
@@ -333,7 +389,8 @@ def test_faces_takes_ones_own_pictures_and_names_those_it_can_not_use(
     none = f"error: --input {folder}: none of the 2 pictures can be used; bad.jpg: {NO_PICTURE}"
     assert refused(faces.main, [*arguments, folder], capsys) == none
     Image.fromarray(draw_face(5, 5, 64)[0]).save(folder / "me.webp")
-    for given in (folder, folder / "me.webp"):
+    shutil.copy(folder / "me.webp", tmp_path / "without an ending")
+    for given in (folder, folder / "me.webp", tmp_path / "without an ending"):
         assert run(faces.main, [*arguments, str(given)]) == 0
         assert len(list((tmp_path / "made").glob("reconstruct_*.png"))) == 1
         shutil.rmtree(tmp_path / "made")
@@ -350,6 +407,11 @@ def test_faces_takes_ones_own_pictures_and_names_those_it_can_not_use(
         (["reconstruct", "--input", "nothing.jpg"], "--input nothing.jpg: no such file"),
         (["sample", "--count", "0"], "--count 0: expected 1 or more"),
         (["traverse", "--latents", "9"], "--latents 9: expected 1 to 4"),
+        (["sample", "--temperature", "nan"], "--temperature nan: expected more than 0"),
+        (["sample", "--temperature", "inf"], "--temperature inf: expected more than 0"),
+        (["edit", "--attribute", "Bald", "--strengths", "1", "nan"], "--strengths 1.0 nan: expected at least one"),
+        (["interpolate", "--count", "1"], "error: --count 1: interpolation needs at least two pictures"),
+        (["reconstruct", "--input", __file__], f"error: --input {__file__}: {NO_PICTURE}"),
     ],
 )
 def test_faces_refuses_in_one_line(
@@ -368,6 +430,9 @@ def test_faces_refuses_other_pictures_than_the_runs_own(
     line = refused(faces.main, ["reconstruct", "--model", folder], capsys)
     assert "is not what" in line
     assert "use --input PICTURES" in line
+    write_config(folder, {**config, "data": "nowhere"})
+    line = refused(faces.main, ["reconstruct", "--model", folder], capsys)
+    assert line.endswith("run: nowhere: no such file or folder; use --input PICTURES")
 
 
 def test_faces_refuses_an_unfinished_or_damaged_run(

@@ -71,6 +71,17 @@ def test_second_call_decodes_nothing(tmp_path):
     np.testing.assert_array_equal(images.pixels, expected())
 
 
+def test_a_prepared_set_is_read_from_a_cache_that_can_not_be_written(tmp_path, monkeypatch):
+    prepare_images(counted(COUNT, CountingReader()), SIZE, "none", tmp_path)
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(cache_module, "_locked", refuse)
+    images = prepare_images(counted(COUNT, CountingReader()), SIZE, "none", tmp_path)
+    np.testing.assert_array_equal(images.pixels, expected())
+
+
 @pytest.mark.parametrize(
     ("size", "crop", "fingerprint", "stamp"),
     [

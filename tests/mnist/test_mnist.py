@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -14,9 +15,12 @@ from run_helpers import assert_bit_for_bit, logged_epochs, refused, resume, star
 
 from experiments.mnist.__main__ import main
 from experiments.mnist.config import PRESETS, STAGES, MnistConfig
+from experiments.mnist.figures import COLOURS, draw_bounds, draw_curves
 from experiments.mnist.inputs import MNIST, Inputs
 from experiments.mnist.measures import PUBLISHED, active_by_layer
 from experiments.mnist.models import initial_state, learning_rate, models, steps_per_call, train, training
+from experiments.mnist.page import render_page
+from experiments.page.charts import GENUINE, draw_training
 from experiments.runs import loop
 from vae_jax.images.digits import FILES, Digits
 from vae_jax.networks import encode
@@ -65,10 +69,20 @@ def test_a_run_measures_every_model_and_shows_it(finished: Path) -> None:
         assert len(model["active_latents"]) == model["layers"]
         assert model["published"] is None  # the paper has no two samples
     page = (finished / "report.html").read_text()
+    assert "<dd>60 images, used for −log p(x), latents in use and reconstructions</dd>" in page
     for name in ("curves", "reconstructions", "plane", *(f"samples_{name}" for name in metrics["models"])):
         assert (finished / "figures" / f"{name}.png").stat().st_size > 1000
         assert f'id="{name}"' in page
     assert metrics["command"].startswith("bash run.sh mnist --preset short")
+
+
+def test_the_page_compares_with_published_figures(finished: Path) -> None:
+    metrics = json.loads((finished / "metrics.json").read_text())
+    for model, ahead in zip(metrics["models"].values(), (1.25, -0.5), strict=True):
+        model["published"] = model["negative_log_likelihood"] + ahead
+    shown = re.sub(" data-title=[^>]*", "", render_page(metrics, {}))
+    assert "<td>−1.25</td>" in shown
+    assert "<td>+0.50</td>" in shown
 
 
 def test_the_bound_by_latents(folder: Path, tmp_path: Path) -> None:
@@ -76,7 +90,12 @@ def test_the_bound_by_latents(folder: Path, tmp_path: Path) -> None:
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert list(metrics["models"]) == ["latents_2", "latents_3"]
     assert (tmp_path / "run" / "figures" / "bounds.svg").exists()
-    assert "−log p(x)" not in (tmp_path / "run" / "report.html").read_text()
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "−log p(x)" not in page
+    assert "<dd>100 images, used to choose the best epoch and for held-out bounds</dd>" in page
+    assert "<dd>60 images, used for latents in use and reconstructions</dd>" in page
+    for model in metrics["models"].values():
+        assert f"<td>−{model['validation_loss']:.2f}</td>" in re.sub(" data-title=[^>]*", "", page)
 
 
 def test_killed_then_resumed_equals_uninterrupted(folder: Path, tmp_path: Path) -> None:
@@ -104,6 +123,7 @@ def test_killed_then_resumed_equals_uninterrupted(folder: Path, tmp_path: Path) 
         (["--limit", "10"], "--limit 10: expected 1,000 or more"),
         (["--batch-size", "3"], "--batch-size 3: expected a multiple of the 4 devices"),
         (["--batch-size", "4000"], "1,100 training images are too few; 4,100 are needed"),
+        (["--figure", "aevb", "--batch-size", "400"], "--batch-size 400: 1,100 training images are too few; 2,100 are"),
         (["--data", "nowhere"], "nowhere: no such folder"),
         (["--objective", "elbo"], "objective"),
     ],
@@ -187,6 +207,21 @@ def test_the_output_starts_at_the_mean_image() -> None:
     state = initial_state(models(config)[0], config, data)
     bias = np.asarray(state.params["params"]["decoder"]["logits"]["bias"])
     np.testing.assert_allclose(1 / (1 + np.exp(-bias)), (data.train.mean(0) / 255).clip(1e-3, 1 - 1e-3), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("epochs", "marked"), [(1, True), (2, False)])
+def test_a_single_epoch_is_a_point_that_can_be_seen(epochs: int, marked: bool, tmp_path: Path) -> None:
+    log = [{"epoch": 1 + i, "loss": 9.0 - i, "validation_loss": 9.5 - i} for i in range(epochs)]
+    draw_curves(tmp_path / "curves.png", {"a": log}, {"a": "A"}, {})
+    draw_bounds(tmp_path / "bounds.png", {"a": log}, {"a": "A"}, 100)
+    full = [
+        {**line, **dict.fromkeys(("kl", "reconstruction", "validation_kl", "validation_reconstruction"), 1.0)}
+        for line in log
+    ]
+    draw_training(tmp_path / "training.png", {"a": full})
+    for name, colour in (("curves", COLOURS[0]), ("bounds", COLOURS[0]), ("training", GENUINE)):
+        marks = re.findall(f"<use [^>]*fill: {colour}", (tmp_path / f"{name}.svg").read_text(), re.IGNORECASE)
+        assert bool(marks) == marked
 
 
 def test_calls_divide_an_epoch() -> None:

@@ -107,11 +107,12 @@ def prepare_images(
     key = hashlib.sha256(made_from.encode()).hexdigest()[:20]
     folder, partial = cache / key, cache / f"{key}.partial"
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with _locked(cache / f"{key}.lock"):
-            if not folder.exists():
-                _prepare(pictures, size, crop, partial, report, workers or os.cpu_count() or 1)
-                os.replace(partial, folder)
+        if not folder.exists():  # else the cache may be another user's, and read-only
+            cache.mkdir(parents=True, exist_ok=True)
+            with _locked(cache / f"{key}.lock"):
+                if not folder.exists():
+                    _prepare(pictures, size, crop, partial, report, workers or os.cpu_count() or 1)
+                    os.replace(partial, folder)
         left_out = json.loads((folder / LEFT_OUT).read_text(encoding="utf-8"))
         pixels = np.load(folder / PIXELS, mmap_mode="r")
     except DataError:  # also a ValueError

@@ -66,10 +66,15 @@ def with_labels(x: Float[Array, "B D"], labels: Int[Array, " B"], num_labels: in
     Returns:
       Rows for a [`ConditionalVAE`][], or latents for its decoder.
 
+    Raises:
+      ValueError: for uint8, which training would divide by 255, labels and all.
+
     Examples:
       >>> import jax.numpy as jnp
       >>> import vae_jax
       >>> print(vae_jax.with_labels(jnp.array([[5.0]]), jnp.array([1]), num_labels=3))
       [[5. 0. 1. 0.]]
     """
+    if x.dtype == jnp.uint8:
+        raise ValueError("rows of dtype uint8: expected float, such as pixels / 255")
     return jnp.concatenate([x, jax.nn.one_hot(labels, num_labels, dtype=x.dtype)], -1)

@@ -1,0 +1,56 @@
+"""A sweep's table: what is checked before it, and what is left of it after a failure."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+
+from experiments.command_line import Interrupted, UsageError, require
+from experiments.runs.sweep import sweep
+
+
+@dataclass(frozen=True)
+class Config:
+    """A weight."""
+
+    weight: float
+
+
+def sweep_weights(weights, measure):
+    """Sweeps an experiment that trains nothing."""
+    experiment = SimpleNamespace(
+        divided=lambda config: None,
+        settle=lambda config: config,
+        check=lambda config: require(config, [("weight", config.weight > 0, "more than 0")]),
+        prepare=lambda config: "the inputs",
+    )
+    configs = {weight: Config(weight) for weight in weights}
+    sweep(experiment, configs, ("RMSE",), measure, lambda inputs: f"measured on {inputs}")  # pyright: ignore
+
+
+def test_a_row_for_each_weight(capsys):
+    sweep_weights([1.0, 2.0], lambda config, inputs: [f"{config.weight + 0.25}"])
+    out = capsys.readouterr().out
+    assert out.startswith("measured on the inputs")
+    assert [line.split()[1::2] for line in out.splitlines() if "25" in line] == [["1", "1.25"], ["2", "2.25"]]
+
+
+def test_all_weights_are_checked_before_the_first_is_trained(capsys):
+    trained = []
+    with pytest.raises(UsageError, match=r"--weight -1\.0: expected more than 0"):
+        sweep_weights([1.0, -1.0], lambda config, inputs: trained.append(config) or [""])
+    assert trained == []
+    assert capsys.readouterr().out == ""
+
+
+def test_what_was_measured_is_shown_when_a_later_weight_fails(capsys):
+    def measure(config, inputs):
+        if config.weight == 2:
+            raise Interrupted(2)
+        return ["0.125"]
+
+    with pytest.raises(Interrupted):
+        sweep_weights([1.0, 2.0], measure)
+    out = capsys.readouterr().out
+    assert "measured on the inputs" in out
+    assert "0.125" in out
