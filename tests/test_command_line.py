@@ -276,6 +276,15 @@ def test_no_text_gives_the_terminal_orders(name):
         assert {c for c in output.file.getvalue() if not c.isprintable()} == {"\n"}
 
 
+def test_a_word_that_the_terminals_encoding_lacks_is_escaped(monkeypatch):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    table = Table("column")
+    table.add_row("Währung")
+    console().print(table)
+    assert b"W\\xe4hrung" in terminal.buffer.getvalue()
+
+
 def test_styles_of_our_own_still_work(monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     output = console(io.StringIO())

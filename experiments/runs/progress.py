@@ -24,7 +24,8 @@ PLAIN_WIDTH = 120  # columns without a terminal
 def console(file: IO[str] | None = None) -> Console:
     """Returns the console for all output, stdout by default; without a terminal its width is fixed."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # or a log file shows nothing for minutes
+        # Or a log file shows nothing for minutes, and a word that the terminal's encoding lacks ends the run.
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     # A path may hold [brackets] and :colons:.
     plain = partial(SafeConsole, highlight=False, markup=False, emoji=False, file=file)
     output = plain()
