@@ -37,6 +37,8 @@ MANY_CELLS, MOST_BLANK = 10_000_000, 20
 MOST_TABLE = 1_000_000_000  # bytes of a Parquet or Arrow file when unpacked, if that is also many times its own size
 OLD_EXCEL = b"\xd0\xcf\x11\xe0"
 _NUMBER = re.compile(r"[-+]?(?=[.,]*\d)[\d.,]+([eE][-+]?\d+)?")
+_FOR_EXCEL = re.compile(r'"?sep=.?"?', re.IGNORECASE)
+_JSON = re.compile(r'\s*(\[\s*)?\{\s*"')
 _SAVED_INDEX = re.compile(r"__index_level_\d+__")  # what pandas calls an index without a name in Parquet
 
 
@@ -139,6 +141,11 @@ def _decode(path: Path, content: bytes, encoding: str | None) -> str:
 
 
 def _read_text(path: Path, text: str, notices: list[str]) -> tuple[list[str], list[Any], Places | None]:
+    line = text.partition("\n")[0].strip()
+    if _FOR_EXCEL.fullmatch(line):
+        raise DataError(f"{path}: its first line, {line}, is for Excel alone; remove it")
+    if _JSON.match(text):
+        raise DataError(f"{path}: looks like JSON, which is not read here; save it as CSV or Parquet")
     separator = _separator(text)
     blank: list[int] = []
     records = _records(path, text, separator, blank)
