@@ -6,13 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
 from experiments.command_line import Interrupted, RunError, UsageError, parse, run
 from experiments.fraud.config import FraudConfig, check
 from experiments.runs.experiment import _fill_in_resume, announce
-from experiments.runs.progress import console
+from experiments.runs.progress import TrainingProgress, console
 from experiments.runs.run_folder import Run
 
 COMMAND = "bash run.sh fraud"
@@ -276,6 +277,15 @@ def test_no_text_gives_the_terminal_orders(name):
         assert {c for c in output.file.getvalue() if not c.isprintable()} == {"\n"}
 
 
+def test_a_word_that_the_terminals_encoding_lacks_is_escaped(monkeypatch):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    table = Table("column")
+    table.add_row("Währung")
+    console().print(table)
+    assert b"W\\xe4hrung" in terminal.buffer.getvalue()
+
+
 def test_styles_of_our_own_still_work(monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     output = console(io.StringIO())
@@ -283,3 +293,13 @@ def test_styles_of_our_own_still_work(monkeypatch):
     styled = output.file.getvalue()
     assert styled.startswith("\x1b[1;33m")
     assert r" \x1b[31mname " in re.sub(r"\x1b\[[\d;]*m", "", styled)
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_the_time_left_is_there_on_a_terminal_of_any_width(width):
+    output = Console(file=io.StringIO(), force_terminal=True, width=width)
+    with TrainingProgress("gaussian", 0, 1_000, 10, "rows", output) as progress:
+        progress.show(900, {"loss": 12345.678, "validation_loss": 19840.0, "kl": 0.0953, "rows_per_second": 72633.0})
+    last = re.sub(r"\x1b\[[\d;?]*\w", "", output.file.getvalue()).rstrip().splitlines()[-1]
+    assert re.search(r" 90% (\d:\d\d:\d\d|-:--:--)$", last)
+    assert ("━" in last) == (width == 200)

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
@@ -137,18 +138,20 @@ def scores_csv(inputs: Inputs, results: Mapping[str, Result]) -> str:
 
 def result_table(metrics: dict) -> Table:
     """The table at the end of a run."""
-    table = Table(title="Test rows; scores are higher = more normal, and a row below the boundary raises an alarm")
-    for title in (
+    title = "Test rows; scores are higher = more normal, and a row below the boundary raises an alarm"
+    # Of 80 columns, so that the usual terminal cuts off nothing.
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    for name in (
         "scorer",
-        "ROC AUC",
-        "average precision",
-        "95 % interval",
+        "ROC\nAUC",
+        "average\nprecision",
+        "95 %\ninterval",
         "precision",
         "recall",
-        "false alarms",
+        "false\nalarms",
         "misses",
     ):
-        table.add_column(title, justify="left" if title == "scorer" else "right")
+        table.add_column(name, justify="left" if name == "scorer" else "right", overflow="fold")
     for name, measures in {**metrics["recipes"], **metrics["baselines"]}.items():
         interval = measures["average_precision_interval"]
         table.add_row(

@@ -34,7 +34,8 @@ def render_page(metrics: dict, pictures: Mapping[str, Path], scored: Mapping[str
 def verdict(metrics: dict) -> str:
     """The result in a sentence."""
     recipes, baselines = metrics["recipes"], metrics["baselines"]
-    best = max(recipes, key=lambda name: recipes[name]["average_precision"] or 0)
+    # Without frauds, the one whose model is to be used.
+    best = max(recipes, key=lambda name: (recipes[name]["average_precision"] or 0, name == "gaussian"))
     measures = recipes[best]
     genuine = measures["false_positives"] + measures["true_negatives"]
     alarms = f"{measures['false_positives']:,} of {genuine:,} genuine test rows"

@@ -167,7 +167,8 @@ class Experiment:
                 yield
         except Interrupted:
             if processes.is_main():
-                print(one_line(f"stopped; continue with: {self.command} --resume {opened.folder}"), file=sys.stderr)
+                folder = shlex.quote(str(opened.folder))
+                print(one_line(f"stopped; continue with: {self.command} --resume {folder}"), file=sys.stderr)
             raise
 
     def command_line(self, config: Any) -> str:

@@ -12,19 +12,22 @@ from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from rich.text import Text
 
 from vae_jax.data.errors import printable
 
 LINES = 20  # plain lines per run, at most
 SECONDS = 10.0  # between plain lines if the total is unknown
+WIDE = 110  # columns of a terminal, from which on there is room for a bar beside the text
 PLAIN_WIDTH = 120  # columns without a terminal
 
 
 def console(file: IO[str] | None = None) -> Console:
     """Returns the console for all output, stdout by default; without a terminal its width is fixed."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # or a log file shows nothing for minutes
+        # Or a log file shows nothing for minutes, and a word that the terminal's encoding lacks ends the run.
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     # A path may hold [brackets] and :colons:.
     plain = partial(SafeConsole, highlight=False, markup=False, emoji=False, file=file)
     output = plain()
@@ -51,8 +54,11 @@ class TrainingProgress:
         self._started = time.monotonic()
         self._printed = first_step
         self._validation = ""
-        columns = [TextColumn("{task.description}"), BarColumn(None), TaskProgressColumn(), TimeRemainingColumn()]
-        self._bar = Progress(*columns, console=output, disable=not output.is_terminal)
+        # On a narrow terminal the time left is worth more than the bar and the end of the text.
+        narrow = output.width < WIDE
+        text = TextColumn("{task.description}", table_column=Column(no_wrap=True, ratio=1 if narrow else None))
+        columns = [text, *([] if narrow else [BarColumn(None)]), TaskProgressColumn(), TimeRemainingColumn()]
+        self._bar = Progress(*columns, console=output, disable=not output.is_terminal, expand=narrow)
         self._task = self._bar.add_task(title, total=last_step, completed=first_step)
 
     def __enter__(self) -> TrainingProgress:

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -217,7 +218,8 @@ def _empty_folder(folder: Path, files: Iterable[str]) -> Path:
     begun = {LOCK, *(f"{name}{end}" for name in files for end in ("", PARTIAL))} - {CONFIG}
     begun |= {str(parent) for name in begun for parent in Path(name).parents}
     if any(str(path.relative_to(folder)) not in begun for path in folder.rglob("*")):
-        raise UsageError(f"--run-dir {folder}: not empty; continue that run with --resume {folder}, or name another")
+        resume = f"--resume {shlex.quote(str(folder))}"
+        raise UsageError(f"--run-dir {folder}: not empty; continue that run with {resume}, or name another")
     return folder
 
 

@@ -20,6 +20,10 @@ MOST_LINES = 1_000  # of a broken row, beyond which rows are no longer looked fo
 NOT_CLOSED, NOT_CLOSED_IN_LINE = "a quote is not closed", "a quote is not closed in its line"
 
 QUOTE = ord('"')
+OTHER_FILES = {  # how files that are no CSV begin
+    b"PK\x03\x04": "looks like Excel or a zip rather than CSV; say --input-format xlsx, or unpack it",
+    b"PAR1": "looks like Parquet rather than CSV; say --input-format parquet",
+}
 
 
 class CsvParser:
@@ -176,11 +180,13 @@ def csv_parser(name: str, header: bytes, columns: Columns) -> CsvParser:
     Of the separators that training knows, takes the one by which the header has most of the columns. Raises UsageError
     if it is no header, lacks one of `columns` (in any order, among others) or repeats a column.
     """
+    if kind := next((kind for start, kind in OTHER_FILES.items() if header.startswith(start)), None):
+        raise UsageError(f"{name}: {kind}")
     wrong = f"{name}: the first line is not a header of a CSV in UTF-8"
     try:
         text = header.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{wrong} ({error})") from None
+        raise UsageError(f"{wrong}; say its encoding, for example --encoding latin-1 ({error})") from None
     if re.match(r'\s*\{\s*"', text):
         raise UsageError(f"{name}: looks like JSON lines rather than CSV; say --input-format jsonl")
     found = {separator: names for separator in SEPARATORS if (names := _names(text, separator)) is not None}

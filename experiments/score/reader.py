@@ -9,9 +9,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -34,11 +35,12 @@ from experiments.score.tables import (
     is_sound,
     make_block,
 )
-from experiments.score.text import cut_line, empty_rows, open_text, read_features, read_pieces, read_rows
+from experiments.score.text import as_numbers, cut_line, empty_rows, open_text, read_features, read_pieces, read_rows
 from vae_jax.data.errors import DataError
 from vae_jax.data.unpacking import MOST_BYTES, MOST_TIMES
 from vae_jax.tables.files import read_frame
 from vae_jax.tables.packed_sizes import chunks, pages
+from vae_jax.tables.text_numbers import NumberFormat
 
 PARQUET_ROWS = 16_384  # read at once
 # Whole numbers with gaps stay whole.
@@ -197,19 +199,28 @@ def _open_excel(source: Source, columns: Columns, on_broken: OnBroken) -> Table:
         raise UsageError(str(error)) from None
     check_columns(source.name, frame.columns.tolist(), columns)
     frame = frame[list(columns.all)]
-    texts = frame.select_dtypes(object).map(str, na_action="ignore").astype(object)
-    frame = frame.assign(**{str(name): texts[name] for name in texts})  # Arrow has no mixed columns
+    mixed = frame.select_dtypes(object)
+    texts = {
+        str(name): mixed[name].map(partial(_as_text, columns.decimal_of(str(name))), na_action="ignore")
+        for name in mixed
+    }
+    frame = frame.assign(**{name: cells.astype(object) for name, cells in texts.items()})  # Arrow has no mixed columns
     table = pa.Table.from_pandas(frame, preserve_index=False)
     _check_types(source.name, table.schema, columns)
     batches = iter(table.to_batches(PARQUET_ROWS))
     return _typed_table(source.name, table.schema, batches, len(frame), columns, on_broken)
 
 
+def _as_text(decimal: str, cell: Any) -> str:
+    return repr(cell).replace(".", decimal) if isinstance(cell, float) else str(cell)
+
+
 def _check_types(name: str, schema: pa.Schema, columns: Columns) -> None:
     """Refuses a type that can't be read."""
     for column in columns.features:
-        if not columns.schema and not _is_number(schema.field(column).type):
-            raise UsageError(f"{name}: column {column} is of type {schema.field(column).type}, expected numbers")
+        kind = schema.field(column).type
+        if not (columns.schema or _is_number(kind) or _is_text(kind)):
+            raise UsageError(f"{name}: column {column} is of type {kind}, expected numbers")
     for column in columns.all if columns.schema else columns.copied:
         if _has_no_text(schema.field(column).type):
             raise UsageError(f"{name}: column {column} is of type {schema.field(column).type}, which is not copied")
@@ -240,6 +251,13 @@ def _seekable(file: IO[bytes]) -> IO[bytes]:
 
 def _is_number(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    """Whether cells may be numbers in text, or are all missing."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
+    return any(is_kind(kind) for is_kind in texts)
 
 
 def _has_no_text(kind: pa.DataType) -> bool:
@@ -277,17 +295,21 @@ def _features(batch: pa.RecordBatch, columns: Columns) -> tuple[np.ndarray, dict
         frame = batch.select(list(columns.features)).to_pandas(types_mapper=NULLABLE.get)
         cells = frame.astype(object).where(frame.notna(), None).map(str, na_action="ignore")
         return *read_features(frame, columns), cells
-    features = np.column_stack([_floats(batch[column]) for column in columns.features])
+    features = np.column_stack([_floats(batch[column], columns.number_format) for column in columns.features])
     sound = is_sound(features)
     wrong = {}
     for i in np.flatnonzero(~sound.all(1)).tolist():
-        name = columns.features[int(np.argmin(sound[i]))]
-        number = float(_floats(batch[name].slice(i, 1))[0])
-        wrong[i] = describe_number(name, batch[name][i].as_py(), number)
+        j = int(np.argmin(sound[i]))
+        name = columns.features[j]
+        wrong[i] = describe_number(name, batch[name][i].as_py(), features[i, j])
     return features, {**dict.fromkeys(empty_rows(features), NO_CELL), **wrong}, None
 
 
-def _floats(column: pa.Array) -> np.ndarray:
+def _floats(column: pa.Array, number_format: NumberFormat) -> np.ndarray:
+    """Numbers, NaN for a gap, and infinity for text that is no number."""
+    if _is_text(column.type):
+        numbers, bad = as_numbers(np.array(column.to_pylist(), object), number_format)
+        return np.where(bad & np.isnan(numbers), np.inf, numbers)
     if pa.types.is_decimal(column.type):
         column = column.cast(pa.string())  # Arrow rounds text to a float correctly, but not decimals
     return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)

@@ -91,6 +91,11 @@ class Columns:
         """How numbers in text are written."""
         return self.reader.number_format if self.reader else NumberFormat()
 
+    def decimal_of(self, name: str) -> str:
+        """The decimal sign of a column's numbers; a point where they are words."""
+        reads_numbers = name in self.features and (self.schema is None or self.schema[name].reads_numbers)
+        return self.number_format.decimal if reads_numbers else "."
+
     def copied_type(self, name: str) -> pa.DataType:
         """Arrow type of a copied column that has none of its own."""
         return pa.float64() if name in self.features and not self.schema else pa.string()

@@ -236,7 +236,7 @@ def read_features(frame: pd.DataFrame, columns: Columns) -> tuple[np.ndarray, di
         empty = np.flatnonzero(columns.schema.gaps(rows).all(1)).tolist()
         return rows, {**dict.fromkeys(empty, NO_CELL), **wrong}
     cells = frame.to_numpy(object)[:, : len(columns.features)]
-    numbers, bad = _as_numbers(cells.ravel(), columns.number_format)
+    numbers, bad = as_numbers(cells.ravel(), columns.number_format)
     features, bad = numbers.reshape(cells.shape), bad.reshape(cells.shape)
     wrong = dict.fromkeys(empty_rows(features), NO_CELL)
     for i in np.flatnonzero(bad.any(1)).tolist():
@@ -245,7 +245,7 @@ def read_features(frame: pd.DataFrame, columns: Columns) -> tuple[np.ndarray, di
     return features, wrong
 
 
-def _as_numbers(cells: np.ndarray, number_format: NumberFormat) -> tuple[np.ndarray, np.ndarray]:
+def as_numbers(cells: np.ndarray, number_format: NumberFormat) -> tuple[np.ndarray, np.ndarray]:
     """Turns each cell into a number on its own, NaN for a gap; True for one that is not sound."""
     typed = np.array([type(cell) in (int, float) for cell in cells], bool)
     texts = np.array([None if cell is None else str(cell).strip() for cell in cells[~typed]], object)
@@ -298,7 +298,7 @@ def _problem(record: Record, columns: Columns) -> str:
     if record.problem:
         return record.problem
     if not _encodable(record.text):
-        return "not UTF-8"
+        return "not UTF-8; if the whole file is not, say its encoding, for example --encoding latin-1"
     for name in columns.all if "\\u" in record.text else ():  # JSON can encode half a surrogate pair
         cell = record.cells.get(name)
         if isinstance(cell, str) and not _encodable(cell):

@@ -158,6 +158,8 @@ def test_a_newer_format_a_damaged_manifest_and_no_model_are_refused(folder):
         manifest.write_text(damaged)
         with pytest.raises(ModelError, match=r"manifest\.json: damaged"):
             VAEDetector.load(folder)
+    with pytest.raises(ModelError, match=r"manifest\.json: a file; expected the folder of a saved model"):
+        VAEDetector.load(manifest)
     shutil.rmtree(folder)
     with pytest.raises(ModelError, match="no model there"):
         VAEDetector.load(folder)

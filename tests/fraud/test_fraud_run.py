@@ -1,6 +1,7 @@
 """Whole runs of the transactions experiment, as a user starts them."""
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from rich.console import Console
 from run_helpers import (
     ROOT,
     assert_bit_for_bit,
@@ -29,6 +31,7 @@ from run_helpers import (
 import experiments.fraud.__main__ as fraud
 import experiments.score.__main__ as score
 from experiments.command_line import run
+from experiments.fraud.outputs import result_table
 from vae_jax import VAEDetector
 from vae_jax.data import transactions
 from vae_jax.tables.synthetic import simulate_transactions
@@ -78,6 +81,26 @@ def finished_mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arguments = ["--data", str(folder / "mixed.csv"), "--label", "label", "--epochs", "4", "--num-models", "2", *SMALL]
     assert run(fraud.main, [*arguments, "--run-dir", str(folder / "run")]) == 0
     return folder
+
+
+def test_the_table_of_results_is_whole_on_a_terminal_of_80_columns(finished_mixed: Path) -> None:
+    metrics = json.loads((finished_mixed / "run" / "metrics.json").read_text())
+    measures = metrics["recipes"]["gaussian"] | {
+        "average_precision_interval": [0.035, 0.134],
+        "false_positives": 12_345,
+    }
+    output = Console(file=io.StringIO(), width=80)
+    output.print(result_table(metrics | {"recipes": {"gaussian": measures}}))
+    printed = output.file.getvalue()
+    assert "…" not in printed
+    for cells in (
+        " gaussian ",
+        " isolation forest ",
+        " 0.035 to 0.134 ",
+        " 12,345 ",
+        " precision recall alarms misses",
+    ):
+        assert cells in printed
 
 
 def test_a_table_of_other_columns_is_explained_on_its_page(finished_mixed: Path) -> None:

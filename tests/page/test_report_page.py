@@ -366,6 +366,22 @@ def test_without_scripts_the_page_is_whole(browser: WebDriver, pages: dict[str, 
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
+def test_without_alarms_the_page_says_so(tmp_path: Path) -> None:
+    made = fraud_page(tmp_path, frauds=5)
+    scorers = {name: result.scored for name, result in made.results.items()}
+    found = page.render_page({**made.metrics, "alarms": {"report": [], "gaussian": []}}, {}, scorers)
+    assert "No test row is below a boundary" in found
+    assert "with the lowest scores" not in found
+    assert "No test row is below a boundary" not in made.path.read_text()
+
+
+def test_without_frauds_the_verdict_is_about_the_model_to_be_used() -> None:
+    measures = {"average_precision": None, "false_positives": 3, "true_negatives": 97}
+    recipes = {"report": measures | {"false_positives": 1}, "gaussian": measures}
+    expected = "There is no fraud to find; with the gaussian recipe, 3 of 100 genuine test rows raise an alarm."
+    assert page.verdict({"recipes": recipes, "baselines": {}}) == expected
+
+
 def test_without_frauds_the_slider_counts_false_alarms(browser: WebDriver, tmp_path: Path) -> None:
     page = fraud_page(tmp_path, frauds=0, recipes=("gaussian",))
     figure = histogram(shown(browser, page), "gaussian")

@@ -3,6 +3,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -13,8 +14,9 @@ from pathlib import Path
 import pytest
 from run_helpers import write_config
 
-from experiments.command_line import RunError, UsageError
+from experiments.command_line import Interrupted, RunError, UsageError
 from experiments.fraud.config import FraudConfig
+from experiments.fraud.inputs import FRAUD
 from experiments.runs import loop, run_folder
 
 PROJECT = Path(run_folder.__file__).resolve().parents[2]
@@ -145,6 +147,15 @@ def test_run_dir_that_is_not_empty_is_refused():
     assert message.startswith("--run-dir mine: not empty")
     assert "--resume mine" in message
     assert contents(Path("mine")) == {"thesis.txt": "precious"}
+    Path("mine").rename("my thesis")
+    assert "--resume 'my thesis'," in refusal(run_folder.create, "fraud", "my thesis", Config())
+
+
+def test_the_command_to_continue_can_be_pasted_whatever_the_folder_is_called(capsys):
+    run = close(run_folder.create("fraud", "my run", Config()))
+    with pytest.raises(Interrupted), FRAUD.resumable(run):
+        raise Interrupted(signal.SIGTERM)
+    assert capsys.readouterr().err == "stopped; continue with: bash run.sh fraud --resume 'my run'\n"
 
 
 def test_run_dir_of_another_run_is_refused():

@@ -35,6 +35,7 @@ from experiments.score.tables import NO_CELL, Block, Columns
 from vae_jax import VAEDetector
 from vae_jax.tables.packed_sizes import chunks, pages
 from vae_jax.tables.scaling import Scaler
+from vae_jax.tables.text_numbers import NumberFormat
 
 FEATURES = ("a", "b", "c")
 BOUNDARY = -100.0
@@ -526,6 +527,22 @@ def test_broken_rows_of_parquet(cell, reason, detector, sizes, capsys, tmp_path)
     assert read_back(rejects) == [{"line": None, "row": 5, "reason": reason, "text": None}]
 
 
+@pytest.mark.parametrize(("name", "write"), [("in.parquet", as_parquet), ("in.xlsx", as_excel), ("in.jsonl", as_jsonl)])
+@pytest.mark.parametrize("decimal", [".", ","])
+def test_numbers_in_text_gaps_and_words_in_typed_tables_are_read_as_in_csv(name, write, decimal, detector, tmp_path):
+    detector.features_ = Unchanged(np.zeros(3), np.ones(3), FEATURES, number_format=NumberFormat(decimal, ""))
+    cells = {0: f"1{decimal}234", 1: "NA", 2: "n/a", 3: "word", 4: None, 5: f"{decimal}5 EUR"}
+    if name != "in.parquet":  # its columns are of one type
+        cells |= {6: 1.234, 7: 2, 8: 1e-5}
+    rows = [{"a": 1.5, "b": b, "c": None} for b in cells.values()]  # c is blank
+    found = scored(write(rows), tmp_path, "--rejects", str(tmp_path / "rejects.parquet"), name=name)
+    numbers = {0: 1.234, 1: 0.0, 2: 0.0, 4: 0.0, 5: 0.5, 6: 1.234, 7: 2.0, 8: 1e-5}
+    wanted = {row: -(1.5**2) - numbers[row] ** 2 for row in cells if row in numbers}
+    assert {row["row"]: row[scoring.SCORE] for row in found} == pytest.approx(wanted, rel=1e-8)
+    (rejected,) = read_back(tmp_path / "rejects.parquet")
+    assert (rejected["row"], rejected["reason"]) == (3, "column b: 'word' is not a finite number")
+
+
 @pytest.mark.parametrize("name", ["in.csv", "in.jsonl"])
 def test_any_mixture_of_rows_is_told_apart_whatever_the_sizes(name, rng, detector, monkeypatch, tmp_path):
     make, broken = {
@@ -618,16 +635,17 @@ def test_numbers_are_those_that_a_run_reads(real_transactions):
         ("in.csv", 'a,b,c,é\n1,2,3,4\n'.encode("utf-16-be"), "the first line is not a header of a CSV in UTF-8"),
         ("in.csv", b'a,b,c,"x\n1,2,3,4\n', "the first line is not a header of a CSV in UTF-8"),
         ("in.csv", b'"a, b";"c, d"\n1;2\n', "none of the model's columns a, b, c"),
-        ("in.csv", b"PAR1" * 10, "none of the model's columns a, b, c"),
+        ("in.csv", "a,b,c,é\n1,2,3,4\n".encode("latin-1"), "the first line is not a header of a CSV in UTF-8; say its"),
+        ("in.csv", b"PAR1" * 10, "looks like Parquet rather than CSV; say --input-format parquet"),
+        ("in.csv", as_excel([{"a": 1.0}]), "looks like Excel or a zip rather than CSV; say --input-format xlsx"),
         ("in.csv.gz", gzip.compress(b"a,b,c\n" + b"1,2,3\n" * 1000)[:-9], "damaged or truncated gzip"),
         ("in.csv.gz", gzip.compress(b"a,b,c\n")[:-8] + b"\0" * 8, "damaged or truncated gzip"),
         ("in.parquet", b"a,b,c\n1,2,3\n", "not a Parquet file, or a damaged one"),
         ("in.parquet", b"", "not a Parquet file, or a damaged one"),
         ("in.parquet", as_parquet([{"a": 1.0, "b": 2.0}]), "column missing: c"),
-        ("in.parquet", as_parquet([{"a": 1.0, "b": "2", "c": 3.0}]), "column b is of type string, expected numbers"),
         ("in.parquet", as_parquet([{"a": 1.0, "b": True, "c": 3.0}]), "column b is of type bool, expected numbers"),
         ("in.xlsx", as_excel([{"a": 1.0, "b": 2.0}]), "column missing: c"),
-        ("in.xlsx", as_excel([{"a": 1.0, "b": "2 EUR", "c": 3.0}]), "column b is of type string, expected numbers"),
+        ("in.xlsx", as_excel([{"a": 1.0, "b": True, "c": 3.0}]), "column b is of type bool, expected numbers"),
         ("in.xlsx", as_excel([{"a": 1.0, "b": 2.0, "c": 3.0}])[:-99], "damaged, truncated or unsupported archive"),
     ],
     # Contents are no names: gzip has the time in it, and two processes of one session must find the same names.

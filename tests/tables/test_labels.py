@@ -69,6 +69,7 @@ def test_the_anomaly_may_be_named(column, anomaly, labels):
 @pytest.mark.parametrize("value", ["2", "0.5", "-1"])
 def test_numbers_other_than_0_and_1_are_named(value):
     expected = f"a.csv: row 3 (line 5), column Class: {value} is neither 0 (genuine) nor 1 (fraud)"
+    expected += "; say which value is the anomaly with --anomaly VALUE"
     assert refusal(cells("0", "1", "0", value)) == expected
     assert refusal(np.array([0, 1, 0, float(value)])) == expected
 

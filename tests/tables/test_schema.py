@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 
@@ -12,6 +13,7 @@ from vae_jax.tables.files import read_frame
 from vae_jax.tables.parts import FEWEST_RARE, MOST_LEVELS, MOST_RARE
 from vae_jax.tables.scaling import LARGEST
 from vae_jax.tables.schema import Schema
+from vae_jax.tables.text_numbers import NumberFormat
 
 ROWS = 400
 
@@ -511,6 +513,19 @@ def check_real(table: pd.DataFrame, kinds: dict[str, str]) -> Schema:
     of_fewer = Schema.fit(table.sample(frac=0.9, random_state=0))
     assert {name: of_fewer[name].kind for name in kinds} == kinds
     return schema
+
+
+def test_numbers_beside_words_are_not_read_as_text_with_a_decimal_comma():
+    weight = [f"{i},{i:03}" for i in range(1, 60)]
+    schema = Schema.fit(pd.DataFrame({"weight": weight, "level": ["1,5", "2,5", "2,5"] * 19 + ["1,5"] * 2}))
+    assert schema.number_format == NumberFormat(",", "")
+    schema = dataclasses.replace(schema, number_format=NumberFormat(",", "."))
+    assert schema["level"].numeric
+    typed = pd.DataFrame({"weight": [1.234, 7.5, 2.0], "level": [1.5, 2.5, 1.5]})
+    mixed = typed.astype(object)
+    mixed.loc[2] = ["NA", "2,5"]
+    np.testing.assert_array_equal(schema.transform(mixed)[:2], schema.transform(typed)[:2])
+    assert np.isnan(schema.transform(mixed)[2]).sum() == 1
 
 
 def test_real_claims():

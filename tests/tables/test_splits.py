@@ -143,7 +143,7 @@ def test_too_few_genuine_rows(rng, how, genuine):
 
 
 def test_one_row_repeated_is_too_few(rng):
-    with pytest.raises(DataError, match="too few"):
+    with pytest.raises(DataError, match=r"^100 genuine rows \(1 without duplicates\) are too few"):
         split_rows(np.ones((100, 3)), np.zeros(100, int), np.arange(100.0), "random", 0)
 
 

@@ -666,6 +666,18 @@ def test_the_line_is_that_of_the_file_whatever_lines_precede(content, place, tmp
     assert str(refused.value).startswith(f"{path}: {place}")
 
 
+def test_the_line_is_the_sheets_row_in_excel_and_parquet_has_none(tmp_path):
+    rows = [[None, None], ["lab", "x"], [0, 1], [None, None], [1, 2], [None, 3]]
+    pd.DataFrame(rows).to_excel(tmp_path / "mine.xlsx", header=False, index=False)
+    pd.DataFrame({"none": [1, 2, 3], "lab": [0, 1, None], "x": [1, 2, 3]}).to_parquet(tmp_path / "mine.parquet")
+    for name, place in (("mine.xlsx", "row 2 (line 6), column lab"), ("mine.parquet", "row 2, column lab")):
+        with pytest.raises(DataError) as refused:
+            load_transactions(str(tmp_path / name), label="lab", drop=("none",) if name == "mine.parquet" else ())
+        assert str(refused.value) == f"{tmp_path / name}: {place}: blank"
+        whole = load_transactions(str(tmp_path / name), drop=("lab",))
+        assert whole.row_numbers.tolist() == [0, 1, 2]
+
+
 def test_lines_of_separators_alone_count_as_rows_and_blank_ones_do_not(tmp_path):
     path = tmp_path / "mine.csv"
     path.write_text('x,y\nred,1\n\nblue,2\n,\n"dark\nblue",3\ngreen,4\n')

@@ -252,6 +252,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         inside = " or ".join(str(path.parent) for path in sorted(folder.glob(f"*/{MANIFEST}")))
         reason = f"try {inside}" if inside else f"{MANIFEST} is missing"
         raise ModelError(f"{folder}: no model there ({reason})") from None
+    except NotADirectoryError:
+        raise ModelError(f"{folder}: a file; expected the folder of a saved model") from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder / MANIFEST}: damaged ({error})") from None
     kinds = {"format": int, "sha256": dict}

@@ -159,6 +159,26 @@ def cells_of(column: Any, finite: bool = True) -> np.ndarray:
     return numbers
 
 
+def typed_numbers(column: Any, cells: np.ndarray) -> np.ndarray:
+    """Puts numbers of a column of several types back in the place of their text, which a decimal comma misreads.
+
+    Args:
+      column: as for `cells_of`.
+      cells: what that made of it, shape (N,).
+
+    Returns:
+      An array of objects, or `cells` if there are no such numbers.
+    """
+    import pandas as pd
+
+    if cells.dtype != object or column.dtype != object or pd.api.types.infer_dtype(column, skipna=True) == "string":
+        return cells
+    given = column.to_numpy(object)
+    kinds = (int, float, np.integer, np.floating)
+    typed = np.fromiter((isinstance(cell, kinds) and not isinstance(cell, bool) for cell in given), bool, len(given))
+    return np.where(typed, given, cells)
+
+
 def _dates(column: pd.Series) -> np.ndarray:
     """In UTC, as dates in text; those without a zone count as UTC."""
     import pandas as pd

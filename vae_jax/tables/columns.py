@@ -41,6 +41,11 @@ class Column:
     numeric: bool = False
     parts: tuple[Part, ...] = ()
 
+    @property
+    def reads_numbers(self) -> bool:
+        """Whether its cells, or its levels, are numbers."""
+        return self.numeric or self.kind in ("real", "positive", "count")
+
 
 def column_of(name: str, found: Found, missing: Missing) -> Column:
     """Makes a column of what was found in the training rows."""
@@ -71,10 +76,10 @@ def values_of(
     if cells.dtype.kind == "M":
         if column.date_format:  # of a category
             return date_words(cells)
-        values = nothing if is_number or column.numeric else np.full(len(cells), None)
-        expected = "a number" if is_number or column.numeric else "a word"
+        values = nothing if column.reads_numbers else np.full(len(cells), None)
+        expected = "a number" if column.reads_numbers else "a word"
         return _checked(column, values, ~np.isnat(cells), cells, expected, wrong)
-    if is_number or column.numeric:
+    if column.reads_numbers:
         numbers, bad = to_numbers(cells, number_format)
         # A word where the levels are numbers is a level that was not seen.
         return _checked(column, numbers, bad, cells, "a number", wrong) if is_number else np.where(bad, np.inf, numbers)

@@ -23,12 +23,12 @@ LONGEST_NAME = 10_000  # characters; a longer name of a column is no name
 
 
 class Places(NamedTuple):
-    """Where the rows of a table are in its file, if it has blank lines or rows of several lines.
+    """Where the rows of a table are in its file, if they are not one in each line below the header.
 
     Attributes:
       rows: their numbers, 0 = first data row. As in `score` and in pandas, lines of separators alone count, and blank
         ones don't.
-      lines: the lines where they begin, 1 = the first of the file.
+      lines: the lines where they begin, 1 = the first of the file or sheet; empty if it has no lines.
     """
 
     rows: Sequence[int]
@@ -164,5 +164,6 @@ def as_numbers(path: Path, column: Any, advice: str = "") -> np.ndarray:
 
 def place_of(row: int, column: Any, places: Places | None = None) -> str:
     """Describes a cell's position; without `places`, each line is a row."""
-    number, line = (places.rows[row], places.lines[row]) if places else (row, row + 2)
-    return f"row {number} (line {line}), column {column}"
+    number, lines = (places.rows[row], places.lines) if places else (row, range(2, row + 3))
+    line = f" (line {lines[row]})" if len(lines) else ""
+    return f"row {number}{line}, column {column}"

@@ -37,6 +37,8 @@ MANY_CELLS, MOST_BLANK = 10_000_000, 20
 MOST_TABLE = 1_000_000_000  # bytes of a Parquet or Arrow file when unpacked, if that is also many times its own size
 OLD_EXCEL = b"\xd0\xcf\x11\xe0"
 _NUMBER = re.compile(r"[-+]?(?=[.,]*\d)[\d.,]+([eE][-+]?\d+)?")
+_FOR_EXCEL = re.compile(r'"?sep=.?"?', re.IGNORECASE)
+_JSON = re.compile(r'\s*(\[\s*)?\{\s*"')
 _SAVED_INDEX = re.compile(r"__index_level_\d+__")  # what pandas calls an index without a name in Parquet
 
 
@@ -84,7 +86,7 @@ def read_frame(
 def read_with_places(
     path: str | Path, encoding: str | None = None, drop: Sequence[str] = ()
 ) -> tuple[pd.DataFrame, list[str], Places | None]:
-    """As `read_frame`; also returns where its rows are, or None if each line is a row, or if it is no text."""
+    """As `read_frame`; also returns where its rows are, or None if each line of a text is a row."""
     path = Path(path)
     check_encoding(encoding)
     content = unpack(path, read_bytes(path), TEXT_SUFFIXES, kept=WORKBOOK)
@@ -92,8 +94,9 @@ def read_with_places(
     places = None
     if content[:4] == b"PAR1" or content[:6] == b"ARROW1":
         names, columns = _read_arrow(path, content, drop, notices)
+        places = Places(range(next((len(column) for column in columns if column is not None), 0)), ())
     elif content[:2] == b"PK":
-        names, columns = _read_excel(path, content, notices)
+        names, columns, places = _read_excel(path, content, notices)
     else:
         names, columns, places = _read_text(path, _decode(path, content, encoding), notices)
     return _frame(path, names, columns, drop, notices), notices, places
@@ -138,6 +141,11 @@ def _decode(path: Path, content: bytes, encoding: str | None) -> str:
 
 
 def _read_text(path: Path, text: str, notices: list[str]) -> tuple[list[str], list[Any], Places | None]:
+    line = text.partition("\n")[0].strip()
+    if _FOR_EXCEL.fullmatch(line):
+        raise DataError(f"{path}: its first line, {line}, is for Excel alone; remove it")
+    if _JSON.match(text):
+        raise DataError(f"{path}: looks like JSON, which is not read here; save it as CSV or Parquet")
     separator = _separator(text)
     blank: list[int] = []
     records = _records(path, text, separator, blank)
@@ -258,7 +266,7 @@ def _check_header(path: Path, cells: Sequence[Any]) -> list[str]:
     return names
 
 
-def _read_excel(path: Path, content: bytes, notices: list[str]) -> tuple[list[str], list[Any]]:
+def _read_excel(path: Path, content: bytes, notices: list[str]) -> tuple[list[str], list[Any], Places]:
     try:
         import openpyxl
     except ImportError:
@@ -267,7 +275,7 @@ def _read_excel(path: Path, content: bytes, notices: list[str]) -> tuple[list[st
         book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True, keep_links=False)
         # A first sheet of one column is likelier to be remarks than a table.
         for least, sheet in itertools.product((2, 1), book.worksheets):
-            cells = _used_cells(_sheet_cells(sheet))
+            cells, lines = _used_cells(*_sheet_cells(sheet))
             if cells.shape[0] >= 2 and cells.shape[1] >= least:
                 break
         else:
@@ -280,24 +288,27 @@ def _read_excel(path: Path, content: bytes, notices: list[str]) -> tuple[list[st
     if len(book.worksheets) > 1:
         notices.append(f"{path}: of {len(book.worksheets)} sheets, {sheet.title!r} is read")
     names = _check_header(path, ["" if cell is None else cell for cell in cells[0]])
-    return names, [_typed_column(cells[1:, j]) for j in range(len(names))]
+    columns = [_typed_column(cells[1:, j]) for j in range(len(names))]
+    return names, columns, Places(range(len(lines) - 1), lines[1:].tolist())
 
 
-def _sheet_cells(sheet: Any) -> np.ndarray:
-    """The rows that have any cell, as objects.
+def _sheet_cells(sheet: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The rows that have any cell, as objects, and their numbers in the sheet, from 1.
 
     Not by pandas, which makes room for all cells up to the last one: a file of 5 kB may place one a million rows and
     16,000 columns away.
     """
     sheet.reset_dimensions()  # where it says that its cells are
     rows: list[list[Any]] = []
+    numbers: list[int] = []
     size = given = 0
-    for number, row in enumerate(sheet.rows):
-        if number > EXCEL_ROWS:
+    for number, row in enumerate(sheet.rows, 1):
+        if number > EXCEL_ROWS + 1:
             raise DataError(f"more than {EXCEL_ROWS:,} rows")
         cells = [_excel_value(cell) for cell in row]
         if any(cell is not None for cell in cells):
             rows.append(cells)
+            numbers.append(number)
             size, given = size + len(cells), given + len(cells) - cells.count(None)
             if size > max(MANY_CELLS, MOST_BLANK * given):
                 raise DataError(f"of its first {size:,} cells, all but {given:,} are blank")
@@ -307,7 +318,7 @@ def _sheet_cells(sheet: Any) -> np.ndarray:
     found = np.full((len(rows), width), None, object)
     for i, cells in enumerate(rows):
         found[i, : len(cells)] = cells
-    return found
+    return found, np.array(numbers, np.int64)
 
 
 def _excel_value(cell: Any) -> Any:
@@ -318,8 +329,8 @@ def _excel_value(cell: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _used_cells(cells: np.ndarray) -> np.ndarray:
-    """Strips text, makes blank cells None, and cuts off rows and columns without any cell."""
+def _used_cells(cells: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Strips text, makes blank cells None, and cuts off columns, and rows with their numbers, without any cell."""
     import pandas as pd
 
     for j in range(cells.shape[1]):
@@ -329,9 +340,9 @@ def _used_cells(cells: np.ndarray) -> np.ndarray:
         ]
     used = cells != None  # noqa: E711 (by element)
     if not used.any():
-        return cells[:0]
-    columns = np.flatnonzero(used.any(0))
-    return cells[used.any(1), columns[0] : columns[-1] + 1]
+        return cells[:0], numbers[:0]
+    rows, columns = used.any(1), np.flatnonzero(used.any(0))
+    return cells[rows, columns[0] : columns[-1] + 1], numbers[rows]
 
 
 def _typed_column(cells: np.ndarray) -> pd.Series:

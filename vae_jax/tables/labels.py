@@ -75,11 +75,10 @@ def to_labels(
     if not all(known):
         first = known.index(False)  # in order of occurrence
         row = int((codes == first).argmax())
-        if _is_number(words[first]):
-            raise DataError(
-                f"{path}: {place_of(row, name, places)}: {words[first]} is neither 0 (genuine) nor 1 (fraud)"
-            )
         advice = "say which value is the anomaly with --anomaly VALUE"
+        if _is_number(words[first]):
+            wrong = f"{words[first]} is neither 0 (genuine) nor 1 (fraud)"
+            raise DataError(f"{path}: {place_of(row, name, places)}: {wrong}; {advice}")
         if any(known):  # this one may be a mistake in a single row
             raise DataError(
                 f"{path}: {place_of(row, name, places)}: unknown label {_listed(words[first : first + 1])}; {advice}"

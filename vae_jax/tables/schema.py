@@ -19,7 +19,7 @@ import numpy as np
 from vae_jax.data.errors import CellError, DataError
 from vae_jax.networks.columns import SMOOTHING, ColumnConstants, ColumnLayout
 from vae_jax.tables import kinds
-from vae_jax.tables.cells import as_frame, cells_of
+from vae_jax.tables.cells import as_frame, cells_of, typed_numbers
 from vae_jax.tables.columns import Column, Missing, column_of, made_of, remark, values_of
 from vae_jax.tables.kinds import Found, Kind
 from vae_jax.tables.parts import GAP, LIKELIHOODS, Part, encoded, part_of
@@ -200,7 +200,9 @@ class Schema:
         """Yields each part's values."""
         import pandas as pd
 
-        values = values_of(column, cells_of(cells, finite=False), self.number_format, wrong)
+        read = cells_of(cells, finite=False)
+        read = typed_numbers(cells, read) if column.reads_numbers else read
+        values = values_of(column, read, self.number_format, wrong)
         gap = pd.isna(values)
         for part in column.parts:
             if part.what == GAP:

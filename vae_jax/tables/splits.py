@@ -100,7 +100,9 @@ def split_rows(
     )
     for name in ("train", "validation", "test"):
         if not (labels[getattr(split, name)] == 0).any():
-            raise DataError(f"{int((labels == 0).sum())} genuine rows are too few: none is left for the {name} part")
+            rows, distinct = int((labels == 0).sum()), len(np.unique(group[labels == 0]))
+            which = f" ({distinct} without duplicates)" if distinct < rows else ""
+            raise DataError(f"{rows} genuine rows{which} are too few: none is left for the {name} part")
     return split
 
 
