@@ -300,6 +300,14 @@ def test_log_likelihood_is_that_of_float64_sums(num_samples):
     assert np.isfinite(found).all()
 
 
+def test_log_likelihood_in_64_bits():
+    vae, params, x = linear_gaussian()
+    with jax.enable_x64(True):
+        found = log_likelihood(vae, params, x, KEY, num_samples=70, reconstruction=gaussian)
+    assert found.dtype == np.float64
+    assert abs(np.asarray(found) - true_log_prob(x)).max() < 2e-5
+
+
 def test_log_likelihood_of_a_row_depends_on_its_number_alone():
     vae = dense_vae(300, (5,), 2, bernoulli=True)
     params = random_params(vae, 300)

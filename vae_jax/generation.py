@@ -146,7 +146,8 @@ def traverse(z: Float[Array, " L"], latent: int, values: Float[Array, " V"]) -> 
        [ 0.  2.]
        [ 3.  2.]]
     """
-    return jnp.tile(z, (len(values), 1)).at[:, latent].set(values)
+    path = jnp.tile(z, (len(values), 1)).astype(jnp.result_type(z, values))
+    return path.at[:, latent].set(values)
 
 
 def most_active(posterior_mean: Float[np.ndarray, "N L"], count: int) -> Int[np.ndarray, " count"]:
