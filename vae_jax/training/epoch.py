@@ -75,7 +75,7 @@ def train_epoch(
       that every step has the same shape.
 
     Raises:
-      ValueError: if `batch_size` is above N, which leaves no step.
+      ValueError: if `batch_size` is above N, which leaves no step, or does not divide evenly among the devices.
 
     Examples:
       >>> import jax
@@ -177,7 +177,10 @@ def _own_part(batches: Int[Array, "S batch"], axis_name: str | None) -> Int[Arra
     """This device's part of each batch."""
     if axis_name is None:
         return batches
-    local = batches.shape[1] // jax.lax.axis_size(axis_name)
+    devices = jax.lax.axis_size(axis_name)
+    local, left = divmod(batches.shape[1], devices)
+    if left:
+        raise ValueError(f"batch_size={batches.shape[1]}: expected a multiple of {devices}, the number of devices")
     return jax.lax.dynamic_slice_in_dim(batches, jax.lax.axis_index(axis_name) * local, local, axis=1)
 
 
