@@ -211,6 +211,38 @@ def test_64_bits_elsewhere_in_a_program_change_nothing(recipe, rng, tmp_path):
     assert np.ptp(scores, axis=(0, 1)).max() == 0
 
 
+def test_the_kind_of_keys_elsewhere_in_a_program_changes_nothing(rng):
+    rows = rng.normal(size=(50, 3))
+
+    def scores() -> np.ndarray:
+        return VAEDetector("gaussian", epochs=1, hidden_dims=(6,), num_samples=16).fit(rows).score_samples(rows)
+
+    expected = scores()
+    with jax.default_prng_impl("rbg"):
+        np.testing.assert_array_equal(scores(), expected)
+
+
+@pytest.mark.parametrize("missing", [pd.NA, pd.NaT, None, np.nan])
+def test_gaps_among_objects_are_gaps(missing, fitted, frame):
+    cells, numbers = frame.astype(object), frame.copy()
+    cells.iloc[2, 1], numbers.iloc[2, 1] = missing, np.nan
+    with pytest.warns(UserWarning, match=r"gaps in columns that had none in training: hour \(1 row\)"):
+        found = [fitted.score_samples(rows) for rows in (cells, cells.to_numpy(), cells.to_numpy().tolist(), numbers)]
+    assert np.ptp(found, axis=0).max() == 0
+    assert VAEDetector(**{**SMALL, "epochs": 1}).fit(cells).schema_ is not None
+
+
+@pytest.mark.parametrize("recipe", ["exemplar", "gaussian"])
+def test_training_does_not_go_on_with_gaps_that_the_models_do_not_know(recipe, rng):
+    rows = rng.normal(size=(60, 2))
+    detector = VAEDetector(recipe, epochs=1, hidden_dims=(4,)).fit(rows)
+    before = detector.score_samples(rows)
+    rows[7, 1] = np.nan
+    with pytest.raises(ValueError, match=r"^gaps in columns that had none in training: x1 \(1 row\)"):
+        detector.partial_fit(rows)
+    np.testing.assert_array_equal(detector.score_samples(rows[:7]), before[:7])
+
+
 def test_ctrl_c_ends_a_fit_at_once(rng, monkeypatch):
     """Else it would go on for an hour."""
     detector = VAEDetector(num_models=2, hidden_dims=(6,), epochs=1_000_000)
@@ -285,6 +317,9 @@ def test_in_a_pipeline_a_grid_search_and_cross_validation(frame):
         ("epochs", 2.5),
         ("num_samples", "10"),
         ("learning_rate", "fast"),
+        ("columns", ["amount"]),
+        ("columns", "amount"),
+        ("columns", {"amount": "money"}),
     ],
 )
 def test_an_option_that_can_not_be_used_is_named(frame, option, value):

@@ -109,6 +109,31 @@ def _is_numeric(column: pd.Series) -> bool:
     return kind == "O" and column.dtype == object and pd.api.types.infer_dtype(column, skipna=True) in numeric
 
 
+def gaps_as_nan(table: Any) -> Any:
+    """Puts NaN in place of pandas' NA and NaT among objects, which NumPy takes for no numbers.
+
+    Args:
+      table: as for `as_frame`.
+
+    Returns:
+      The table itself if there are no objects in it.
+
+    Examples:
+      >>> import pandas as pd
+      >>> from vae_jax.tables.cells import gaps_as_nan
+      >>> gaps_as_nan([[1, pd.NA], [2, 3]]).tolist()
+      [[1, nan], [2, 3]]
+    """
+    import pandas as pd
+
+    if isinstance(table, pd.DataFrame):
+        return table.where(table.notna(), np.nan) if any(dtype.kind == "O" for dtype in table.dtypes) else table
+    rows = np.asarray(table) if isinstance(table, list) else table
+    if getattr(getattr(rows, "dtype", None), "kind", "") != "O":
+        return table
+    return np.where(pd.isna(rows), np.nan, rows)
+
+
 def cells_of(column: Any, finite: bool = True) -> np.ndarray:
     """Returns a column as one of three kinds of array, with missing cells as such.
 
