@@ -122,6 +122,7 @@ def train_steps(
       >>> int(state.step)
       2
     """
+    data = jnp.asarray(data)  # without `jax.jit` a traced index takes no rows of NumPy's arrays
     per_epoch = _steps_per_epoch(data.shape[0], batch_size)
     batches = epoch_batches(state.key, state.step // per_epoch, data.shape[0], batch_size)
     batches = _own_part(jax.lax.dynamic_slice_in_dim(batches, state.step % per_epoch, num_steps), axis_name)
