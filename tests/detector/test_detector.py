@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import jax
@@ -230,6 +231,20 @@ def test_gaps_among_objects_are_gaps(missing, fitted, frame):
         found = [fitted.score_samples(rows) for rows in (cells, cells.to_numpy(), cells.to_numpy().tolist(), numbers)]
     assert np.ptp(found, axis=0).max() == 0
     assert VAEDetector(**{**SMALL, "epochs": 1}).fit(cells).schema_ is not None
+
+
+@pytest.mark.parametrize("dtype", [float, int])
+def test_cells_that_numpy_masks_are_gaps(dtype, rng):
+    rows = (100 * rng.normal(size=(60, 2))).astype(dtype)
+    mask = np.zeros(rows.shape, bool)
+    mask[::9, 1] = True
+    masked, missing = np.ma.masked_array(rows, mask), np.where(mask, np.nan, rows)
+    for train in (rows, masked):
+        detector = VAEDetector(**{**SMALL, "epochs": 1}).fit(train)
+        assert (detector.schema_ is None) == (train is rows)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of gaps in columns that had none
+            np.testing.assert_array_equal(detector.score_samples(masked), detector.score_samples(missing))
 
 
 @pytest.mark.parametrize("recipe", ["exemplar", "gaussian"])
