@@ -233,6 +233,11 @@ def test_gaps_among_objects_are_gaps(missing, fitted, frame):
     assert VAEDetector(**{**SMALL, "epochs": 1}).fit(cells).schema_ is not None
 
 
+def test_a_single_held_out_row_is_no_collapse():
+    frame = correlated(12)
+    assert VAEDetector(hidden_dims=(8,), num_models=1, epochs=300).fit(frame).active_latents_ > 0
+
+
 @pytest.mark.parametrize("dtype", [float, int])
 def test_cells_that_numpy_masks_are_gaps(dtype, rng):
     rows = (100 * rng.normal(size=(60, 2))).astype(dtype)

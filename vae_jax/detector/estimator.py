@@ -84,8 +84,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
       residual_sd_: standard deviation of each model's features, shape (K, D), in units of standardised features; None
         except in the `report` recipe: other decoders give their own.
       n_steps_: optimiser steps that the models were trained for.
-      active_latents_: how many latents the models use on held-out rows, the fewest of any model; 0 is posterior
-        collapse.
+      active_latents_: how many latents the models use on held-out rows, or where there is only one on training rows,
+        the fewest of any model; 0 is posterior collapse.
       false_alarm_share_: share of the held-out rows that are below the boundary.
       n_features_in_: number of features D.
       feature_names_in_: their names, where `fit` was given a frame.
@@ -295,7 +295,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         self.exemplars_ = recipes.choose_exemplars(
             settings, self.vae_, self.params_, train, normal, before, weights, gaussianiser
         )
-        means = recipes.posterior_means(self.vae_, self.params_, normal, self.exemplars_)
+        varied = train if len(normal) == 1 and train is not None else normal  # a single row has no variance
+        means = recipes.posterior_means(self.vae_, self.params_, varied, self.exemplars_)
         self.active_latents_ = min(int((of_model.var(0) > ACTIVE_LATENT_VARIANCE).sum()) for of_model in means)
         if self.schema_ is not None:
             shares = self.shares_encoded(normal)
