@@ -169,6 +169,19 @@ def test_traverse_changes_one_latent_alone(rng):
     np.testing.assert_array_equal(path, [[z[0], value, z[2], z[3]] for value in values])
 
 
+def test_traverse_keeps_the_digits_of_the_values():
+    np.testing.assert_array_equal(traverse(jnp.array([1, 2]), 0, jnp.array([0.5, -0.5])), [[0.5, 2], [-0.5, 2]])
+    with jax.enable_x64(True):
+        path = traverse(jnp.ones(2, jnp.float32), 1, jnp.array([1 / 3]))
+        np.testing.assert_array_equal(path, [[1, 1 / 3]])
+
+
+@pytest.mark.parametrize("latent", [4, -5, np.int64(4)])
+def test_traverse_refuses_a_latent_that_is_not_there(latent):
+    with pytest.raises(ValueError, match=f"^latent={latent}: expected a number below 4, the number of latents$"):
+        traverse(jnp.zeros(4), latent, jnp.zeros(3))
+
+
 def test_most_active_is_by_the_variance_of_the_mean(rng):
     sd = np.array([0.1, 2.0, 0.0, 1.0, 0.5])
     means = 100 * np.arange(5) + sd * rng.normal(size=(200, 5))

@@ -138,6 +138,9 @@ def traverse(z: Float[Array, " L"], latent: int, values: Float[Array, " V"]) -> 
     Returns:
       The latents, one per value.
 
+    Raises:
+      ValueError: for a dimension that `z` doesn't have.
+
     Examples:
       >>> import jax.numpy as jnp
       >>> from vae_jax import generation
@@ -146,7 +149,10 @@ def traverse(z: Float[Array, " L"], latent: int, values: Float[Array, " V"]) -> 
        [ 0.  2.]
        [ 3.  2.]]
     """
-    return jnp.tile(z, (len(values), 1)).at[:, latent].set(values)
+    if isinstance(latent, int | np.integer) and not -len(z) <= latent < len(z):  # JAX would change nothing
+        raise ValueError(f"latent={latent}: expected a number below {len(z)}, the number of latents")
+    path = jnp.tile(z, (len(values), 1)).astype(jnp.result_type(z, values))
+    return path.at[:, latent].set(values)
 
 
 def most_active(posterior_mean: Float[np.ndarray, "N L"], count: int) -> Int[np.ndarray, " count"]:

@@ -304,7 +304,8 @@ def log_likelihood(
             now = jnp.maximum(largest, log_w.max(0))
             return (now, total * jnp.exp(largest - now) + jnp.exp(log_w - now[None]).sum(0)), None
 
-        start = (jnp.full(len(batch), jnp.finfo(jnp.float32).min, float), jnp.zeros(len(batch)))  # float64 in x64 mode
+        nothing = jnp.zeros(len(batch))  # float64 where `jax_enable_x64` is set, as the noise is
+        start = (jnp.full_like(nothing, jnp.finfo(jnp.float32).min), nothing)
         (largest, total), _ = jax.lax.scan(add, start, jnp.arange(chunks))
         return largest + jnp.log(total) - math.log(num_samples)
 

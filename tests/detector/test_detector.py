@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import jax
@@ -211,6 +212,57 @@ def test_64_bits_elsewhere_in_a_program_change_nothing(recipe, rng, tmp_path):
     assert np.ptp(scores, axis=(0, 1)).max() == 0
 
 
+def test_the_kind_of_keys_elsewhere_in_a_program_changes_nothing(rng):
+    rows = rng.normal(size=(50, 3))
+
+    def scores() -> np.ndarray:
+        return VAEDetector("gaussian", epochs=1, hidden_dims=(6,), num_samples=16).fit(rows).score_samples(rows)
+
+    expected = scores()
+    with jax.default_prng_impl("rbg"):
+        np.testing.assert_array_equal(scores(), expected)
+
+
+@pytest.mark.parametrize("missing", [pd.NA, pd.NaT, None, np.nan])
+def test_gaps_among_objects_are_gaps(missing, fitted, frame):
+    cells, numbers = frame.astype(object), frame.copy()
+    cells.iloc[2, 1], numbers.iloc[2, 1] = missing, np.nan
+    with pytest.warns(UserWarning, match=r"gaps in columns that had none in training: hour \(1 row\)"):
+        found = [fitted.score_samples(rows) for rows in (cells, cells.to_numpy(), cells.to_numpy().tolist(), numbers)]
+    assert np.ptp(found, axis=0).max() == 0
+    assert VAEDetector(**{**SMALL, "epochs": 1}).fit(cells).schema_ is not None
+
+
+def test_a_single_held_out_row_is_no_collapse():
+    frame = correlated(12)
+    assert VAEDetector(hidden_dims=(8,), num_models=1, epochs=300).fit(frame).active_latents_ > 0
+
+
+@pytest.mark.parametrize("dtype", [float, int])
+def test_cells_that_numpy_masks_are_gaps(dtype, rng):
+    rows = (100 * rng.normal(size=(60, 2))).astype(dtype)
+    mask = np.zeros(rows.shape, bool)
+    mask[::9, 1] = True
+    masked, missing = np.ma.masked_array(rows, mask), np.where(mask, np.nan, rows)
+    for train in (rows, masked):
+        detector = VAEDetector(**{**SMALL, "epochs": 1}).fit(train)
+        assert (detector.schema_ is None) == (train is rows)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of gaps in columns that had none
+            np.testing.assert_array_equal(detector.score_samples(masked), detector.score_samples(missing))
+
+
+@pytest.mark.parametrize("recipe", ["exemplar", "gaussian"])
+def test_training_does_not_go_on_with_gaps_that_the_models_do_not_know(recipe, rng):
+    rows = rng.normal(size=(60, 2))
+    detector = VAEDetector(recipe, epochs=1, hidden_dims=(4,)).fit(rows)
+    before = detector.score_samples(rows)
+    rows[7, 1] = np.nan
+    with pytest.raises(ValueError, match=r"^gaps in columns that had none in training: x1 \(1 row\)"):
+        detector.partial_fit(rows)
+    np.testing.assert_array_equal(detector.score_samples(rows[:7]), before[:7])
+
+
 def test_ctrl_c_ends_a_fit_at_once(rng, monkeypatch):
     """Else it would go on for an hour."""
     detector = VAEDetector(num_models=2, hidden_dims=(6,), epochs=1_000_000)
@@ -285,6 +337,9 @@ def test_in_a_pipeline_a_grid_search_and_cross_validation(frame):
         ("epochs", 2.5),
         ("num_samples", "10"),
         ("learning_rate", "fast"),
+        ("columns", ["amount"]),
+        ("columns", "amount"),
+        ("columns", {"amount": "money"}),
     ],
 )
 def test_an_option_that_can_not_be_used_is_named(frame, option, value):

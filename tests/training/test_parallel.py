@@ -123,6 +123,12 @@ def test_a_device_draws_its_own_rows_and_no_others():
     assert max(math.prod(map(int, shape.split(","))) for shape in re.findall(r"32\[([\d,]+)\]", text)) == 16 * 5
 
 
+def test_a_batch_that_does_not_divide_evenly_is_refused(state, data):
+    epoch = functools.partial(train_epoch, batch_size=6, axis_name=AXIS)
+    with pytest.raises(ValueError, match="batch_size=6: expected a multiple of 4, the number of devices"):
+        compile_parallel(epoch, mesh_of(4), (replicated, replicated), STATE_AND_INFO)(state, data)
+
+
 def test_train_step_agrees_under_jit_pmap_and_shard_map(state, data):
     mesh = data_mesh()
     parallel_step = functools.partial(train_step, axis_name=AXIS)

@@ -274,6 +274,13 @@ def test_bytes_resident_and_streamed(state, pixels, steps, batches):
     assert_same(info, expected)
 
 
+def test_an_epoch_on_numpys_arrays_without_jit(state, data):
+    after, info = train_epoch(state, np.asarray(data), BATCH)
+    expected, expected_info = train_epoch(state, data, BATCH)
+    assert_same(after, expected)
+    assert_same(info, expected_info)
+
+
 def test_an_epoch_in_a_given_order_with_traced_numbers(state, data, epoch):
     """One program for other numbers of rows, and of steps, and other numbers in the objective."""
 

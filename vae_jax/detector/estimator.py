@@ -22,7 +22,7 @@ from vae_jax.detector import exemplar, model_folder, passes, recipes
 from vae_jax.detector.forks import refuse_forked_process
 from vae_jax.detector.settings import Missing, Recipe, Resolved, SettingError, Settings, check
 from vae_jax.networks import VAE
-from vae_jax.tables.cells import as_frame, is_numbers
+from vae_jax.tables.cells import as_frame, gaps_as_nan, is_numbers
 from vae_jax.tables.kinds import Kind
 from vae_jax.tables.scaling import Scaler
 from vae_jax.tables.schema import Schema
@@ -84,8 +84,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
       residual_sd_: standard deviation of each model's features, shape (K, D), in units of standardised features; None
         except in the `report` recipe: other decoders give their own.
       n_steps_: optimiser steps that the models were trained for.
-      active_latents_: how many latents the models use on held-out rows, the fewest of any model; 0 is posterior
-        collapse.
+      active_latents_: how many latents the models use on held-out rows, or where there is only one on training rows,
+        the fewest of any model; 0 is posterior collapse.
       false_alarm_share_: share of the held-out rows that are below the boundary.
       n_features_in_: number of features D.
       feature_names_in_: their names, where `fit` was given a frame.
@@ -213,7 +213,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
           The detector.
 
         Raises:
-          ValueError: as for `fit`.
+          ValueError: as for `fit`; and for gaps, if it was fitted to a table of finite numbers alone.
         """
         settings = self._settings_without_labels()
         if settings.contamination is not None:
@@ -221,7 +221,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         refuse_forked_process()
         before = None
         if hasattr(self, "state_"):
-            rows, before = self._encoded(X, FEWEST_ROWS), self.exemplars_
+            (rows, gaps), before = self._read(X, FEWEST_ROWS), self.exemplars_
+            if gaps and self.schema_ is None:
+                raise ValueError(f"{_gaps_notice(gaps)}; leave them out, or `fit` on a table with gaps")
             train, held_out = _divide(len(rows), settings)
             settings = self._resolved(settings, rows, train)
             _check_unchanged(settings, self.settings_)
@@ -293,7 +295,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         self.exemplars_ = recipes.choose_exemplars(
             settings, self.vae_, self.params_, train, normal, before, weights, gaussianiser
         )
-        means = recipes.posterior_means(self.vae_, self.params_, normal, self.exemplars_)
+        varied = train if len(normal) == 1 and train is not None else normal  # a single row has no variance
+        means = recipes.posterior_means(self.vae_, self.params_, varied, self.exemplars_)
         self.active_latents_ = min(int((of_model.var(0) > ACTIVE_LATENT_VARIANCE).sum()) for of_model in means)
         if self.schema_ is not None:
             shares = self.shares_encoded(normal)
@@ -527,25 +530,27 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     def _columns(self, train: np.ndarray) -> recipes.Columns | None:
         return recipes.columns_of(self.schema_, train) if self.schema_ else None
 
-    def _encoded(self, X: Any, least: int = 0) -> np.ndarray:  # noqa: N803
+    def _encoded(self, X: Any) -> np.ndarray:  # noqa: N803
         """Rows for a model; warns of gaps in columns that had none in training."""
-        check_is_fitted(self)
-        if isinstance(self.features_, Schema):
-            validate_data(self, X, reset=False, skip_check_array=True)
-            rows = self.features_.transform(X)
-            gaps = self.features_.new_gaps(rows)
-        else:
-            x = self._validated(X, reset=False, least=least)
-            rows, gaps = self.features_.transform(x), self.features_.new_gaps(x)
+        rows, gaps = self._read(X)
         if gaps:
             warnings.warn(new_gaps_notice(gaps), stacklevel=3)
         return rows
 
+    def _read(self, X: Any, least: int = 0) -> tuple[np.ndarray, dict[str, int]]:  # noqa: N803
+        """Rows for a model, and how many have gaps in columns that had none in training."""
+        check_is_fitted(self)
+        if isinstance(self.features_, Schema):
+            validate_data(self, X, reset=False, skip_check_array=True)
+            rows = self.features_.transform(X)
+            return rows, self.features_.new_gaps(rows)
+        x = self._validated(X, reset=False, least=least)
+        return self.features_.transform(x), self.features_.new_gaps(x)
+
     def _validated(self, X: Any, reset: bool, least: int = FEWEST_ROWS) -> np.ndarray:  # noqa: N803
+        given: dict[str, Any] = {"dtype": np.float64, "ensure_min_samples": least, "ensure_all_finite": "allow-nan"}
         with np.errstate(over="ignore", invalid="ignore"):  # in the sum that checks finiteness
-            found = validate_data(
-                self, X, reset=reset, dtype=np.float64, ensure_min_samples=least, ensure_all_finite="allow-nan"
-            )
+            found = validate_data(self, gaps_as_nan(X), reset=reset, **given)
         return np.asarray(found)
 
     def _names(self) -> tuple[str, ...]:
@@ -630,8 +635,12 @@ def _check_unchanged(settings: Resolved, fitted: Resolved) -> None:
 
 def new_gaps_notice(gaps: Mapping[str, int]) -> str:
     """Says which columns have gaps that had none in training, given the number of rows."""
+    return f"{_gaps_notice(gaps)}; these rows are scored by their other cells"
+
+
+def _gaps_notice(gaps: Mapping[str, int]) -> str:
     found = ", ".join(f"{name} ({count:,} {'row' if count == 1 else 'rows'})" for name, count in gaps.items())
-    return f"gaps in columns that had none in training: {found}; these rows are scored by their other cells"
+    return f"gaps in columns that had none in training: {found}"
 
 
 def _record(epoch: int, info: Mapping[str, Any], validation: Mapping[str, Any]) -> dict[str, float]:

@@ -121,7 +121,7 @@ def make_objective(settings: Resolved, kl_warmup_steps: int, layout: ColumnLayou
 
 def model_keys(settings: Resolved) -> Array:
     """The keys of a detector's K models."""
-    return jax.vmap(partial(stream_key, jax.random.key(settings.seed), "model"))(jnp.arange(settings.num_models))
+    return jax.vmap(partial(stream_key, _key(settings), "model"))(jnp.arange(settings.num_models))
 
 
 def initial_state(settings: Resolved, train: Float[np.ndarray, "N D"], columns: Columns | None = None) -> TrainState:
@@ -221,7 +221,12 @@ def _residual_sds(vae: VAE, params: Any, x: Array, key: Array) -> Array:
 
 def score_key(settings: Resolved) -> Array:
     """The key of the latent noise in scores."""
-    return stream_key(jax.random.key(settings.seed), "score")
+    return stream_key(_key(settings), "score")
+
+
+def _key(settings: Resolved) -> Array:
+    # Said, because scores may not depend on what a program has set as `jax_default_prng_impl`.
+    return jax.random.key(settings.seed, impl="threefry2x32")
 
 
 def scorer(

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -201,6 +201,12 @@ def _is_positive(value: Any) -> bool:
     return 0 < value < math.inf
 
 
+def _kinds(value: Any) -> Collection[Any]:
+    if not isinstance(value, Mapping):
+        raise TypeError
+    return value.values()
+
+
 def _unless_none(is_fine: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or is_fine(value)
 
@@ -215,7 +221,7 @@ _RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     ("validation_share", lambda value: 0 < value < 1, "between 0 and 1"),
     ("contamination", _unless_none(lambda value: 0 < value <= 0.5), "more than 0 and at most 0.5, or None"),
     ("missing", lambda value: value in ("ignore", "informative"), "ignore or informative"),
-    ("columns", lambda value: set((value or {}).values()) <= set(KINDS), f"kinds among {', '.join(KINDS)}"),
+    ("columns", _unless_none(lambda value: set(_kinds(value)) <= set(KINDS)), f"kinds among {', '.join(KINDS)}"),
     ("seed", lambda value: _is_whole(value) and 0 <= value < 2**32, "between 0 and 2^32 - 1"),
     ("patience", _unless_none(_is_count), "a whole number above 0, or None"),
     *((name, _unless_none(_is_count), "a whole number above 0") for name in ("latent_dim", "epochs", "num_models")),

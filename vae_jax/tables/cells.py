@@ -41,7 +41,7 @@ def as_frame(table: Any, names: list[str] | None = None) -> pd.DataFrame:
         return _named(table)
     if hasattr(table, "columns"):
         return _named(_of_arrow(table))
-    rows = np.asarray(table, dtype=object)
+    rows = np.asarray(_unmasked(table), dtype=object)
     if rows.ndim != 2:
         raise ValueError(f"Expected 2D array, got {rows.ndim}D array instead. Reshape your data.")
     names = names or [f"x{i}" for i in range(rows.shape[1])]
@@ -107,6 +107,35 @@ def _is_numeric(column: pd.Series) -> bool:
         return True
     numeric = ("integer", "floating", "mixed-integer-float", "decimal", "boolean", "complex", "empty")
     return kind == "O" and column.dtype == object and pd.api.types.infer_dtype(column, skipna=True) in numeric
+
+
+def gaps_as_nan(table: Any) -> Any:
+    """Puts NaN in place of pandas' NA and NaT among objects, which NumPy takes for no numbers, and of masked cells.
+
+    Args:
+      table: as for `as_frame`.
+
+    Returns:
+      The table itself if it has neither.
+
+    Examples:
+      >>> import pandas as pd
+      >>> from vae_jax.tables.cells import gaps_as_nan
+      >>> gaps_as_nan([[1, pd.NA], [2, 3]]).tolist()
+      [[1, nan], [2, 3]]
+    """
+    import pandas as pd
+
+    if isinstance(table, pd.DataFrame):
+        return table.where(table.notna(), np.nan) if any(dtype.kind == "O" for dtype in table.dtypes) else table
+    rows = np.asarray(table) if isinstance(table, list) else _unmasked(table)
+    if getattr(getattr(rows, "dtype", None), "kind", "") != "O":
+        return table
+    return np.where(pd.isna(rows), np.nan, rows)
+
+
+def _unmasked(table: Any) -> Any:
+    return np.ma.filled(table.astype(object), np.nan) if isinstance(table, np.ma.MaskedArray) else table
 
 
 def cells_of(column: Any, finite: bool = True) -> np.ndarray:

@@ -75,7 +75,7 @@ def train_epoch(
       that every step has the same shape.
 
     Raises:
-      ValueError: if `batch_size` is above N, which leaves no step.
+      ValueError: if `batch_size` is above N, which leaves no step, or does not divide evenly among the devices.
 
     Examples:
       >>> import jax
@@ -122,6 +122,7 @@ def train_steps(
       >>> int(state.step)
       2
     """
+    data = jnp.asarray(data)  # without `jax.jit` a traced index takes no rows of NumPy's arrays
     per_epoch = _steps_per_epoch(data.shape[0], batch_size)
     batches = epoch_batches(state.key, state.step // per_epoch, data.shape[0], batch_size)
     batches = _own_part(jax.lax.dynamic_slice_in_dim(batches, state.step % per_epoch, num_steps), axis_name)
@@ -177,7 +178,10 @@ def _own_part(batches: Int[Array, "S batch"], axis_name: str | None) -> Int[Arra
     """This device's part of each batch."""
     if axis_name is None:
         return batches
-    local = batches.shape[1] // jax.lax.axis_size(axis_name)
+    devices = jax.lax.axis_size(axis_name)
+    local, left = divmod(batches.shape[1], devices)
+    if left:
+        raise ValueError(f"batch_size={batches.shape[1]}: expected a multiple of {devices}, the number of devices")
     return jax.lax.dynamic_slice_in_dim(batches, jax.lax.axis_index(axis_name) * local, local, axis=1)
 
 
