@@ -223,6 +223,7 @@ def test_the_kind_of_keys_elsewhere_in_a_program_changes_nothing(rng):
         np.testing.assert_array_equal(scores(), expected)
 
 
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 @pytest.mark.parametrize("missing", [pd.NA, pd.NaT, None, np.nan])
 def test_gaps_among_objects_are_gaps(missing, fitted, frame):
     cells, numbers = frame.astype(object), frame.copy()
