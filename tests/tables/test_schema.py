@@ -471,14 +471,21 @@ def test_remarks_say_what_is_known_of_a_cell(table):
         percent = float(schema.remark(name, value).removesuffix(" % of training rows"))
         assert abs(percent - 100 * share[name]) < 1.5  # the rule of succession, and rounding
     assert schema.remark("grade", "2.0") == schema.remark("grade", 2)
-    assert schema.remark("city", "Bonn") == "0.25 % of training rows have such a rare or unseen value"
-    assert schema.remark("member", "perhaps") == "0 % of training rows have such a rare or unseen value"
+    assert schema.remark("city", "Bonn") == schema.remark("member", "perhaps") == "not seen in training"
     remark = schema.remark("when", pd.Timestamp("2030-01-01 05:00"))
     assert remark.startswith("hour 5: ")
     assert ", weekday 2: " in remark
     assert ", month 1: " in remark
     first, last = (str(end)[:10] for end in (table["when"].min(), table["when"].max()))
     assert remark.endswith(f"training rows from {first} to {last}")
+
+
+def test_remarks_on_rare_values_and_on_a_single_value():
+    rows = pd.DataFrame({"city": ["Rome"] * 60 + ["Oslo"] * 38 + ["Lima", "Bern"], "rate": 0.05})
+    schema = Schema.fit(rows, columns={"rate": "real"})
+    assert schema.remark("city", "Bern") == schema.remark("city", "Bonn")
+    assert schema.remark("city", "Bern") == "2.9 % of training rows have such a rare or unseen value"  # 3 of 103
+    assert schema.remark("rate", 7) == "98 % of training rows have 0.05"
 
 
 def test_units_are_told():

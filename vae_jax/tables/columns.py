@@ -115,13 +115,15 @@ def remark(column: Column, cell: Any, number_format: NumberFormat, limit: float)
     part = column.parts[0]
     if column.kind in ("real", "positive", "count"):
         low, high = part.typical
-        return f"{_percent(TYPICAL[1] - TYPICAL[0])} of training rows have {low:.6g} to {high:.6g}"
+        found = f"{low:.6g} to {high:.6g}" if low < high else f"{low:.6g}"
+        return f"{_percent(TYPICAL[1] - TYPICAL[0])} of training rows have {found}"
     values = values_of(column, cells, number_format)
     if part.likelihood in ("bernoulli", "categorical") and not part.what:
         code = int(encoded(part, values, column.numeric, limit)[0])
-        share = part.shares[code] if code < len(part.shares) else 0.0
+        if code >= len(part.levels) and not part.pooled:
+            return "not seen in training"
         among = "of training rows" if code < len(part.levels) else "of training rows have such a rare or unseen value"
-        return f"{_percent(share)} {among}"
+        return f"{_percent(part.shares[code])} {among}"
     return ", ".join(_date_remark(part, values, limit) for part in column.parts if part.what != GAP)
 
 
