@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.faults import runs
 from benchmarks.faults.outcome import NOTHING, Outcome
 from benchmarks.faults.readers import NAMES, reader_of
 from benchmarks.faults.readers.fuzz import ACCEPTED, CORPUS, COUNTS, FAULTS, FAULTY, TRIED, WORDS
@@ -33,6 +34,7 @@ def outcomes(settings: Settings, names: tuple[str, ...] = NAMES) -> Iterator[Out
     with (
         tempfile.TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else settings.folder) as folder,
         ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
+        runs.all_stopped(),
     ):
         yield from pool.map(lambda name: fuzzed(name, Path(folder, name), settings), names)
 
@@ -49,10 +51,11 @@ def fuzzed(name: str, folder: Path, settings: Settings) -> Outcome:
     ):
         options = [name, folder, left, int(seconds), settings.seed + len(ends)]
         command = [sys.executable, "-m", "benchmarks.faults.readers.fuzz", *options]
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, errors="replace")
-        (folder / f"log-{len(ends)}").write_text(done.stdout + done.stderr)
-        if done.returncode:
-            ends.append(_reason(done.stderr))
+        process = runs.begin(command, stdout=subprocess.PIPE, errors="replace")
+        output, errors = process.communicate()
+        (folder / f"log-{len(ends)}").write_text(output + errors)
+        if process.returncode:
+            ends.append(_reason(errors))
     tried, faulty = int(counts[TRIED]), int(counts[FAULTY])
     lost = [*dict.fromkeys([*_places(folder), *ends])]
     return Outcome(

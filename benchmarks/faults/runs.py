@@ -23,8 +23,8 @@ import pandas as pd
 from vae_jax.tables.synthetic import simulate_transactions
 
 ROOT = Path(__file__).parents[2]
-# What tests set so that programs compile soon; these runs are compiled as a user's are.
 PIPE = 1 << 20  # bytes that a command may say before somebody reads them; an older JAX complains at every program
+# What tests set so that programs compile soon; these runs are compiled as a user's are.
 FOR_TESTS = ("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS")
 # Of metrics: rates, where they were measured, and how the run was started.
 MEASURED_ANEW = ("_per_second", "machine", "config", "command")
@@ -90,27 +90,30 @@ def all_stopped() -> Iterator[None]:
         raise
 
 
-def start(command: str, arguments: Sequence[object], folder: Path, **environment: str) -> subprocess.Popen[str]:
-    """Starts a command of `run.sh` in a folder; compiled programs are kept in the folder above it."""
+def begin(command: Sequence[object], **options: Any) -> subprocess.Popen[str]:
+    """Starts a process that `all_stopped` ends; its errors go to a pipe."""
     if _stopping.is_set():
         raise RuntimeError("all commands are stopped")
+    process = subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True, **options)
+    _started.append(process)
+    return process
+
+
+def start(command: str, arguments: Sequence[object], folder: Path, **environment: str) -> subprocess.Popen[str]:
+    """Starts a command of `run.sh` in a folder; compiled programs are kept in the folder above it."""
     compiled = {
         "JAX_COMPILATION_CACHE_DIR": str(folder.parent / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     usual = {name: value for name, value in os.environ.items() if name not in FOR_TESTS}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "experiments", command, *map(str, arguments)],
+    return begin(
+        [sys.executable, "-m", "experiments", command, *arguments],
         cwd=folder,
         env={**usual, "PYTHONPATH": str(ROOT), **compiled, **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
         pipesize=PIPE,
-        text=True,
     )
-    _started.append(process)
-    return process
 
 
 def finish(process: subprocess.Popen[str]) -> Ended:

@@ -1,8 +1,12 @@
 """Short forms of `bash run.sh faults` with whole runs: hit, two at once, on bad disks, scored in other ways."""
 
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -88,3 +92,17 @@ def test_a_run_that_grows_is_not_flat(tmp_path: Path) -> None:
     outcome = long.judge("fraud", ended, growing.tolist(), tmp_path)
     assert (outcome.survived, outcome.lost) == (2, "memory in MB, threads")
     assert long.judge("fraud", runs.Ended(1, "error: disk"), flat.tolist(), tmp_path).survived == 3
+
+
+def test_an_interrupt_ends_what_other_threads_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "_stopping", threading.Event())
+    monkeypatch.setattr(runs, "_started", [])
+    with ThreadPoolExecutor(1) as pool, pytest.raises(KeyboardInterrupt), runs.all_stopped():
+        waiting = pool.submit(lambda: runs.begin(["sleep", 600]).communicate())
+        while not runs._started:
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+    assert waiting.exception() is None
+    assert [process.returncode for process in runs._started] == [-signal.SIGKILL]
+    with pytest.raises(RuntimeError, match="all commands are stopped"):
+        runs.begin(["true"])
