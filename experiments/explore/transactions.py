@@ -131,6 +131,8 @@ def open_recipes(run: Run) -> dict[str, Recipe]:
     metrics = run.read_json("metrics.json")
     inputs = own_data(run, metrics["data"])
     scores = pd.read_csv(run.folder / "scores.csv")
+    if inputs and not _are_test_rows(scores["row"].to_numpy(), inputs):
+        inputs = None
     found = {}
     for recipe, measures in metrics["recipes"].items():
         folder = run.folder / f"model_{recipe}"
@@ -143,6 +145,13 @@ def open_recipes(run: Run) -> dict[str, Recipe]:
         )
         found[recipe] = Recipe(folder, load(str(folder)), scored, inputs)
     return found
+
+
+def _are_test_rows(rows: np.ndarray, inputs: Inputs) -> bool:
+    """Whether the data are divided as in the run, which another version of NumPy may do otherwise."""
+    test = inputs.split.test
+    # Earlier versions numbered rows by their place in the table.
+    return np.array_equal(rows, inputs.table.row_numbers[test]) or np.array_equal(rows, test)
 
 
 def own_data(run: Run, described: dict[str, Any]) -> Inputs | None:

@@ -47,6 +47,13 @@ def test_the_evidence_against_a_test_row_is_that_of_the_detector(folder: Path, r
     assert recipe.strongest[place] == evidence.names[0]
 
 
+def test_a_run_whose_rows_are_divided_otherwise_now_has_no_explanations(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder / "run", tmp_path / "run")
+    scores = pd.read_csv(copy / "scores.csv")
+    scores.assign(row=scores["row"].to_numpy()[::-1]).to_csv(copy / "scores.csv", index=False)
+    assert transactions.open_recipes(Run(copy, None))["gaussian"].inputs is None
+
+
 def test_a_run_whose_data_are_gone_has_scores_and_no_explanations(folder: Path, tmp_path: Path) -> None:
     hidden = folder / "small.csv"
     hidden.rename(tmp_path / "small.csv")

@@ -116,7 +116,7 @@ def gaps_as_nan(table: Any) -> Any:
       table: as for `as_frame`.
 
     Returns:
-      The table itself if it has neither.
+      The table itself, or a list of numbers as an array, if it has neither.
 
     Examples:
       >>> import pandas as pd
@@ -129,9 +129,10 @@ def gaps_as_nan(table: Any) -> Any:
     if isinstance(table, pd.DataFrame):
         return table.where(table.notna(), np.nan) if any(dtype.kind == "O" for dtype in table.dtypes) else table
     rows = np.asarray(table) if isinstance(table, list) else _unmasked(table)
-    if getattr(getattr(rows, "dtype", None), "kind", "") != "O":
-        return table
-    return np.where(pd.isna(rows), np.nan, rows)
+    kind = getattr(getattr(rows, "dtype", None), "kind", "")
+    if kind == "O":
+        return np.where(pd.isna(rows), np.nan, rows)
+    return rows if kind in "iuf" else table  # a list of numbers is converted once
 
 
 def _unmasked(table: Any) -> Any:

@@ -164,6 +164,7 @@ def as_numbers(path: Path, column: Any, advice: str = "") -> np.ndarray:
 
 def place_of(row: int, column: Any, places: Places | None = None) -> str:
     """Describes a cell's position; without `places`, each line is a row."""
-    number, lines = (places.rows[row], places.lines) if places else (row, range(2, row + 3))
-    line = f" (line {lines[row]})" if len(lines) else ""
-    return f"row {number}{line}, column {column}"
+    if places is None:
+        return f"row {row} (line {row + 2}), column {column}"
+    line = f" (line {places.lines[row]})" if len(places.lines) else ""
+    return f"row {places.rows[row]}{line}, column {column}"
