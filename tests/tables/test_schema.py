@@ -565,3 +565,22 @@ def test_real_census():
     schema = check_real(read_frame(real_data("adult/adult.csv"))[0], kinds)
     assert schema["occupation"].gaps > 0.05
     assert schema["age"].gaps == 0
+
+
+def test_typed_numbers_keep_their_value_beside_words_with_a_decimal_comma(rng):
+    """As Excel gives them: most cells are numbers, some are text, and another column is text alone."""
+    numbers, others = rng.uniform(1, 9, (2, ROWS)).round(3)
+    paid = numbers.astype(object)
+    paid[[3, 50]] = None, "1.234,5"
+    numbers[[3, 50]] = np.nan, 1234.5
+    as_text = [str(number).replace(".", ",") for number in others]
+    schema = Schema.fit(pd.DataFrame({"paid": paid, "more": as_text}))
+    assert schema.number_format == NumberFormat(",", ".")
+    expected = Schema.fit(pd.DataFrame({"paid": numbers, "more": others}))
+    assert [column.parts for column in schema.columns] == [column.parts for column in expected.columns]
+
+
+def test_typed_numbers_among_names_are_names():
+    places = pd.Series([8001, "CH-8002", 3000.5, None] * 50, name="place", dtype=object)
+    column = Schema.fit(pd.DataFrame({"place": places, "paid": ["1,5", "2,5"] * 100}))["place"]
+    assert (column.kind, column.parts[0].levels) == ("category", ("3000.5", "8001", "CH-8002"))

@@ -189,24 +189,40 @@ def cells_of(column: Any, finite: bool = True) -> np.ndarray:
     return numbers
 
 
-def typed_numbers(column: Any, cells: np.ndarray) -> np.ndarray:
-    """Puts numbers of a column of several types back in the place of their text, which a decimal comma misreads.
+def typed_cells_of(column: Any, finite: bool = True) -> np.ndarray:
+    """As `cells_of`, but numbers of a column of several types stay numbers: a decimal comma would misread their text.
 
     Args:
       column: as for `cells_of`.
-      cells: what that made of it, shape (N,).
+      finite: as for `cells_of`.
 
     Returns:
-      An array of objects, or `cells` if there are no such numbers.
+      As `cells_of`; text and such numbers as objects.
+
+    Examples:
+      >>> import pandas as pd
+      >>> from vae_jax.tables.cells import typed_cells_of
+      >>> typed_cells_of(pd.Series([1.234, "5,5", None, "?"])).tolist()
+      [1.234, '5,5', None, None]
     """
     import pandas as pd
 
+    cells = cells_of(column, finite)
     if cells.dtype != object or column.dtype != object or pd.api.types.infer_dtype(column, skipna=True) == "string":
         return cells
     given = column.to_numpy(object)
     kinds = (int, float, np.integer, np.floating)
     typed = np.fromiter((isinstance(cell, kinds) and not isinstance(cell, bool) for cell in given), bool, len(given))
-    return np.where(typed, given, cells)
+    return np.where(typed & ~pd.isna(cells), given, cells)
+
+
+def as_texts(cells: np.ndarray) -> np.ndarray:
+    """Makes text of the numbers among cells of text, as `cells_of` does."""
+    import pandas as pd
+
+    if pd.api.types.infer_dtype(cells, skipna=True) == "string":
+        return cells
+    return np.array([cell if cell is None or isinstance(cell, str) else str(cell) for cell in cells], object)
 
 
 def _dates(column: pd.Series) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 
 from vae_jax.data.errors import CellError, DataError
 from vae_jax.tables import text_dates
+from vae_jax.tables.cells import as_texts
 from vae_jax.tables.text_numbers import NumberFormat, to_numbers, unit_of
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def infer(name: str, cells: np.ndarray, number_format: NumberFormat) -> Found:
 
     Args:
       name: of the column; only whether it is called like an id matters.
-      cells: as `cells.cells_of` gives them.
+      cells: as `cells.typed_cells_of` gives them.
       number_format: how numbers in text are written.
 
     Returns:
@@ -78,21 +79,22 @@ def infer(name: str, cells: np.ndarray, number_format: NumberFormat) -> Found:
         return Found("date", "dates", cells) if not np.isnat(cells).all() else _empty(cells)
     if cells.dtype != object:
         return _numbers(name, cells) if not np.isnan(cells).all() else _empty(cells)
-    given = cells[_given(cells)]
-    if not len(given):
+    given = _given(cells)
+    if not given.any():
         return _empty(cells)
     numbers, bad = to_numbers(cells, number_format)
-    few_bad = 0 < bad.sum() < FEW_WORDS * len(given)
+    few_bad = 0 < bad.sum() < FEW_WORDS * given.sum()
     if few_bad and len(np.unique(numbers[~np.isnan(numbers)])) > FEW:
         raise CellError(
             int(bad.argmax()), name, f"{str(cells[bad.argmax()])[:40]!r} is not a number, as the others are"
         )
+    cells = as_texts(cells)
     if not bad.any():
-        return _long_numbers(cells, given) or _numbers(name, numbers, unit_of(cells))
+        return _long_numbers(cells, cells[given]) or _numbers(name, numbers, unit_of(cells))
     if date_format := text_dates.recognise(cells):
         dates, _ = text_dates.to_dates(cells, date_format)
         return Found("date", f"dates as {date_format}", dates, date_format=date_format)
-    return _words(cells, given)
+    return _words(cells, cells[given])
 
 
 def read_as(kind: Kind, name: str, cells: np.ndarray, number_format: NumberFormat) -> Found:
@@ -125,6 +127,7 @@ def read_as(kind: Kind, name: str, cells: np.ndarray, number_format: NumberForma
     if kind == "date":
         if cells.dtype.kind == "M":
             return Found(kind, said, cells)
+        cells = as_texts(cells) if cells.dtype == object else cells
         date_format = text_dates.recognise(cells) if cells.dtype == object else None
         if date_format is None:
             raise DataError(f"column {name}: not all of its cells are dates of one format")
@@ -134,6 +137,7 @@ def read_as(kind: Kind, name: str, cells: np.ndarray, number_format: NumberForma
         return _few_enough(name, Found(kind, said, date_words(cells), date_format="%Y-%m-%d"))
     if cells.dtype == object:
         numbers, bad = to_numbers(cells, number_format)
+        cells = as_texts(cells)
         numeric = not bad.any() and not are_names(cells)
         cells = numbers if numeric else cells
     return _few_enough(name, Found(kind, said, cells, numeric))

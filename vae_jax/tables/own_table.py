@@ -11,7 +11,7 @@ import numpy as np
 
 from vae_jax.data.errors import CellError, DataError
 from vae_jax.tables import kinds
-from vae_jax.tables.cells import cells_of
+from vae_jax.tables.cells import as_texts, typed_cells_of
 from vae_jax.tables.csv_file import LARGEST_CELL, Places, place_of
 from vae_jax.tables.labels import to_labels
 from vae_jax.tables.text_numbers import NumberFormat, recognise, to_numbers
@@ -96,7 +96,7 @@ def from_frame(path: Path, frame: pd.DataFrame, reading: Reading, places: Places
     if not frame.shape[1]:
         raise DataError(f"{path}: no column is left to be a feature")
     try:
-        cells = {str(name): cells_of(frame[name]) for name in frame.columns}
+        cells = {str(name): typed_cells_of(frame[name]) for name in frame.columns}
     except CellError as error:
         raise DataError(f"{path}: {place_of(error.row, error.column, places)}: {error.wrong}") from None
     texts = {name: of for name, of in cells.items() if of.dtype == object}
@@ -126,7 +126,7 @@ def _numbers_alone(cells: Mapping[str, np.ndarray], number_format: NumberFormat)
             return None
         if of.dtype == object:
             numbers, bad = to_numbers(of, number_format)
-            if bad.any() or kinds.are_names(of):
+            if bad.any() or kinds.are_names(as_texts(of)):
                 return None
         else:
             numbers = of

@@ -19,7 +19,7 @@ import numpy as np
 from vae_jax.data.errors import CellError, DataError
 from vae_jax.networks.columns import SMOOTHING, ColumnConstants, ColumnLayout
 from vae_jax.tables import kinds
-from vae_jax.tables.cells import as_frame, cells_of, typed_numbers
+from vae_jax.tables.cells import as_frame, cells_of, typed_cells_of
 from vae_jax.tables.columns import Column, Missing, column_of, made_of, remark, values_of
 from vae_jax.tables.kinds import Found, Kind
 from vae_jax.tables.parts import GAP, LIKELIHOODS, Part, encoded, part_of
@@ -93,7 +93,8 @@ class Schema:
         for name, dtype in frame.dtypes.items():  # a frame's own categories need not be said
             if isinstance(dtype, pd.CategoricalDtype):
                 said.setdefault(str(name), "category")
-        cells = {name: cells_of(frame[name]) for name in frame.columns if said.get(name) not in ("dropped", "id")}
+        modelled = [name for name in frame.columns if said.get(name) not in ("dropped", "id")]
+        cells = {name: typed_cells_of(frame[name]) for name in modelled}
         if number_format is None:
             number_format = recognise({name: of for name, of in cells.items() if of.dtype == object})
         found = {}
@@ -200,8 +201,7 @@ class Schema:
         """Yields each part's values."""
         import pandas as pd
 
-        read = cells_of(cells, finite=False)
-        read = typed_numbers(cells, read) if column.reads_numbers else read
+        read = (typed_cells_of if column.reads_numbers else cells_of)(cells, finite=False)
         values = values_of(column, read, self.number_format, wrong)
         gap = pd.isna(values)
         for part in column.parts:

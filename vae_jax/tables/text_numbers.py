@@ -99,7 +99,7 @@ def recognise(
     several formats fit equally well, 1,234 has thousands and 1.234 has none.
 
     Args:
-      columns: arrays of text and None, by name.
+      columns: arrays of text and None, perhaps among numbers, by name.
       decimal: the decimal sign, if known.
       thousands: the sign between groups of three digits, if known; "" for none.
 
@@ -229,7 +229,8 @@ def _shapes(cells: np.ndarray) -> Counter[str]:
     import pandas as pd
 
     distinct = pd.unique(cells[~is_missing(cells)])
-    texts = [cell for cell in distinct if isinstance(cell, str) and "\n" not in cell]
+    words = [cell for cell in distinct if isinstance(cell, str)]  # what is typed as a number has no say
+    texts = [cell for cell in words if "\n" not in cell]
     if not texts:
         return Counter()
     # All cells at once, as bytes: a regular expression for each would take a second.
@@ -238,7 +239,7 @@ def _shapes(cells: np.ndarray) -> Counter[str]:
     alone = digit & ~np.roll(digit, 1) & ~np.roll(digit, -1)
     nines = np.where(digit & ~(alone & (characters == ord("0"))), np.uint8(ord("9")), characters)
     shapes = Counter(nines.tobytes().decode().split("\n")[:-1])
-    return shapes + Counter({"": len(distinct) - len(texts)})  # + leaves out what occurs 0 times
+    return shapes + Counter({"": len(words) - len(texts)})  # + leaves out what occurs 0 times
 
 
 def _from_text(texts: list[str], number_format: NumberFormat) -> np.ndarray:

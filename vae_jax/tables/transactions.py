@@ -18,7 +18,7 @@ import numpy as np
 
 from vae_jax.data.downloads import download_from_kaggle, earlier_download, network_answers
 from vae_jax.data.errors import DataError
-from vae_jax.tables.cells import cells_of
+from vae_jax.tables.cells import cells_of, typed_cells_of
 from vae_jax.tables.csv_file import Places, as_numbers, parse, place_of, read_header, read_text
 from vae_jax.tables.files import read_with_places
 from vae_jax.tables.kinds import infer
@@ -110,7 +110,8 @@ class Transactions:
         from pandas import factorize
 
         cells = {name: cells_of(self.features[name]) for name in self.features.columns}
-        kept = [of for name, of in cells.items() if infer(str(name), of, self.number_format).kind != "id"]
+        read = {name: typed_cells_of(self.features[name]) for name in cells}
+        kept = [of for name, of in cells.items() if infer(str(name), read[name], self.number_format).kind != "id"]
         return np.column_stack([factorize(of)[0] for of in kept or cells.values()]).astype(np.float64)
 
 
@@ -190,7 +191,7 @@ def _read(path: Path, keep_time: bool, prefix: str = "", reading: Reading | None
         found.labels,
         np.arange(len(frame), dtype="float64")
         if times is None
-        else _seconds(cells_of(times, finite=False), found.number_format),
+        else _seconds(typed_cells_of(times, finite=False), found.number_format),
         found.names,
         f"{prefix}{path}",
         number_format=found.number_format,
