@@ -58,6 +58,8 @@ def test_known_labels(column):
         (cells("1.0", "2.0", "2"), "2", [0, 1, 1]),
         (cells("+", "-", "+"), "+", [1, 0, 1]),
         (cells("+", "-", "+"), "-", [0, 1, 0]),
+        (cells(None, "x", None), "x", [0, 1, 0]),
+        (np.array([np.nan, 1.0, 1.0]), "1", [0, 1, 1]),
         (np.array([True, False, True]), "False", [0, 1, 0]),
         (cells("12345678901234567890", "12345678901234567891"), "12345678901234567891", [0, 1]),
     ],
@@ -85,10 +87,13 @@ def test_numbers_other_than_0_and_1_are_named(value):
             cells("0", "1", "x"),
             "row 2 (line 4), column Class: unknown label 'x'; say which value is the anomaly with --anomaly VALUE",
         ),
-        (cells("1", None), "row 1 (line 3), column Class: blank"),
-        (cells("1", "?"), "row 1 (line 3), column Class: '?' stands for a missing label"),
-        (np.array([1.0, np.nan]), "row 1 (line 3), column Class: blank"),
-        (pd.array([1, None], dtype="Int64"), "row 1 (line 3), column Class: blank"),
+        (cells("1", "0", None), "row 2 (line 4), column Class: blank"),
+        (cells("0", None), "row 1 (line 3), column Class: blank"),
+        (cells(None, None), "row 0 (line 2), column Class: blank"),
+        (cells("1", "0", "?"), "row 2 (line 4), column Class: '?' stands for a missing label"),
+        (np.array([1.0, 0.0, np.nan]), "row 2 (line 4), column Class: blank"),
+        (pd.array([1, 0, None], dtype="Int64"), "row 2 (line 4), column Class: blank"),
+        (cells(None, "x y"), "row 0 (line 2), column Class: blank; if only anomalies are marked, say --anomaly 'x y'"),
     ],
 )
 def test_other_labels_are_refused(column, message):
@@ -99,7 +104,7 @@ def test_an_anomaly_that_does_not_occur():
     expected = "a.csv: --anomaly baad: no such value in column Class; there are 'ok', 'bad'"
     assert refusal(cells("ok", "bad", "ok"), anomaly="baad") == expected
     assert refusal(cells(*map(str, range(50))), anomaly="x").endswith("'8', '9' and 40 more")
-    assert "row 1 (line 3)" in refusal(cells("bad", None), anomaly="bad")
+    assert "row 1 (line 3)" in refusal(cells("bad", None, "ok"), anomaly="bad")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,8 @@ def to_labels(
       name: the column, for messages.
       cells: any dtype. Without `anomaly`, 1 and 0, truth values, yes and no, or words of `ANOMALY_WORDS` and
         `NORMAL_WORDS`, in any case.
-      anomaly: the value that means an anomaly, written as in the file; all others are normal.
+      anomaly: the value that means an anomaly, written as in the file; all others are normal, as are blank cells if
+        there are no others.
       places: where its rows are, for messages; by default each line is a row.
 
     Returns:
@@ -58,11 +60,16 @@ def to_labels(
     missing = is_missing(cells)
     if anomaly is not None:
         missing &= cells != anomaly
+        if missing.any() and {_word(cell) for cell in set(cells[~missing])} == {_word(anomaly)}:  # only those are marked
+            return (~missing).astype(np.int64)
     if (cells == "+").any():  # beside a plus, a minus is a label
         missing &= cells != "-"
     if missing.any():
         row = int(missing.argmax())
         what = f"{cells[row]!r} stands for a missing label" if isinstance(cells[row], str) and cells[row] else "blank"
+        marks = {_word(cell) for cell in set(cells[~missing])}
+        if anomaly is None and len(marks) == 1 and not NORMAL_WORDS & {word.lower() for word in marks}:
+            what += f"; if only anomalies are marked, say --anomaly {shlex.quote(marks.pop())}"
         raise DataError(f"{path}: {place_of(row, name, places)}: {what}")
     codes, distinct = pd.factorize(cells)
     words = [_word(cell) for cell in distinct]
