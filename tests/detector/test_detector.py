@@ -273,6 +273,23 @@ def test_ctrl_c_ends_a_fit_at_once(rng, monkeypatch):
     assert not hasattr(detector, "offset_")
 
 
+@pytest.mark.parametrize("recipe", ["exemplar", "gaussian"])
+def test_ctrl_c_in_partial_fit_leaves_the_detector_as_it_was(recipe, rng, monkeypatch):
+    rows = rng.normal(size=(60, 2))
+    detector = VAEDetector(recipe, epochs=1, hidden_dims=(4,)).fit(rows)
+    before = detector.score_samples(rows)
+
+    def interrupt(*args, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(recipes, "posterior_means", interrupt)  # parameters are new by then
+        with pytest.raises(KeyboardInterrupt):
+            detector.partial_fit(rows + 1)
+    np.testing.assert_array_equal(detector.score_samples(rows), before)
+    assert (detector.partial_fit(rows + 1).score_samples(rows) != before).any()
+
+
 def test_other_data_of_the_same_shape_need_no_compilation(fitted):
     from helpers import compilations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -239,9 +240,10 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         for name in ("decision_scores_", "labels_"):  # of other models
             vars(self).pop(name, None)
         labels = np.zeros(len(held_out), np.int64)
-        return self._adopt(
-            settings, state, rows[held_out], labels, rows[train], before, gaussianiser=training.gaussianiser
-        )
+        after = copy.copy(self)  # or an interrupted call would leave new models with old exemplars
+        after._adopt(settings, state, rows[held_out], labels, rows[train], before, gaussianiser=training.gaussianiser)
+        vars(self).update(vars(after))
+        return self
 
     def describe_features(self, features: Scaler | Schema) -> None:
         """Takes the features' names and how rows become numbers, for training loops of your own; call `adopt` next."""
