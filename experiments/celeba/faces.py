@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from vae_jax.images.pictures import read_path
 COMMAND = f"{PROGRAM} faces"
 
 SHOWN = 600  # pictures on a sheet, which is drawn whole in memory: 13 GB for 50,000 at 128 x 128
+PIECE = 16 * CHUNK  # pictures decoded at once
 
 Read = Callable[[], np.ndarray]  # returns the pictures to start from
 
@@ -140,8 +141,8 @@ def main(arguments: Sequence[str]) -> None:
         model = open_model(opened, trained)
         sheet, singles = make(config, partial(read_input, config, trained, opened), model)
         folder = Path(config.output) if config.output else new_folder(opened, arguments[0])
-        write(folder, arguments[0], sheet, singles)
-    console().print(f"{folder / arguments[0]}.png, and {len(singles):,} single pictures beside it", soft_wrap=True)
+        written = write(folder, arguments[0], sheet, singles)
+    console().print(f"{folder / arguments[0]}.png, and {written:,} single pictures beside it", soft_wrap=True)
 
 
 def open_model(opened: run_folder.Run, trained: CelebaConfig) -> FaceModel:
@@ -156,31 +157,42 @@ def new_folder(opened: run_folder.Run, action: str) -> Path:
         return run_folder.new_folder(made, f"_{action}")
 
 
-def write(folder: Path, name: str, sheet: Sheet, singles: np.ndarray) -> None:
-    """Writes the sheet and each single picture."""
+def write(folder: Path, name: str, sheet: Sheet, singles: Iterable[np.ndarray]) -> int:
+    """Writes the sheet and each single picture, and returns how many these were."""
     from PIL import Image
 
     with run_folder.disk_errors(folder, UsageError):
         folder.mkdir(parents=True, exist_ok=True)
         draw_sheet(folder / f"{name}.png", sheet)
-        for i, picture in enumerate(singles):
-            Image.fromarray((np.clip(picture, 0, 1) * 255).round().astype(np.uint8)).save(folder / f"{name}_{i:04}.png")
+        written = 0
+        for picture in singles:
+            pixels = (np.clip(picture, 0, 1) * 255).round().astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{name}_{written:04}.png")
+            written += 1
+    return written
 
 
-def sample(config: SampleConfig, read: Read, model: FaceModel) -> tuple[Sheet, np.ndarray]:
+def sample(config: SampleConfig, read: Read, model: FaceModel) -> tuple[Sheet, Iterable[np.ndarray]]:
     """New faces."""
     if not 0 < config.temperature < np.inf:
         raise refusal("temperature", config.temperature, "more than 0")
     z = gallery.draw(model, config.density, jax.random.key(config.seed), config.count, config.temperature)
-    pictures = model.decode(z + _shift(model, config.shift))
-    return gallery.sheet_of(pictures[:SHOWN]), pictures
+    z = z + _shift(model, config.shift)
+    return gallery.sheet_of(model.decode(z[:SHOWN])), _decoded(model, z)
 
 
-def reconstruct(config: ReconstructConfig, read: Read, model: FaceModel) -> tuple[Sheet, np.ndarray]:
+def reconstruct(config: ReconstructConfig, read: Read, model: FaceModel) -> tuple[Sheet, Iterable[np.ndarray]]:
     """Pictures above their reconstructions."""
     pixels = read()
     moved = _shift(model, config.shift)
-    return gallery.reconstructions(model, pixels[:SHOWN], moved=moved), model.decode(model.encode(pixels) + moved)
+    z = model.encode(pixels) + moved
+    return gallery.reconstructions(model, pixels[:SHOWN], moved=moved), _decoded(model, z)
+
+
+def _decoded(model: FaceModel, z: np.ndarray) -> Iterator[np.ndarray]:
+    """Pictures from latents, some at a time: in memory, each takes 200 kB at 128 x 128."""
+    for start in range(0, len(z), PIECE):
+        yield from model.decode(z[start : start + PIECE])
 
 
 def _shift(model: FaceModel, given: tuple[str, ...]) -> np.ndarray | float:
@@ -280,7 +292,7 @@ def usable_pictures(path: Path, trained: CelebaConfig, most: int) -> np.ndarray:
     return np.stack(found)
 
 
-ACTIONS: dict[str, tuple[type, Callable[[Any, Read, FaceModel], tuple[Sheet, np.ndarray]]]] = {
+ACTIONS: dict[str, tuple[type, Callable[[Any, Read, FaceModel], tuple[Sheet, Iterable[np.ndarray]]]]] = {
     "sample": (SampleConfig, sample),
     "reconstruct": (ReconstructConfig, reconstruct),
     "interpolate": (InterpolateConfig, interpolate),

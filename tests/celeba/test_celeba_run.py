@@ -273,12 +273,14 @@ def test_a_sheet_shows_the_first_of_very_many_pictures(finished: Path, monkeypat
     opened = run_folder.Run(finished, None)
     model = faces.open_model(opened, run_folder.read_config(opened, CelebaConfig))
     monkeypatch.setattr(faces, "SHOWN", 10)
+    monkeypatch.setattr(faces, "PIECE", 5)
     pixels = np.stack([draw_face(1, i, 32)[0] for i in range(12)])
     sheet, singles = faces.sample(faces.SampleConfig(count=12), lambda: pixels, model)
-    assert (sheet.pictures.shape[:2], len(singles)) == ((1, 10), 12)
-    np.testing.assert_array_equal(sheet.pictures[0], singles[:10])
+    pictures = np.stack(list(singles))
+    assert (sheet.pictures.shape[:2], len(pictures)) == ((1, 10), 12)
+    np.testing.assert_array_equal(sheet.pictures[0], pictures[:10])
     sheet, singles = faces.reconstruct(faces.ReconstructConfig(count=12), lambda: pixels, model)
-    assert (sheet.pictures.shape[:2], len(singles)) == ((4, 8), 12)
+    assert (sheet.pictures.shape[:2], len(list(singles))) == ((4, 8), 12)
 
 
 def test_traversals_are_labelled_with_their_values(finished: Path) -> None:
