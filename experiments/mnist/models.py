@@ -172,7 +172,10 @@ def learning_rate(schedule: str, start: float, steps: int) -> optax.Schedule:
         return optax.cosine_decay_schedule(start, steps)
     ends = np.cumsum(STAGES) * steps // sum(STAGES)
     factor = 10 ** (-1 / (len(STAGES) - 1))
-    return optax.piecewise_constant_schedule(start, {int(end): factor for end in ends[:-1]})
+    scales: dict[int, float] = {}
+    for end in ends[:-1].tolist():  # in a short training, stages may end at the same step
+        scales[end] = scales.get(end, 1.0) * factor
+    return optax.piecewise_constant_schedule(start, scales)
 
 
 def train(

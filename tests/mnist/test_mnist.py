@@ -202,6 +202,11 @@ def test_the_papers_schedule() -> None:
             assert float(rate(step)) == pytest.approx(1e-3 * 10 ** (-stage / 7), rel=1e-5)
 
 
+@pytest.mark.parametrize("steps", [1, 8, 100, 3279])
+def test_the_papers_schedule_ends_at_a_tenth_however_short(steps: int) -> None:
+    assert float(learning_rate("paper", 1e-3, steps)(steps - 1)) == pytest.approx(1e-4, rel=1e-5)
+
+
 def test_the_output_starts_at_the_mean_image() -> None:
     config, data = MnistConfig(), inputs()
     state = initial_state(models(config)[0], config, data)
