@@ -120,17 +120,19 @@ class Experiment:
 
         def reopen() -> run_folder.Run:
             opened = run_folder.reopen(self.name, name)
-            asked, saved = read(opened)
-            self._refuse_other_options(asked, saved, "the run was started with", "start a new run to change it")
-            use_cores(self.divided(saved))
-            self.check(saved)
+            with _closed_if_refused(opened):
+                asked, saved = read(opened)
+                self._refuse_other_options(asked, saved, "the run was started with", "start a new run to change it")
+                use_cores(self.divided(saved))
+                self.check(saved)
             return opened
 
         opened = processes.by_main(reopen, _place, run_folder.follow)
-        _, saved = read(opened)
-        inputs = self._inputs(saved)
-        if not self._is_same_data(inputs, opened.read_json(INPUTS)):
-            raise UsageError(f"{saved.data}: not the data that the run in {opened.folder} was started with")
+        with _closed_if_refused(opened):
+            _, saved = read(opened)
+            inputs = self._inputs(saved)
+            if not self._is_same_data(inputs, opened.read_json(INPUTS)):
+                raise UsageError(f"{saved.data}: not the data that the run in {opened.folder} was started with")
         return saved, inputs, opened
 
     def _inputs(self, config: Any) -> Any:
@@ -161,7 +163,7 @@ class Experiment:
 
     @contextmanager
     def resumable(self, opened: run_folder.Run) -> Iterator[None]:
-        """Prints how to continue if a signal ends the block."""
+        """Closes the run at the end of the block; prints how to continue if a signal ends it."""
         try:
             with stopping.immediate():
                 yield
@@ -170,6 +172,8 @@ class Experiment:
                 folder = shlex.quote(str(opened.folder))
                 print(one_line(f"stopped; continue with: {self.command} --resume {folder}"), file=sys.stderr)
             raise
+        finally:
+            opened.close()
 
     def command_line(self, config: Any) -> str:
         """The command that repeats a run, with the options that differ from the defaults."""
@@ -221,3 +225,12 @@ def _fill_in_resume(arguments: Sequence[str]) -> list[str]:
         if word == "--resume" and following.startswith("--"):
             filled.append(run_folder.LATEST)
     return filled
+
+
+@contextmanager
+def _closed_if_refused(opened: run_folder.Run) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        opened.close()
+        raise

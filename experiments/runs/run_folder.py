@@ -46,6 +46,12 @@ class Run:
         self.writes = lock is not None
         self._lock = lock
 
+    def close(self) -> None:
+        """Lets others open the folder, as the end of the process does; call it when all is written."""
+        if self._lock is not None:
+            self._lock.close()
+        self._lock = None
+
     def check(self) -> None:
         """Raises RunError if the folder was removed: what is written later would make one that holds half a run."""
         if self._lock is not None and os.fstat(self._lock.fileno()).st_nlink == 0:
@@ -235,6 +241,7 @@ def _open(folder: Path) -> Run:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        lock.close()
         raise UsageError(f"{folder}: another process is using this run") from None
     return Run(folder, lock)
 

@@ -45,7 +45,7 @@ def same_second(monkeypatch) -> str:
 
 def close(run: run_folder.Run) -> run_folder.Run:
     """Does what the end of the process does."""
-    run._lock.close()
+    run.close()
     return run
 
 
@@ -156,6 +156,15 @@ def test_the_command_to_continue_can_be_pasted_whatever_the_folder_is_called(cap
     with pytest.raises(Interrupted), FRAUD.resumable(run):
         raise Interrupted(signal.SIGTERM)
     assert capsys.readouterr().err == "stopped; continue with: bash run.sh fraud --resume 'my run'\n"
+
+
+def test_a_run_that_has_ended_can_be_opened_again_in_the_same_process():
+    """Also while something refers to it, such as the traceback of its error."""
+    run = run_folder.create("fraud", "mine", Config())
+    with pytest.raises(RuntimeError), FRAUD.resumable(run):
+        assert "another process is using this run" in refusal(run_folder.reopen, "fraud", "mine")
+        raise RuntimeError
+    assert run_folder.reopen("fraud", "mine").writes
 
 
 def test_run_dir_of_another_run_is_refused():
@@ -271,7 +280,7 @@ while status != 0:
     except UsageError:
         run = create()
     assert run.read_json("deep/inputs.json") == [1]
-    run._lock.close()
+    run.close()
 print(step)
 """
 
