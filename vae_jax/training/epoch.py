@@ -97,6 +97,8 @@ def train_steps(
 ) -> tuple[TrainState, dict[str, Float[Array, " steps"]]]:
     """Takes part of an epoch as one scan, with the same steps and results as [`train_epoch`][].
 
+    To the last bit, save that from JAX 0.12 on a part of one step may be rounded in another way.
+
     Args:
       state: a state with at least `num_steps` steps of its epoch left.
       data: as for [`train_epoch`][].
