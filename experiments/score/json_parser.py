@@ -22,6 +22,7 @@ NAME = re.compile(rb'[ \t]*(\{?)[ \t]*("(?:[^"\\]|\\.)*")[ \t]*:[ \t]*')
 # Without -0, which Python reads as an integer, that has no sign.
 NUMBER = r"^(0|-?[1-9][0-9]*|-?(0|[1-9][0-9]*)(\.[0-9]+([eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+))$"
 GAPS = ("null", "NaN")
+ARROWS_OWN = re.compile(rb"[:,[][ \t\r]*(-NaN|-?Inf)[ \t\r]*[],}]")
 END = 1 << 31  # beyond any cell
 MOST_NAMES = 100  # beyond which reading column by column is no longer faster
 
@@ -90,6 +91,8 @@ class JsonParser:
 
     def _parse_any(self, text: bytes) -> Parsed:
         """Rejects several objects in a line and one over several, which Arrow would accept."""
+        if ARROWS_OWN.search(text):
+            raise ValueError("a value that Arrow reads, and Python does not")
         starts = [line[:1] for line in map(bytes.strip, text.split(b"\n")) if line]
         if any(start != b"{" for start in starts):
             raise ValueError("null for a row, which Arrow takes for one of gaps, and does not survive as the first")
