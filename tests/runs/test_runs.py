@@ -161,8 +161,8 @@ def test_the_command_to_continue_can_be_pasted_whatever_the_folder_is_called(cap
 def test_a_run_that_has_ended_can_be_opened_again_in_the_same_process():
     """Also while something refers to it, such as the traceback of its error."""
     run = run_folder.create("fraud", "mine", Config())
+    assert "another process is using this run" in refusal(run_folder.reopen, "fraud", "mine")
     with pytest.raises(RuntimeError), FRAUD.resumable(run):
-        assert "another process is using this run" in refusal(run_folder.reopen, "fraud", "mine")
         raise RuntimeError
     assert run_folder.reopen("fraud", "mine").writes
 

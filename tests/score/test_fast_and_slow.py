@@ -24,7 +24,8 @@ FLOATS = st.floats(-1e30, 1e30)
 PLAIN = FLOATS.map(repr) | FLOATS.map("{:.17g}".format) | FLOATS.map("{:.25e}".format) | st.integers().map(str)
 WORDS = r"""
     +1 1. .5 -.5 01 -01 00 -0 -0.0 -0e1 0.50 1.e5 1e 1e400 -1e400 1e-400 1e31 1E5 1e+5 nan NaN -nan nan(1) inf
-    -NaN Inf -Inf -Infinity Infinity NA null None ? - -- true false two 0x2 1_0 1,5 1.234 12% €5 (5) ٣ [] [1] {} {"x":1} "2" "two"
+    -NaN Inf -Inf
+    -Infinity Infinity NA null None ? - -- true false two 0x2 1_0 1,5 1.234 12% €5 (5) ٣ [] [1] {} {"x":1} "2" "two"
     "NA" "x,y" "\u0041" "\ud800" "\ud83d\ude00" "\"" "é"
 """
 SPACES = ["", " ", " 1", "1 ", "\t2", "\u00a03", "\x0b4", "9" * 40, "1" * 400, "0" * 400, '"a b"', '"\t"']

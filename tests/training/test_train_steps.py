@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("compiled_well")
 
 # 6 steps of 8 rows, and 3 rows that are left out.
 ROWS, BATCH, STEPS = 51, 8, 6
-# An epoch in parts. A scan of a single step is compiled in another way; from JAX 0.12 on, it rounds in another way, too.
+# An epoch in parts. A scan of a single step is compiled in another way, and from JAX 0.12 on it rounds in another way.
 PARTS = (5, 1) if jax.__version_info__ < (0, 12) else (4, 2)
 
 
