@@ -160,8 +160,10 @@ elif [ -n "${VAE_JAX_PYTHON:-}" ]; then
   require_python "$VAE_JAX_PYTHON"
   python="$(command -v "$VAE_JAX_PYTHON")"
   [[ "$python" == /* ]] || python="$PWD/$python"
+  requirements=requirements.txt
+  [ "$command" != explore ] || requirements=requirements-explore.txt
   missing="$("$python" -c "$find_missing" $([ "$command" != explore ] || echo gradio))"
-  [ -z "$missing" ] || fail "VAE_JAX_PYTHON=$VAE_JAX_PYTHON lacks $missing; install requirements.txt into it"
+  [ -z "$missing" ] || fail "VAE_JAX_PYTHON=$VAE_JAX_PYTHON lacks $missing; install $requirements into it"
 elif [ "$command" = score ] && [[ " $* " =~ " --engine"[=\ ]"ray " ]]; then
   install "$root/.venv-cluster" "$root/requirements-cluster.txt"
   python="$root/.venv-cluster/bin/python"

@@ -27,7 +27,7 @@ class ScoreConfig:
     model: str | None = None
     """Folder of the saved model. Required."""
     input: str = PIPE
-    """Table to score: .csv (commas, semicolons or tabs), .jsonl or .ndjson, plain or gzip, .parquet, or \
+    """Table to score: .csv (commas, semicolons, tabs or pipes), .jsonl or .ndjson, plain or gzip, .parquet, or \
 .xlsx; - for a pipe. It must have the model's features, in any order; other columns are ignored."""
     output: str = PIPE
     """Where to write the scores: .csv, .csv.gz, .jsonl, .jsonl.gz or .parquet; - for a pipe. The file appears only \
