@@ -60,9 +60,8 @@ def to_labels(
     missing = is_missing(cells)
     if anomaly is not None:
         missing &= cells != anomaly
-        if missing.any() and {_word(cell) for cell in set(cells[~missing])} == {
-            _word(anomaly)
-        }:  # only those are marked
+        # Only those are marked.
+        if missing.any() and {_word(cell) for cell in set(cells[~missing])} == {_word(anomaly)}:
             return (~missing).astype(np.int64)
     if (cells == "+").any():  # beside a plus, a minus is a label
         missing &= cells != "-"
