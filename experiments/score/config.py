@@ -14,7 +14,7 @@ class ScoreConfig:
 
     Columns of the output, with rows in input order:
     - row: its number, 0 = first row of data
-    - log_reconstruction_probability: in nats; higher = more normal
+    - log_reconstruction_probability: in nats; higher = more normal (of an exemplar model, a log density)
     - decision: anomaly (below the model's boundary) or normal
 
     Exit codes (output files are written or replaced only with 0):
