@@ -16,7 +16,7 @@ usage: bash run.sh COMMAND [options]
   celeba        train on faces; reconstruct, generate, measure, plot and report
   mnist         reproduce two papers' figures on MNIST: log p(x) of VAEs and IWAEs, and the bound by latents
   an-cho        reproduce An & Cho 2015: anomalous digits and network attacks by reconstruction probability
-  score         score your own rows with a model saved by fraud
+  score         score your own rows with a model saved by fraud or by VAEDetector
   faces         make pictures with a trained face model: sample, reconstruct, interpolate, traverse, edit
   explore       look into finished runs in the browser: draw and edit faces, move the boundary of transactions
   export        a trained model as ONNX (any language, browsers) or StableHLO (JAX alone)
@@ -160,8 +160,10 @@ elif [ -n "${VAE_JAX_PYTHON:-}" ]; then
   require_python "$VAE_JAX_PYTHON"
   python="$(command -v "$VAE_JAX_PYTHON")"
   [[ "$python" == /* ]] || python="$PWD/$python"
+  requirements=requirements.txt
+  [ "$command" != explore ] || requirements=requirements-explore.txt
   missing="$("$python" -c "$find_missing" $([ "$command" != explore ] || echo gradio))"
-  [ -z "$missing" ] || fail "VAE_JAX_PYTHON=$VAE_JAX_PYTHON lacks $missing; install requirements.txt into it"
+  [ -z "$missing" ] || fail "VAE_JAX_PYTHON=$VAE_JAX_PYTHON lacks $missing; install $requirements into it"
 elif [ "$command" = score ] && [[ " $* " =~ " --engine"[=\ ]"ray " ]]; then
   install "$root/.venv-cluster" "$root/requirements-cluster.txt"
   python="$root/.venv-cluster/bin/python"

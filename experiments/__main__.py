@@ -19,7 +19,7 @@ COMMANDS = {  # module and help of each; run.sh has the same
     "celeba": ("celeba", "train on faces; reconstruct, generate, measure, plot and report"),
     "mnist": ("mnist", "reproduce two papers' figures on MNIST: log p(x) of VAEs and IWAEs, and the bound by latents"),
     "an-cho": ("an_cho", "reproduce An & Cho 2015: anomalous digits and network attacks by reconstruction probability"),
-    "score": ("score", "score your own rows with a model saved by fraud"),
+    "score": ("score", "score your own rows with a model saved by fraud or by VAEDetector"),
     "faces": (
         "celeba.faces",
         "make pictures with a trained face model: sample, reconstruct, interpolate, traverse, edit",

@@ -98,6 +98,12 @@ def test_python_that_is_too_old_or_none(project, tools, version):
     assert [path.name for path in project.iterdir()] == ["run.sh"]
 
 
+def test_python_without_gradio_is_told_which_requirements_have_it(project, tools):
+    python = script(tools / "python", '#!/bin/sh\n[ -z "$3" ] || echo "$3"\n')
+    done = bash(project / "run.sh", "explore", VAE_JAX_PYTHON=str(python))
+    assert_refused(done, "lacks gradio; install requirements-explore.txt into it")
+
+
 def test_words_and_exit_code_pass_through_unchanged(project, tools):
     python = script(tools / "python", PYTHON_THAT_ECHOES)
     done = bash(project / "run.sh", "fraud", "--data", "a  b*", "", VAE_JAX_PYTHON=str(python))

@@ -48,7 +48,7 @@ def model_card(metrics: dict[str, Any], attribute_names: tuple[str, ...]) -> str
         "",
         *(f"- {title}: {evaluation[name]:.4g}" for name, title in MEASURES.items()),
         f"- RMSE of one mean picture for all: {evaluation['mean_picture_rmse']:.4g}",
-        f"- latents in use: {evaluation['informative_latents']} of {config['latent_dim']}",
+        f"- latents with a KL above 0.1 nats: {evaluation['informative_latents']} of {config['latent_dim']}",
         "",
         "Sliced Wasserstein distance to the test pictures, times 1,000 (lower is better):",
         "",

@@ -142,7 +142,8 @@ def main(arguments: Sequence[str]) -> None:
         sheet, singles = make(config, partial(read_input, config, trained, opened), model)
         folder = Path(config.output) if config.output else new_folder(opened, arguments[0])
         written = write(folder, arguments[0], sheet, singles)
-    console().print(f"{folder / arguments[0]}.png, and {written:,} single pictures beside it", soft_wrap=True)
+    singles = "1 single picture" if written == 1 else f"{written:,} single pictures"
+    console().print(f"{folder / arguments[0]}.png, and {singles} beside it", soft_wrap=True)
 
 
 def open_model(opened: run_folder.Run, trained: CelebaConfig) -> FaceModel:

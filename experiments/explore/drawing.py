@@ -34,7 +34,7 @@ def histogram(scored: Scored, boundary: float) -> str:
     legend = "".join(f'<span class="{name}">{title} ({counts.sum():,})</span>' for name, title, counts in kinds)
     words = f"Histogram of the test rows' scores; the boundary is at {minus(boundary, 1)} nats."
     return (
-        f'<div class="histogram"><p>Test rows (logarithmic scale) by score: log reconstruction probability in nats, '
+        f'<div class="histogram"><p>Test rows (logarithmic scale) by score in nats, '
         f"higher = more normal. Left of the boundary is an alarm.</p>"
         f'<div class="legend">{legend}<span class="boundary">Boundary ({minus(boundary, 1)} nats)</span></div>'
         f'<div class="plot" role="img" aria-label="{escape(words)}">{lines}'

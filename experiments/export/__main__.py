@@ -42,7 +42,7 @@ class ExportConfig:
     """onnx: for ONNX Runtime, in any of its languages and in browsers; stablehlo: for JAX alone, on CPUs, NVIDIA GPUs \
 and TPUs. Required."""
     output: str | None = None
-    """New folder for the files; by default export/<format> in the run's folder."""
+    """New folder for the files; by default export/<format> in the run's folder, or beside that of a saved detector."""
 
 
 def main(arguments: Sequence[str]) -> None:

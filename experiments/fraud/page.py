@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.baselines import TITLES
+from experiments.fraud.figures import score_name
 from experiments.measures import Scored
 from experiments.page import slider
 from experiments.page.charts import minus
@@ -85,7 +86,7 @@ def _histogram(recipe: str, measures: dict, scored: Scored) -> Words:
     return Words(
         "Scores and boundary",
         f"{recipe} recipe",
-        "Test rows by log reconstruction probability. Rows left of the red boundary raise an alarm. Look for frauds "
+        f"Test rows by {score_name(recipe)}. Rows left of the red boundary raise an alarm. Look for frauds "
         "far from the bulk of genuine rows, and for genuine rows left of the boundary. The horizontal axis is "
         "compressed towards the left.",
         [

@@ -50,6 +50,7 @@ def evaluate(model: Model, state: TrainState, bits: np.ndarray, num_samples: int
     rows = min(ROWS, len(bits))
     found = []
     with WorkProgress(f"log p(x), {model.title}", "images", output) as progress:
+        progress.show(0, len(bits))
         for start in range(0, len(bits), rows):
             taken = bits[start : start + rows]
             filled = np.concatenate([taken, np.zeros((rows - len(taken), bits.shape[1]), bool)])

@@ -14,7 +14,7 @@ class ScoreConfig:
 
     Columns of the output, with rows in input order:
     - row: its number, 0 = first row of data
-    - log_reconstruction_probability: in nats; higher = more normal
+    - log_reconstruction_probability: in nats; higher = more normal (of an exemplar model, a log density)
     - decision: anomaly (below the model's boundary) or normal
 
     Exit codes (output files are written or replaced only with 0):
@@ -27,7 +27,7 @@ class ScoreConfig:
     model: str | None = None
     """Folder of the saved model. Required."""
     input: str = PIPE
-    """Table to score: .csv (commas, semicolons or tabs), .jsonl or .ndjson, plain or gzip, .parquet, or \
+    """Table to score: .csv (commas, semicolons, tabs or pipes), .jsonl or .ndjson, plain or gzip, .parquet, or \
 .xlsx; - for a pipe. It must have the model's features, in any order; other columns are ignored."""
     output: str = PIPE
     """Where to write the scores: .csv, .csv.gz, .jsonl, .jsonl.gz or .parquet; - for a pipe. The file appears only \

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -94,6 +95,7 @@ def test_the_model_card_says_what_was_measured(finished: Path, metrics: dict) ->
     for words in (
         f"- RMSE: {metrics['evaluation']['rmse']:.4g}\n",
         f"- mixture samples: {metrics['evaluation']['sliced_wasserstein']['mixture_samples']['mean']:.1f}\n",
+        f"- latents with a KL above 0.1 nats: {metrics['evaluation']['informative_latents']} of 4\n",
         f"training {metrics['data']['train']:,}, ",
         "(DRAWN: no photographs)",
         metrics["command"],
@@ -322,6 +324,24 @@ def test_faces_makes_pictures_later(action: str, singles: int, finished: Path, t
     made = sorted((tmp_path / "made").glob(f"{action}_*.png"))
     assert len(made) == singles
     assert Image.open(made[0]).size == (32, 32)
+
+
+def test_faces_counts_a_single_picture(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert (
+        run(faces.main, ["sample", "--model", str(finished), "--output", str(tmp_path / "made"), "--count", "1"]) == 0
+    )
+    assert capsys.readouterr().out.endswith("sample.png, and 1 single picture beside it\n")
+
+
+def test_the_documentation_loads_a_model(finished: Path) -> None:
+    page = Path(__file__).parent.parent.parent / "docs" / "api" / "checkpoints.md"
+    (code,) = re.findall(r"```py\n(.*?)```", page.read_text(), re.DOTALL)
+    names = {}
+    exec(code.replace("runs/celeba/latest", str(finished)), names)
+    opened = run_folder.Run(finished, None)
+    model = faces.open_model(opened, run_folder.read_config(opened, CelebaConfig))
+    jax.tree.map(np.testing.assert_array_equal, names["params"], model.params)
+    assert names["faces"].shape == (10, 32, 32, 3)
 
 
 def test_faces_writes_into_no_folder_that_holds_anything(

@@ -1,6 +1,7 @@
 """The digits experiment: its models, its measures, and whole runs on a few images."""
 
 import dataclasses
+import io
 import json
 import re
 import signal
@@ -11,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from rich.console import Console
 from run_helpers import assert_bit_for_bit, logged_epochs, refused, resume, start, wait_for
 
 from experiments.mnist.__main__ import main
 from experiments.mnist.config import PRESETS, STAGES, MnistConfig
 from experiments.mnist.figures import COLOURS, draw_bounds, draw_curves
 from experiments.mnist.inputs import MNIST, Inputs
-from experiments.mnist.measures import PUBLISHED, active_by_layer
+from experiments.mnist.measures import PUBLISHED, active_by_layer, evaluate
 from experiments.mnist.models import initial_state, learning_rate, models, steps_per_call, train, training
 from experiments.mnist.page import render_page
 from experiments.page.charts import GENUINE, draw_training
@@ -235,6 +237,15 @@ def test_calls_divide_an_epoch() -> None:
     for model in models(MnistConfig()):
         for steps in (2900, 29, 1):
             assert steps % steps_per_call(model, steps) == 0
+
+
+def test_the_progress_of_log_likelihoods_has_a_rate() -> None:
+    config, data, output = MnistConfig(), inputs(), Console(file=io.StringIO())
+    model = models(config)[0]
+    evaluate(model, initial_state(model, config, data), np.zeros((60, 784), bool), 2, output)
+    printed = output.file.getvalue()
+    assert "60/60" in printed
+    assert "?" not in printed
 
 
 def test_active_latents_of_one_layer_are_those_of_the_posterior_means() -> None:

@@ -375,6 +375,34 @@ def test_without_alarms_the_page_says_so(tmp_path: Path) -> None:
     assert "No test row is below a boundary" not in made.path.read_text()
 
 
+def test_the_exemplar_recipe_has_log_densities(tmp_path: Path) -> None:
+    made = fraud_page(tmp_path, frauds=5, recipes=("exemplar", "gaussian"))
+    scorers = {name: result.scored for name, result in made.results.items()}
+    settings = {name: {"latent_dim": 2, "epochs": 3, "num_models": 3} for name in made.results}
+    found = page.render_page({**made.metrics, "settings": settings}, {}, scorers)
+    assert "as wide as the VAE reconstructs them, 2 latents, 3 epochs, 3 models, widths averaged" in found
+    assert "3 epochs, 3 models, scores averaged" in found
+    words = page.words(made.metrics, scorers)
+    assert words["histogram_exemplar"].caption.startswith("Test rows by log density.")
+    assert words["histogram_gaussian"].caption.startswith("Test rows by log reconstruction probability.")
+    for name, label in (("exemplar", "log density"), ("gaussian", "log reconstruction probability")):
+        drawn = (tmp_path / "figures" / f"histogram_{name}.svg").read_text()
+        assert f"{label} in nats (higher = more normal)" in drawn
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ("quantile", "on the genuine ones the best epoch is chosen and the boundary set"),
+        ("best-f1", "on the genuine ones the best epoch is chosen, and on all of them the boundary"),
+    ],
+)
+def test_the_page_says_what_validation_rows_are_used_for(rule: str, words: str, pages: dict[str, Page]) -> None:
+    made = pages["fraud"]
+    scorers = {name: result.scored for name, result in made.results.items()}
+    assert words in page.render_page({**made.metrics, "config": asdict(FraudConfig(boundary=rule))}, {}, scorers)
+
+
 def test_without_frauds_the_verdict_is_about_the_model_to_be_used() -> None:
     measures = {"average_precision": None, "false_positives": 3, "true_negatives": 97}
     recipes = {"report": measures | {"false_positives": 1}, "gaussian": measures}

@@ -21,7 +21,7 @@ from vae_jax.training.state import TrainState, stream_key
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
 
-# A latent is active if the variance of its posterior mean over the data is above this (Burda et al. 2015).
+# A latent is active if the variance of its posterior mean over the data is above this (Burda et al. 2016).
 ACTIVE_LATENT_VARIANCE = 0.01
 LARGE = 1 << 17  # numbers of an array that devices average on its own
 
@@ -207,7 +207,7 @@ def active_latents(posterior_mean: Float[Array, "N L"], counted: Bool[Array, " N
       True for each latent whose mean has a variance above 0.01.
 
     References:
-      Burda et al. 2015 (https://arxiv.org/abs/1509.00519), section 5.2.
+      Burda et al. 2016 (https://arxiv.org/abs/1509.00519), section 5.2.
 
     Examples:
       >>> import jax.numpy as jnp
