@@ -420,3 +420,18 @@ def test_memory_does_not_grow_with_samples_times_rows(learned):
     assert bytes_of_many <= 2 * temporary_bytes(few) + 2 * in_and_out
     # The decoder's means for every sample of every row would be 464 MB.
     assert bytes_of_many < 4 * models * samples * many * features / 4
+
+
+def test_a_gap_has_no_gradient_and_leaves_the_others(rng):
+    vae = dense_vae(FEATURES, (6,), learned_variance=True)
+    x = jnp.asarray(rng.normal(size=(3, FEATURES)), jnp.float32).at[1, 0].set(jnp.nan)
+    params = vae.init(KEY, x, jnp.zeros((3, 2)))
+
+    @jax.jit
+    @functools.partial(jax.grad, argnums=(0, 1))
+    def gradient(params, x):
+        return reconstruction_probability(vae, params, x, KEY, 8, gaps=True).log_reconstruction_prob.sum()
+
+    of_params, of_x = gradient(params, x)
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(of_params))
+    assert (of_x[1, 0], bool((of_x[1, 1:] != 0).all())) == (0, True)

@@ -251,7 +251,8 @@ def log_kernels(x: Array, centres: Array, log_var: Array, gaps: bool) -> tuple[A
 
     Distances are in units of standard deviations, over the features that a row has.
     """
-    precision = jnp.exp(-log_var)
+    known, precision = ~jnp.isnan(x), jnp.exp(-log_var)
+    x = jnp.where(known, x, 0.0) if gaps else x  # before the square, whose gradient would be NaN
     of_x, of_kernel = [jnp.square(x), x], [-0.5 * precision, centres * precision]
     squares, rest = -0.5 * jnp.square(centres) * precision, -0.5 * (LOG_2PI + log_var)
     # The squares nearly cancel, so not in the short floats that accelerators take by default.
@@ -259,10 +260,9 @@ def log_kernels(x: Array, centres: Array, log_var: Array, gaps: bool) -> tuple[A
     if not gaps:
         halves = product(jnp.concatenate(of_x, 1), jnp.concatenate(of_kernel, 1).T) + squares.sum(1)[None]
         return halves, rest.sum(1)[None]
-    known = ~jnp.isnan(x)
     present = known.astype(x.dtype)
-    of_x = [*(jnp.where(known, of, 0.0) for of in of_x), present]
-    return product(jnp.concatenate(of_x, 1), jnp.concatenate([*of_kernel, squares], 1).T), product(present, rest.T)
+    of_x, of_kernel = [*of_x, present], [*of_kernel, squares]
+    return product(jnp.concatenate(of_x, 1), jnp.concatenate(of_kernel, 1).T), product(present, rest.T)
 
 
 def _log_sums(

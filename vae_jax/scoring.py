@@ -154,6 +154,10 @@ def _score_encoded(
     z = cast(Any, vae.apply(params, at_rows, noise[None], method="draw")).reshape(-1, vae.latent_dim)
     observation = vae.apply(params, jnp.repeat(x, num_samples, axis=0), z, method="observe")
     x = vae.target(x)
+    missing = jnp.isnan(x.T[..., None]) if gaps and not isinstance(observation, ColumnObservation) else None
+    if missing is not None:
+        # Before the density: zeros in place of its NaN would leave NaN in gradients.
+        x = jnp.where(jnp.isnan(x), 0.0, x)
 
     def features_first(array: Array) -> Array:
         """From (R * S, D) to (D, R, S), the decoder's own layout and the fastest for the sums below; see `Dense`."""
@@ -174,8 +178,8 @@ def _score_encoded(
         twice = -2 * log_prob_per_dimension(x.T[..., None], features_first(observation.mean), log_var)
     else:
         twice = -2 * features_first(cast(Any, observation).log_prob(jnp.repeat(x, num_samples, axis=0)))
-    if gaps and not isinstance(observation, ColumnObservation):
-        twice = jnp.where(jnp.isnan(x.T[..., None]), 0.0, twice)
+    if missing is not None:
+        twice = jnp.where(missing, 0.0, twice)
     # Halved after the sums, which saves a pass over the data.
     contributions = twice.mean(-1).T / -2
     return Scores(

@@ -211,7 +211,7 @@ def in_python(recipe: Recipe, boundary: float) -> str:
     return (
         "from vae_jax import VAEDetector\n\n"
         f"detector = VAEDetector.load({json.dumps(shown_path(recipe.folder), ensure_ascii=False)})\n"
-        f"detector.offset_ = {boundary:.6g}\n"
+        f"detector.offset_ = {recipe.scored.typed(boundary)}\n"
         "detector.predict(rows)  # -1 is an alarm"
     )
 

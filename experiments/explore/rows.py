@@ -68,6 +68,16 @@ class Scored:
         """Share of the genuine rows below a boundary: the false alarms."""
         return float(np.searchsorted(self.genuine, boundary, side="left") / max(len(self.genuine), 1))
 
+    def typed(self, boundary: float) -> str:
+        """A boundary as text, for the model's own scores, of which these here are rounded to nine digits.
+
+        If it is a row's score it is moved half way to the next lower one, or that row might be an alarm there.
+        """
+        if (self.scores == boundary).any():
+            lower = self.scores[self.scores < boundary].max(initial=boundary - 1)
+            boundary = (boundary + float(lower)) / 2
+        return f"{boundary:.9g}"
+
     def counts(self, boundary: float) -> Counts:
         """Decisions at a boundary."""
         return count(self.scores, self.labels, boundary)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -226,17 +226,19 @@ def _advance(model: Model, config: MnistConfig, inputs: Inputs, mesh: Any) -> Ad
     """Steps over images whose bits are drawn anew in each epoch."""
     pixels, key = replicate((inputs.train, jax.random.key(config.seed)), mesh)
     draw = jax.jit(lambda key, epoch, pixels: binarise(stream_key(key, "bits", epoch), pixels))
-    count = steps_per_call(model, len(inputs.train) // model.batch_size)
-    steps = partial(train_steps, batch_size=model.batch_size, num_steps=count, axis_name=AXIS)
-    compiled = compile_parallel(steps, mesh, (replicated, replicated), (replicated, replicated), donate_argnums=0)
     drawn: tuple[int, Any] = (-1, None)
+
+    @cache  # one number of steps in an epoch, but for a run begun on a machine that takes another
+    def compiled(count: int) -> Callable:
+        steps = partial(train_steps, batch_size=model.batch_size, num_steps=count, axis_name=AXIS)
+        return compile_parallel(steps, mesh, (replicated, replicated), (replicated, replicated), donate_argnums=0)
 
     def advance(state: TrainState, step: int, count: int):
         nonlocal drawn
         epoch = step // (len(inputs.train) // model.batch_size)
         if drawn[0] != epoch:
             drawn = (epoch, draw(key, epoch, pixels))
-        return compiled(state, drawn[1])
+        return compiled(count)(state, drawn[1])
 
     return advance
 

@@ -273,6 +273,30 @@ def test_ctrl_c_ends_a_fit_at_once(rng, monkeypatch):
     assert not hasattr(detector, "offset_")
 
 
+def test_ctrl_c_in_the_second_fit_with_contamination_leaves_no_model_behind(frame):
+    """That of the first fit has learned from the anomalies, and has another boundary."""
+    records = []
+
+    def interrupt(record):
+        records.append(record)
+        if len(records) == 4:
+            raise KeyboardInterrupt
+
+    detector = VAEDetector(**{**SMALL, "epochs": 3}, contamination=0.1, callback=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        detector.fit(frame)
+    assert not {"state_", "offset_"} & vars(detector).keys()
+
+
+def test_random_state_is_the_seed_of_adopted_models_too(frame):
+    fitted = VAEDetector(**{**SMALL, "epochs": 1}, recipe="gaussian", random_state=3).fit(frame)
+    adopted = VAEDetector(**{**SMALL, "epochs": 1}, recipe="gaussian", random_state=3)
+    adopted.describe_features(fitted.features_)
+    state = fitted._train_state(fitted.settings_)
+    adopted.adopt(state, fitted.scaler_.transform(frame.to_numpy()), np.zeros(len(frame), int))
+    np.testing.assert_array_equal(adopted.score_samples(frame), fitted.score_samples(frame))
+
+
 @pytest.mark.parametrize("recipe", ["exemplar", "gaussian"])
 def test_ctrl_c_in_partial_fit_leaves_the_detector_as_it_was(recipe, rng, monkeypatch):
     rows = rng.normal(size=(60, 2))

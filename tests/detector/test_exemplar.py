@@ -129,6 +129,17 @@ def test_rows_of_all_calls_have_one_chance_to_be_exemplars(rng, monkeypatch):
     assert (np.abs(kept - 100) < 40).all()
 
 
+def test_a_few_rows_at_a_time_have_their_chance_to_be_exemplars(rng, monkeypatch):
+    monkeypatch.setattr(exemplar, "MOST_EXEMPLARS", 40)
+    detector = VAEDetector(num_models=1, hidden_dims=(4,), epochs=1).fit(rng.normal(size=(4_000, 2)))
+    for _ in range(20):
+        detector.partial_fit(rng.normal(size=(40, 2)))
+    assert detector.exemplars_.seen.item() == 3_600 + 20 * 36
+    numbers = detector.exemplars_.numbers
+    assert (len(numbers), (np.diff(numbers) > 0).all()) == (40, True)
+    assert 2 <= (numbers >= 3_600).sum() <= 14  # 6.7 expected, give or take 2.4
+
+
 def test_a_partial_fit_has_no_labels(x):
     detector = VAEDetector(num_models=1, epochs=5, contamination=0.1).fit(x)
     detector.set_params(contamination=None).partial_fit(x)

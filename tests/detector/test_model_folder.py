@@ -38,8 +38,7 @@ def folder(detector, tmp_path: Path) -> Path:
 
 def test_a_loaded_detector_gives_the_same_and_goes_on_alike(detector, folder):
     loaded, x = VAEDetector.load(folder), correlated(50, seed=1)
-    given = {name: value for name, value in detector.get_params().items() if value is not None}
-    assert given.items() <= loaded.get_params().items()  # and the recipe's own values for the others
+    assert loaded.get_params() == detector.get_params()
     assert loaded.offset_ == detector.offset_
     assert list(loaded.feature_names_in_) == FEATURES
     assert_same(loaded.score_samples(x), detector.score_samples(x))
@@ -47,6 +46,17 @@ def test_a_loaded_detector_gives_the_same_and_goes_on_alike(detector, folder):
     assert_same(loaded.state_, detector.state_)
     again = VAEDetector.load(folder).partial_fit(correlated(100, seed=2))
     assert_same(again.score_samples(x), loaded.partial_fit(correlated(100, seed=2)).score_samples(x))
+
+
+def test_what_was_left_to_the_recipe_is_decided_anew_for_other_rows(tmp_path):
+    detector = VAEDetector(hidden_dims=(4,), num_models=1).fit(correlated(2_000))
+    detector.save(tmp_path / "model")
+    loaded = VAEDetector.load(tmp_path / "model")
+    assert (loaded.recipe, loaded.epochs) == (None, None)
+    for more in (400, 4_000):  # at the same learning rate as before
+        expected = detector.partial_fit(correlated(more, seed=1)).state_
+        assert_same(loaded.partial_fit(correlated(more, seed=1)).state_, expected)
+    assert loaded.fit(correlated(200)).n_steps_ == 1_000
 
 
 def test_it_holds_arrays_and_json_alone(detector, folder):

@@ -40,3 +40,13 @@ def test_bars_hold_every_row_and_the_drawing_says_the_counts() -> None:
     counts = SCORED.counts(-35.0)
     assert f"<b>{counts.false_positives:,}</b>" in drawing.tiles(SCORED, -35.0)
     assert f"<b>{counts.false_negatives:,}</b>" in drawing.tiles(SCORED, -35.0)
+
+
+def test_the_boundary_for_python_has_the_alarms_of_the_page(rng) -> None:
+    own = np.sort(-np.exp(rng.normal(3, 1, 2_000)).astype(np.float32)).astype(np.float64)
+    shown = np.array([float(f"{score:.9g}") for score in own])
+    scored = Scored(np.arange(2_000), shown, np.zeros(2_000, int), -100.0)
+    for share in np.linspace(0, 0.2, 50):
+        boundary = scored.at_share(share)
+        assert (own < float(scored.typed(boundary))).sum() == (shown < boundary).sum()
+    assert scored.typed(-12.5) == "-12.5"

@@ -41,6 +41,26 @@ def test_function_agrees_with_the_detector(recipe):
     assert 0 < expected(recipe, rows)["anomaly"].sum() < len(rows)
 
 
+@pytest.mark.parametrize("recipe", SETTINGS)
+def test_function_has_gradients_of_rows_with_gaps(recipe):
+    """Of the score, and of its explanation: a gap has none, and takes none from the row's other cells."""
+    function, rows = as_function(detector(recipe)), new_rows()
+    with jax.enable_x64(True):
+        for part in ("score", "shares"):
+            gradient = np.asarray(jax.grad(lambda rows, part=part: getattr(function(rows), part).sum())(rows))
+            assert np.isfinite(gradient).all()
+            assert (gradient[np.isnan(rows)] == 0).all()
+            assert (gradient[24:29, 2] != 0).all()
+
+
+def test_log_marginals_have_a_gradient_where_no_row_was(rng):
+    train = np.concatenate([rng.normal(size=50) - 9, rng.normal(size=50) + 9])[:, None].astype(np.float32)
+    marginals = Marginals.fit(train, np.full(100, 0.01))
+    with jax.enable_x64(True):
+        gradient = jax.grad(lambda x: log_marginals(marginals, x).sum())(jax.numpy.array([[1.0], [30.0]]))
+    np.testing.assert_allclose(np.asarray(gradient), [[-0.01], [-0.3]], rtol=1e-6)  # of the background, N(0, 10^2)
+
+
 def test_function_is_for_tables_of_numbers_alone():
     frame = table(60).assign(city=["Rome", "Oslo", "Lima"] * 20)
     fitted = VAEDetector(epochs=1, hidden_dims=(8,), num_samples=5).fit(frame)

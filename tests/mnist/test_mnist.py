@@ -233,6 +233,16 @@ def test_a_single_epoch_is_a_point_that_can_be_seen(epochs: int, marked: bool, t
         assert bool(marks) == marked
 
 
+def test_a_call_takes_the_steps_that_it_is_asked_for() -> None:
+    """They are fewer than a machine's own number where a run goes on that was stopped on one of another kind."""
+    config, data = MnistConfig(), inputs(100)
+    compiled, state = training(models(config)[0], config, data)
+    assert compiled.steps_per_call == 5
+    state, info = compiled.advance(state, 0, 2)
+    assert (int(state.step), len(info["loss"])) == (2, 2)
+    assert int(compiled.advance(state, 2, 3)[0].step) == 5
+
+
 def test_calls_divide_an_epoch() -> None:
     for model in models(MnistConfig()):
         for steps in (2900, 29, 1):

@@ -1,5 +1,7 @@
 """The dense VAE: its size, its layers, and the bounds on its log variances."""
 
+import copy
+import pickle
 from functools import partial
 
 import jax
@@ -27,6 +29,7 @@ from vae_jax.networks import (
     decode,
     dense_vae,
     encode,
+    hierarchical_vae,
     soft_clip,
 )
 from vae_jax.objectives import Objective
@@ -215,6 +218,13 @@ def test_largest_sd_bounds_each_feature_by_itself(params):
     z = jnp.ones((BATCH, 2))
     free = dense_vae(29, learned_variance=True)
     np.testing.assert_array_equal(decode(vae, params, z).mean, decode(free, params, z).mean)
+
+
+@pytest.mark.parametrize("make", [lambda: dense_vae(3), lambda: hierarchical_vae(9, ((8,), (6,)), (4, 2))])
+def test_copies_and_pickles_are_equal_or_jax_would_compile_anew(make):
+    vae = make()
+    assert copy.deepcopy(vae) == pickle.loads(pickle.dumps(vae)) == vae
+    assert hash(copy.deepcopy(vae)) == hash(vae)
 
 
 def test_bounds_are_no_parameters_and_have_no_gradient():

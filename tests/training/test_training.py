@@ -22,7 +22,7 @@ from helpers import (
 from scipy import stats
 
 from vae_jax.distributions import kl_standard_normal
-from vae_jax.networks import dense_vae
+from vae_jax.networks import bound_sd, dense_vae
 from vae_jax.objectives import Objective, gaussian
 from vae_jax.training import (
     active_latents,
@@ -130,6 +130,17 @@ def test_train_step_is_the_optimisers_step_along_the_gradient_of_the_mean_loss(d
     # float32 rounding of numbers of order 1 and 10, compiled in two ways.
     assert_close(after.params, jax.tree.map(lambda p, g: p - 0.1 * g, state.params, gradient), atol=1e-6)
     assert_close(info, expected_info, atol=1e-6, rtol=1e-6)
+
+
+def test_weight_decay_leaves_the_bounds_of_a_decoder_alone(data):
+    vae = dense_vae(FEATURES, (4,), learned_variance=True, bounded=True)
+    optimizer = optax.adamw(0.01, weight_decay=0.5)
+    state = create_train_state(jax.random.key(0), vae, Objective(gaussian), optimizer, (FEATURES,))
+    state = state.replace(params=bound_sd(state.params, 2.0 + jnp.arange(FEATURES)))
+    after, _ = jax.jit(train_step)(state, data, jax.random.key(1))
+    assert_same(after.params["bounds"], state.params["bounds"])
+    kernel = state.params["params"]["decoder"]["mean"]["kernel"]
+    assert (after.params["params"]["decoder"]["mean"]["kernel"] != kernel).all()
 
 
 def test_training_drives_the_loss_down(data, state, epoch, compiled_validate):

@@ -21,7 +21,7 @@ from vae_jax import thresholds
 from vae_jax.compilation import in_32_bits
 from vae_jax.detector import exemplar, model_folder, passes, recipes
 from vae_jax.detector.forks import refuse_forked_process
-from vae_jax.detector.settings import Missing, Recipe, Resolved, SettingError, Settings, check
+from vae_jax.detector.settings import LEFT_TO_RECIPE, Missing, Recipe, Resolved, SettingError, Settings, check
 from vae_jax.networks import VAE
 from vae_jax.tables.cells import as_frame, gaps_as_nan, is_numbers
 from vae_jax.tables.kinds import Kind
@@ -150,7 +150,13 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         settings = self._settings_without_labels()
         refuse_forked_process()
         for name in ("state_", "offset_", "decision_scores_", "labels_"):
-            vars(self).pop(name, None)  # or an interrupted fit would leave old models with new units
+            vars(self).pop(name, None)  # an interrupted fit leaves no model
+        after = copy.copy(self)  # or it would leave new models with another boundary, or without exemplars
+        after._fit(X, settings, sample_weight)
+        self.__dict__ = vars(after)
+        return self
+
+    def _fit(self, X: Any, settings: Settings, sample_weight: Any) -> None:  # noqa: N803
         every, weights = X, None
         if sample_weight is not None:
             weights = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
@@ -173,7 +179,6 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             self.false_alarm_share_ = float((scores[held_out] < self.offset_).mean())
             self.decision_scores_ = -(scores if X is every else self.score_encoded(self._encoded(every)))
             self.labels_ = (self.decision_scores_ > self.threshold_).astype(np.int64)
-        return self
 
     def _fit_rows(
         self,
@@ -272,7 +277,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         Returns:
           The detector, fitted.
         """
-        settings = Settings.of(self)
+        settings = self._settings()
         settings = settings.resolved(len(held_out if train is None else train), held_out.shape[1], self.schema_ is None)
         return self._adopt(settings, state, held_out, labels, train)
 
@@ -446,15 +451,20 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             measured={name: getattr(self, name) for name in model_folder.MEASURED},
             typical_shares=self.typical_shares_ if self.schema_ else None,
             exemplars=self.exemplars_,
+            unset=tuple(name for name in LEFT_TO_RECIPE if getattr(self, name) is None),
         )
         model_folder.save(fitted, Path(folder), measures or {}, head or {})
 
     @classmethod
     @in_32_bits
     def load(cls, folder: str | Path, feature_names: Sequence[str] | None = None) -> VAEDetector:
-        """Reads a detector back, to the same scores, ready for more training; see `model_folder.load`."""
+        """Reads a detector back, to the same scores, ready for more training; see `model_folder.load`.
+
+        Arguments that were None are None again. In a folder of an earlier version they have the values that they had in
+        its `fit`, which may not suit a table of another size.
+        """
         fitted = model_folder.load(Path(folder), feature_names)
-        detector = cls(**vars(fitted.settings))
+        detector = cls(**{**vars(fitted.settings), **dict.fromkeys(fitted.unset)})
         detector.describe_features(fitted.features)
         vars(detector).update(fitted.measured)
         if not fitted.named_features:
@@ -564,7 +574,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         tags.input_tags.allow_nan = True
         return tags
 
-    def _settings_without_labels(self) -> Settings:
+    def _settings(self) -> Settings:
         settings = Settings.of(self)
         if self.random_state is not None:
             seed = self.random_state
@@ -572,6 +582,10 @@ class VAEDetector(OutlierMixin, BaseEstimator):
                 seed = check_random_state(seed).randint(2**31)
             settings = replace(settings, seed=int(seed))
             check(settings)
+        return settings
+
+    def _settings_without_labels(self) -> Settings:
+        settings = self._settings()
         if settings.boundary == "best-f1":
             rules = [rule for rule in thresholds.RULES if rule != "best-f1"]
             raise SettingError("boundary", "best-f1", f"a rule that needs no labels: {', '.join(rules)}")

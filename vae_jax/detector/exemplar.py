@@ -69,6 +69,7 @@ class Exemplars(NamedTuple):
       numbers: the exemplars' numbers, which rise, among the training rows of all calls, shape (E,), int64.
       pooled: weights, which add up to 1, of the S * B densities under kernels, and of the product of the features' own
         densities, `Marginals`, shape (S * B + 1,), float64.
+      seen: how many training rows there were in all calls, shape (1,), int64.
 
     Examples:
       >>> import numpy as np
@@ -86,6 +87,7 @@ class Exemplars(NamedTuple):
     bandwidths: Float[np.ndarray, "S B"]
     numbers: Int[np.ndarray, " E"]
     pooled: Float[np.ndarray, " P"]
+    seen: Int[np.ndarray, "1"]
 
 
 class Schedule(NamedTuple):
@@ -290,14 +292,17 @@ def choose_exemplars(
       before: exemplars of earlier training rows, to which these are added; all rows so far then have one chance to be
         an exemplar. A new row counts as much as an earlier one does on average.
     """
-    seen = int(before.numbers[-1]) + 1 if before else 0
+    seen = int(before.seen[0]) if before else 0
     rng = np.random.default_rng([settings.seed, 1, seen] if seen else [settings.seed, 1])
     weights = np.ones(len(train)) if weights is None else weights
     numbers = np.flatnonzero(weights > 0)
     most = max(1, min(MOST_EXEMPLARS, MOST_NUMBERS // train.shape[1]))
     in_all = seen + len(numbers)
     if in_all > most:
-        numbers = np.sort(rng.choice(numbers, round(most * len(numbers) / in_all), replace=False))
+        # By chance, or some rows at a time, after very many, would have none.
+        taken = min(rng.binomial(most, len(numbers) / in_all), len(numbers)) if before else most
+        numbers = np.sort(rng.choice(numbers, taken, replace=False))
+    seen_now = np.array([seen + len(train)])
     if len(held_out) > MOST_MEASURED:
         held_out = held_out[rng.choice(len(held_out), MOST_MEASURED, replace=False)]
     chosen, weights = gaussianiser.transform(train[numbers]), weights[numbers]
@@ -314,7 +319,7 @@ def choose_exemplars(
     kernels = Kernels(chosen, log_var[0], log_weights)
     bandwidths = np.array([factors]) * _best_bandwidth(kernels, gaussianiser.transform(held_out))
     pooled = np.full(len(factors) + 1, 1 / (len(factors) + 1))
-    found = Exemplars(gaussianiser, chosen, log_weights, log_var, bandwidths, numbers, pooled)
+    found = Exemplars(gaussianiser, chosen, log_weights, log_var, bandwidths, numbers, pooled, seen_now)
     if len(chosen) == 1:  # without its own kernel there is none
         return found
     own = rng.permutation(len(chosen))[:MOST_MEASURED]

@@ -1,6 +1,7 @@
 """The scores of the `exemplar` recipe within one program; `vae_jax.detector.exemplar` has them on the host.
 
 Tables such as quantiles and densities are looked up in 64 bits, and densities under kernels are in 32 bits, as there.
+Gaps are filled before anything is computed of them: zeros in place of a NaN that was computed leave NaN in gradients.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def gaussianised(gaussianiser: Gaussianiser, rows: Float[Array, "N D"]) -> Float
     mean[:, heavy], sd[:, heavy] = gaussianiser.mean, gaussianiser.sd
     first[:, heavy], last[:, heavy] = gaussianiser.quantiles[0], gaussianiser.quantiles[-1]
 
-    x = rows.astype(jnp.float64)
+    x = jnp.where(jnp.isnan(rows), 0.0, rows).astype(jnp.float64)
     within = jnp.clip(x, first, last)
     below = _last_not_above(stacked.values, within)
     value, level, at_value, slope = (_look_up(table, below) for table in stacked)
@@ -84,7 +85,8 @@ def log_marginals(marginals: Marginals, rows: Float[Array, "N D"]) -> Float[Arra
     lower = places.astype(jnp.int32)
     share = places - lower
     density = (1 - share) * _look_up(marginals.densities, lower) + share * _look_up(marginals.densities, lower + 1)
-    kernels = jnp.log(jnp.where(inside, density, 0.0)) + math.log1p(-marginals.background)
+    some = inside & (density > 0)  # the logarithm of 0 has no gradient
+    kernels = jnp.where(some, jnp.log(jnp.where(some, density, 1.0)), -jnp.inf) + math.log1p(-marginals.background)
     wide = -0.5 * jnp.square(x / BACKGROUND_SD) - math.log(BACKGROUND_SD * math.sqrt(2 * math.pi))
     wide += math.log(marginals.background)
     highest = jnp.maximum(kernels, wide)  # never below `wide`, so finite
@@ -99,7 +101,7 @@ def _under_kernels(
     Both are sums over kernels, and are updated block by block, relative to the largest term so far, so that the arrays
     of rows x kernels are never there all at once (Milakov & Gimelshein 2018, https://arxiv.org/abs/1805.02867).
     """
-    dim, known = x.shape[1], (~jnp.isnan(x)).sum(1).astype(x.dtype)
+    dim, known, filled = x.shape[1], (~jnp.isnan(x)).sum(1).astype(x.dtype), jnp.where(jnp.isnan(x), 0.0, x)
     highest = [jnp.full(x.shape[:1], -1e30)] * len(bandwidths)
     sums = [jnp.zeros((x.shape[0], 1 + 4 * dim))] * len(bandwidths)
     for block in _blocks(kernels):
@@ -118,7 +120,7 @@ def _under_kernels(
     def results(i: int, bandwidth: float) -> tuple[Array, Array]:
         means = sums[i][:, 1:] / sums[i][:, :1]
         log_var, precision, linear, constant = (means[:, j * dim : (j + 1) * dim] for j in range(4))
-        squares = jnp.square(x) * precision - 2 * x * linear + constant
+        squares = jnp.square(filled) * precision - 2 * filled * linear + constant
         shares = -0.5 * (LOG_2PI + 2 * math.log(bandwidth) + log_var + squares / bandwidth**2)
         total = highest[i] + jnp.log(sums[i][:, 0]) - known * math.log(bandwidth)
         return total, jnp.where(jnp.isnan(x), 0.0, shares)

@@ -26,7 +26,7 @@ from vae_jax.data import strict_json
 from vae_jax.data.errors import OneLineError
 from vae_jax.detector import exemplar, recipes
 from vae_jax.detector.exemplar import Exemplars
-from vae_jax.detector.settings import OF_RECIPE, Resolved, check
+from vae_jax.detector.settings import LEFT_TO_RECIPE, OF_RECIPE, Resolved, check
 from vae_jax.front_matter import LICENCE, front_matter
 from vae_jax.tables.gaussianise import Gaussianiser
 from vae_jax.tables.scaling import Scaler
@@ -55,6 +55,7 @@ class Fitted:
       measured: the attributes in `MEASURED`, by name.
       typical_shares: with a schema, the mean share of each modelled column in a normal row's evidence, nats.
       exemplars: in the `exemplar` recipe, the kernels' centres, weights and bandwidths.
+      unset: the settings that were left to the recipe, which decides them anew for other rows.
     """
 
     settings: Resolved
@@ -65,6 +66,7 @@ class Fitted:
     measured: dict[str, Any]
     typical_shares: list[float] | None = None
     exemplars: Exemplars | None = None
+    unset: tuple[str, ...] = ()
 
 
 class ModelError(OneLineError, ValueError):
@@ -140,7 +142,8 @@ def _fitted(folder: Path, record: dict[str, Any], arrays: bytes) -> Fitted:
     if not all(isinstance(value, int | float) for value in measured.values()):
         raise ModelError(f"{folder / DETECTOR}: what was measured is no numbers")
     named, typical_shares = record["named_features"], record.get("typical_shares")
-    return Fitted(settings, features, state, residual_sd, named, measured, typical_shares, exemplars)
+    unset = tuple(name for name in record.get("unset", ()) if name in LEFT_TO_RECIPE)  # older folders don't tell
+    return Fitted(settings, features, state, residual_sd, named, measured, typical_shares, exemplars, unset)
 
 
 def _read_settings(folder: Path, options: dict[str, Any]) -> Resolved:
@@ -168,6 +171,7 @@ def _write_files(fitted: Fitted, folder: Path, measures: Mapping[str, Any], head
 
     record = {
         "options": dict(vars(fitted.settings)),
+        "unset": fitted.unset,
         "measured": fitted.measured,
         "named_features": fitted.named_features,
     }
@@ -234,6 +238,8 @@ def _read_arrays(
             f"{EXEMPLARS}/bandwidths": arrays[f"{EXEMPLARS}/bandwidths"][:, None],
             f"{EXEMPLARS}/pooled": np.append(np.full(models, 1 / models), 0.0),
         }
+    # Folders of earlier versions don't tell how many rows there were.
+    arrays.setdefault(f"{EXEMPLARS}/seen", arrays[f"{EXEMPLARS}/numbers"][-1:] + 1)
     return found, residual_sd, _read_exemplars(arrays)
 
 

@@ -37,6 +37,7 @@ _EXEMPLAR = {
     "num_models": 3,
 }
 OF_RECIPE: dict[Recipe, dict[str, Any]] = {"report": _REPORT, "gaussian": _REPORT, "exemplar": _EXEMPLAR}
+LEFT_TO_RECIPE = ("recipe", *_REPORT)  # settings that may be None
 STEPS = 1_000  # that the exemplar recipe trains for, where `epochs` is None
 
 

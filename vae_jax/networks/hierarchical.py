@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vae_jax.distributions import log_prob, reparameterise
-from vae_jax.networks.mlp import DenseDecoder, DenseEncoder
+from vae_jax.networks.mlp import DenseDecoder, DenseEncoder, tanh
 from vae_jax.networks.outputs import Gaussian
 from vae_jax.networks.vae import VAE
 
@@ -121,7 +121,7 @@ def hierarchical_vae(
     feature_dim: int,
     hidden_dims: Sequence[Sequence[int]],
     latent_dims: Sequence[int],
-    activation: Callable[[Array], Array] = nn.tanh,
+    activation: Callable[[Array], Array] = tanh,
     bernoulli: bool = True,
 ) -> HierarchicalVAE:
     """Builds a dense VAE with several layers of latents, its decoder the mirror image of its encoder.

@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
 
+# JAX's own are objects, which can't be pickled, and are others when copied.
+def relu(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
+    """The rectifier, as a function."""
+    return nn.relu(x)
+
+
+def tanh(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
+    """The hyperbolic tangent, as a function."""
+    return nn.tanh(x)
+
+
 class DenseEncoder(Module):
     """Multilayer perceptron from features to the parameters of q(z|x).
 
@@ -45,7 +56,7 @@ class DenseEncoder(Module):
     hidden_dims: Sequence[int]
     latent_dim: int
     mean_bound: float | None = None
-    activation: Callable[[Array], Array] = nn.relu
+    activation: Callable[[Array], Array] = relu
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch D"]) -> Gaussian:
@@ -90,7 +101,7 @@ class DenseDecoder(Module):
     learned_variance: bool = False
     bounded: bool = False
     lowest_log_var: float = OBSERVATION_LOG_VAR[0]
-    activation: Callable[[Array], Array] = nn.relu
+    activation: Callable[[Array], Array] = relu
     bernoulli: bool = False
 
     @nn.compact
@@ -122,7 +133,7 @@ def dense_vae(
     bounded: bool = False,
     mean_bound: float | None = None,
     lowest_log_var: float = OBSERVATION_LOG_VAR[0],
-    activation: Callable[[Array], Array] = nn.relu,
+    activation: Callable[[Array], Array] = relu,
     bernoulli: bool = False,
 ) -> VAE:
     """Builds the report's VAE for tables: a dense encoder and its mirror image as decoder.

@@ -144,8 +144,16 @@ def step_with_noise(
     if axis_name is not None and jax.lax.axis_size(axis_name) > 1:
         grads, info = _mean_over_devices((grads, info), axis_name)
     updates, opt_state = state.optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    return state.replace(step=state.step + 1, params=params, opt_state=opt_state), info
+    return state.replace(step=state.step + 1, params=_updated(state.params, updates), opt_state=opt_state), info
+
+
+def _updated(params: Any, updates: Any) -> Any:
+    """Adds the updates, but not to a decoder's bounds: they have no gradient, but optimisers may decay weights."""
+
+    def one(path: tuple[Any, ...], before: Array, after: Array) -> Array:
+        return before if jax.tree_util.keystr(path[:1], simple=True) == "bounds" else after
+
+    return jax.tree_util.tree_map_with_path(one, params, optax.apply_updates(params, updates))
 
 
 def _mean_over_devices(tree: Any, axis_name: str) -> Any:
