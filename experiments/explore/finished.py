@@ -102,7 +102,10 @@ def unique(names: Iterable[str]) -> list[str]:
     """Addresses of names, each different and of plain characters."""
     found: list[str] = []
     for name in names:
-        plain = re.sub(r"[^A-Za-z0-9._/-]", "_", name)
-        count = sum(other.startswith(plain) and other[len(plain) :].lstrip("-").isdigit() for other in found)
-        found.append(plain if plain not in found else f"{plain}-{count + 2}")
+        plain = address = re.sub(r"[^A-Za-z0-9._/-]", "_", name)
+        number = 1
+        while address in found:
+            number += 1
+            address = f"{plain}-{number}"
+        found.append(address)
     return found

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from experiments.command_line import UsageError
-from experiments.explore.finished import find
+from experiments.explore.finished import find, unique
 
 DATA = {"test": 5, "test_frauds": 1}
 WHOLE = {"experiment": "fraud", "data": DATA, "recipes": {"gaussian": {"average_precision": 0.5}}, "notices": []}
@@ -72,3 +72,7 @@ def test_runs_are_found_and_others_refused_in_one_line(tmp_path: Path, monkeypat
         find(["one"])
     (run / "metrics.json").write_text(json.dumps(WHOLE))
     assert [found.address for found in find([])] == ["fraud/one"]
+
+
+def test_every_run_has_an_address_of_its_own():
+    assert unique(["a-3", "a", "a", "a", "b c", "b_c"]) == ["a-3", "a", "a-2", "a-4", "b_c", "b_c-2"]

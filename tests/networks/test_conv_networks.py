@@ -140,6 +140,11 @@ def test_output_shapes(size, filters, latent_dim):
     assert observation.log_var is None
 
 
+def test_no_filters_are_refused():
+    with pytest.raises(ValueError, match=r"filters \(\): expected at least one"):
+        conv_vae(filters=())
+
+
 @pytest.mark.parametrize("size", [0, -16, 8, 24, 100])
 def test_an_image_size_that_cannot_be_halved_four_times_is_refused(size):
     with pytest.raises(ValueError, match=f"image_size {size}: expected a multiple of 16"):

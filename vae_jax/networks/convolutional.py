@@ -131,7 +131,7 @@ def conv_vae(
       The module; `vae.init(key, x, noise)` gives its parameters.
 
     Raises:
-      ValueError: if the image can't be halved once per filter.
+      ValueError: if there are no filters, or the image can't be halved once per filter.
 
     Examples:
       >>> import jax
@@ -143,6 +143,8 @@ def conv_vae(
       2869
     """
     filters = tuple(filters)
+    if not filters:
+        raise ValueError("filters (): expected at least one")
     if image_size % 2 ** len(filters) or image_size <= 0:
         raise ValueError(f"image_size {image_size}: expected a multiple of {2 ** len(filters)}")
     # The report's decoder goes 64 -> 64, 64, 32, 3: the encoder's filters reversed, starting from the base channels.
