@@ -127,11 +127,11 @@ def read_as(kind: Kind, name: str, cells: np.ndarray, number_format: NumberForma
     if kind == "date":
         if cells.dtype.kind == "M":
             return Found(kind, said, cells)
-        cells = as_texts(cells) if cells.dtype == object else cells
-        date_format = text_dates.recognise(cells) if cells.dtype == object else None
-        if date_format is None:
+        texts = as_texts(cells) if cells.dtype == object else None
+        date_format = None if texts is None else text_dates.recognise(texts)
+        if texts is None or date_format is None:
             raise DataError(f"column {name}: not all of its cells are dates of one format")
-        return Found(kind, said, text_dates.to_dates(cells, date_format)[0], date_format=date_format)
+        return Found(kind, said, text_dates.to_dates(texts, date_format)[0], date_format=date_format)
     numeric = cells.dtype == np.float64
     if cells.dtype.kind == "M":
         return _few_enough(name, Found(kind, said, date_words(cells), date_format="%Y-%m-%d"))
