@@ -26,10 +26,10 @@ def draw(folder: Path, results: Mapping[str, Any], scorers: Mapping[str, Any], m
     paths = {}
     for recipe, result in results.items():
         paths[f"histogram_{recipe}"] = folder / f"histogram_{recipe}.png"
-        scored, name = result.scored, score_name(recipe)
-        draw_histogram(paths[f"histogram_{recipe}"], scored.test, scored.test_labels, result.measures, name)
+        scored, what = result.scored, score_name(recipe)
+        draw_histogram(paths[f"histogram_{recipe}"], scored.test, scored.test_labels, result.measures, what)
         paths[f"latent_{recipe}"] = folder / f"latent_{recipe}.png"
-        draw_latents(paths[f"latent_{recipe}"], result.latents, scored.test, scored.test_labels, name)
+        draw_latents(paths[f"latent_{recipe}"], result.latents, scored.test, scored.test_labels, what)
     if metrics["data"]["test_frauds"]:
         paths["curves"] = folder / "curves.png"
         draw_curves(paths["curves"], scorers, results)
@@ -43,20 +43,20 @@ def score_name(recipe: str) -> str:
     return "log density" if recipe == "exemplar" else "log reconstruction probability"
 
 
-def draw_histogram(path: Path, scores: np.ndarray, labels: np.ndarray, measures: dict, name: str) -> None:
-    """Histogram of the test rows' scores, called `name`, with the boundary in red; bins look equally wide."""
+def draw_histogram(path: Path, scores: np.ndarray, labels: np.ndarray, measures: dict, what: str) -> None:
+    """Histogram of the test rows' scores, which are `what`, with the boundary in red; bins look equally wide."""
     boundary = measures["threshold"]
     scale = HistogramScale.over(scores, boundary)
     edges = scale.stretch(np.linspace(scale.compress(scale.bottom), 0, HISTOGRAM_BINS))
     with chart(path, 7.4, 4.2) as (axes,):
-        for label, of, colour in ((0, "genuine", GENUINE), (1, "fraud", FRAUD)):
+        for label, name, colour in ((0, "genuine", GENUINE), (1, "fraud", FRAUD)):
             kind = scores[labels == label]
-            axes.hist(kind, edges, histtype="stepfilled", color=colour, alpha=0.65, label=f"{of} ({len(kind):,})")
+            axes.hist(kind, edges, histtype="stepfilled", color=colour, alpha=0.65, label=f"{name} ({len(kind):,})")
         axes.axvline(boundary, color=BOUNDARY, linewidth=2, label=f"boundary ({minus(boundary, 1)})")
         axes.set_yscale("log")
         axes.set_ylim(bottom=0.6)  # so that a bar of one row is visible
         axes.set_ylabel("test rows (log scale)")
-        axes.set_xlabel(f"{name} in nats (higher = more normal)")
+        axes.set_xlabel(f"{what} in nats (higher = more normal)")
         axes.set_xscale("function", functions=(scale.compress, scale.stretch))
         axes.set_xlim(edges[0], scale.top)
         axes.set_xticks(scale.ticks())
@@ -89,17 +89,17 @@ def draw_curves(path: Path, scorers: Mapping[str, Any], recipes: Collection[str]
             )
 
 
-def draw_latents(path: Path, latents: np.ndarray, scores: np.ndarray, labels: np.ndarray, name: str) -> None:
-    """Test rows by the two latents that vary most; with a single latent, by latent and score, called `name`."""
+def draw_latents(path: Path, latents: np.ndarray, scores: np.ndarray, labels: np.ndarray, what: str) -> None:
+    """Test rows by the two latents that vary most; with a single latent, by latent and score, which is `what`."""
     order = np.argsort(-latents.var(0))[:2]
     x = latents[:, order[0]]
     y = latents[:, order[1]] if len(order) > 1 else scores
     with chart(path, 3.95, 3.8) as (axes,):
-        for label, of, colour, size in ((0, "genuine", GENUINE, 4), (1, "fraud", FRAUD, 12)):
+        for label, name, colour, size in ((0, "genuine", GENUINE, 4), (1, "fraud", FRAUD, 12)):
             kind = labels == label
-            axes.scatter(x[kind], y[kind], s=size, color=colour, alpha=0.5, linewidths=0, label=of, rasterized=True)
+            axes.scatter(x[kind], y[kind], s=size, color=colour, alpha=0.5, linewidths=0, label=name, rasterized=True)
         axes.set_xlabel(f"posterior mean of latent {order[0] + 1}")
-        axes.set_ylabel(f"posterior mean of latent {order[1] + 1}" if len(order) > 1 else name)
+        axes.set_ylabel(f"posterior mean of latent {order[1] + 1}" if len(order) > 1 else what)
         for values, limit in ((x, axes.set_xlim), (y, axes.set_ylim)):
             low, high = np.quantile(values, [0.002, 0.998])
             margin = 0.3 * (high - low) + 1e-3

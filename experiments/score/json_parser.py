@@ -91,7 +91,7 @@ class JsonParser:
 
     def _parse_any(self, text: bytes) -> Parsed:
         """Rejects several objects in a line and one over several, which Arrow would accept."""
-        if ARROWS_OWN.search(text):
+        if (b"-NaN" in text or b"Inf" in text) and ARROWS_OWN.search(text):  # which alone takes six times as long
             raise ValueError("a value that Arrow reads, and Python does not")
         starts = [line[:1] for line in map(bytes.strip, text.split(b"\n")) if line]
         if any(start != b"{" for start in starts):

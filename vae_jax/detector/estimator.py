@@ -153,8 +153,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             vars(self).pop(name, None)  # an interrupted fit leaves no model
         after = copy.copy(self)  # or it would leave new models with another boundary, or without exemplars
         after._fit(X, settings, sample_weight)
-        self.__dict__ = vars(after)
-        return self
+        return self._become(after)
 
     def _fit(self, X: Any, settings: Settings, sample_weight: Any) -> None:  # noqa: N803
         every, weights = X, None
@@ -247,7 +246,13 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         labels = np.zeros(len(held_out), np.int64)
         after = copy.copy(self)  # or an interrupted call would leave new models with old exemplars
         after._adopt(settings, state, rows[held_out], labels, rows[train], before, gaussianiser=training.gaussianiser)
-        vars(self).update(vars(after))
+        return self._become(after)
+
+    def _become(self, other: VAEDetector) -> VAEDetector:
+        """Takes over what another has learned, all at once."""
+        vars(self).update(vars(other))
+        if ready := _READY.pop(other, None):
+            _READY[self] = ready
         return self
 
     def describe_features(self, features: Scaler | Schema) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from vae_jax.data.downloads import download_from_kaggle, earlier_download, network_answers
 from vae_jax.data.errors import DataError
-from vae_jax.tables.cells import cells_of, typed_cells_of
+from vae_jax.tables.cells import as_texts, cells_of, typed_cells_of
 from vae_jax.tables.csv_file import Places, as_numbers, parse, place_of, read_header, read_text
 from vae_jax.tables.files import read_with_places
 from vae_jax.tables.kinds import infer
@@ -109,10 +109,10 @@ class Transactions:
             return self.features
         from pandas import factorize
 
-        cells = {name: cells_of(self.features[name]) for name in self.features.columns}
-        read = {name: typed_cells_of(self.features[name]) for name in cells}
-        kept = [of for name, of in cells.items() if infer(str(name), read[name], self.number_format).kind != "id"]
-        return np.column_stack([factorize(of)[0] for of in kept or cells.values()]).astype(np.float64)
+        cells = {name: typed_cells_of(self.features[name]) for name in self.features.columns}
+        kept = [of for name, of in cells.items() if infer(str(name), of, self.number_format).kind != "id"]
+        equal = [as_texts(of) if of.dtype == object else of for of in kept or cells.values()]
+        return np.column_stack([factorize(of)[0] for of in equal]).astype(np.float64)
 
 
 def load_transactions(
