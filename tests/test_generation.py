@@ -156,11 +156,19 @@ def test_spherical_interpolation_almost_along_one_line_is_finite_and_exact_at_it
             assert np.linalg.norm(path, axis=1).max() < 1.01 * max(np.linalg.norm(z) for z in ends)
 
 
-def test_spherical_interpolation_from_the_origin_is_finite(ends):
+def test_spherical_interpolation_from_the_origin_is_linear(ends):
     origin = jnp.zeros_like(ends[0])
-    for path in (interpolate(origin, ends[0], 5, spherical=True), interpolate(origin, origin, 5, spherical=True)):
-        assert np.isfinite(path).all()
-        np.testing.assert_array_equal(path[0], 0)
+    for end in (ends[0], origin):
+        np.testing.assert_array_equal(interpolate(origin, end, 5, spherical=True), interpolate(origin, end, 5))
+
+
+@pytest.mark.parametrize("factors", [(1, 1), (0, 0), (0, 1), (1, -1)])
+def test_spherical_interpolation_along_one_line_has_the_gradient_of_the_line(ends, factors):
+    start_and_end = [factor * ends[0] for factor in factors]
+    pull = jax.vjp(partial(interpolate, num_steps=5, spherical=True), *start_and_end)[1]
+    of_start, of_end = pull(jnp.arange(5.0)[:, None] * jnp.ones((1, len(ends[0]))))
+    np.testing.assert_allclose(of_start, 2.5, rtol=1e-5)  # sum of i (1 - i / 4) over i = 0, 1, ..., 4
+    np.testing.assert_allclose(of_end, 7.5, rtol=1e-5)
 
 
 def test_traverse_changes_one_latent_alone(rng):

@@ -284,8 +284,9 @@ def _log_sums(
 def _shares(x: Array, centres: Array, log_var: Array, log_weights: Array, log_total: Array, gaps: bool) -> Array:
     halves, rest = log_kernels(x, centres, log_var, gaps)
     probability = jnp.exp(halves + rest + log_weights[None] - log_total[:, None])
-    precision = jnp.exp(-log_var)
-    mean = partial(jnp.matmul, probability, precision=jax.lax.Precision.HIGHEST)
-    squares = jnp.square(x) * mean(precision) - 2 * x * mean(centres * precision) + mean(centres**2 * precision)
-    of_feature = -0.5 * (LOG_2PI * probability.sum(1)[:, None] + mean(log_var) + squares)
-    return jnp.where(jnp.isnan(x), 0.0, of_feature)
+    with jax.enable_x64(True):  # the squares nearly cancel
+        probability, x, centres, log_var = (array.astype(jnp.float64) for array in (probability, x, centres, log_var))
+        mean, precision = partial(jnp.matmul, probability), jnp.exp(-log_var)
+        squares = jnp.square(x) * mean(precision) - 2 * x * mean(centres * precision) + mean(centres**2 * precision)
+        of_feature = -0.5 * (LOG_2PI * probability.sum(1)[:, None] + mean(log_var) + squares)
+        return jnp.where(jnp.isnan(x), 0.0, of_feature).astype(jnp.float32)

@@ -116,12 +116,14 @@ def interpolate(
     linear = (1 - t) * start[None] + t * end[None]
     if not spherical:
         return linear
-    lengths = jnp.linalg.norm(start), jnp.linalg.norm(end)
+    lengths = _length(start), _length(end)
     directions = [z[None] / jnp.maximum(length, 1e-12) for z, length in zip((start, end), lengths, strict=True)]
     # Not arccos of the cosine, whose float32 error reaches 5e-4 near 0 and 180 degrees.
-    angle = 2 * jnp.arctan2(*(jnp.linalg.norm(directions[0] + sign * directions[1]) for sign in (-1, 1)))
+    apart, together = (_length(directions[0] + sign * directions[1]) for sign in (-1, 1))
+    angle = 2 * jnp.arctan2(apart, jnp.maximum(together, 1e-12))
     # sin(angle) is 0 at angle 0, where the circle is the line, and at 180 degrees, where the circle is not unique.
-    on_line = jnp.sin(angle) < 1e-4
+    # There is none from the origin.
+    on_line = (jnp.sin(angle) < 1e-4) | (jnp.minimum(*lengths) < 1e-12)
     sine = jnp.where(on_line, 1.0, jnp.sin(angle))
     direction = (jnp.sin((1 - t) * angle) * directions[0] + jnp.sin(t * angle) * directions[1]) / sine
     return jnp.where(on_line, linear, ((1 - t) * lengths[0] + t * lengths[1]) * direction)
@@ -322,3 +324,9 @@ def sample_mixture(
     noise = jax.random.normal(noise_key, (num_samples, mixture.means.shape[1]))
     means, cholesky = jnp.asarray(mixture.means), jnp.asarray(mixture.cholesky)
     return means[component] + jnp.einsum("sij,sj->si", cholesky[component], temperature * noise)
+
+
+def _length(vector: Array) -> Array:
+    """The Euclidean norm; of zeros it has a gradient, 0, where jnp.linalg.norm has NaN."""
+    square = jnp.sum(jnp.square(vector))
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)

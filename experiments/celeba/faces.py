@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,7 +88,7 @@ directions, in standard deviations; for example pc1=1.5 Smiling=-1."""
 
 @dataclass(frozen=True)
 class InterpolateConfig(PicturesConfig):
-    """Interpolate from each picture to the next."""
+    """Interpolate from each picture to the next; the sheet shows the first paths, up to 600 pictures."""
 
     count: int = 5
     """Use at most this many pictures."""
@@ -103,7 +104,7 @@ class TraverseConfig(PicturesConfig):
 
 @dataclass(frozen=True)
 class EditConfig(PicturesConfig):
-    """Add an attribute to pictures, and remove it."""
+    """Add an attribute to pictures, and remove it; the sheet shows the first, up to 600 pictures."""
 
     attribute: str | None = None
     """Attribute to edit; may be left out if the model knows only one."""
@@ -214,14 +215,15 @@ def _shift(model: FaceModel, given: tuple[str, ...]) -> np.ndarray | float:
     return gallery.shift(along, amounts)
 
 
-def interpolate(config: InterpolateConfig, read: Read, model: FaceModel) -> tuple[Sheet, np.ndarray]:
+def interpolate(config: InterpolateConfig, read: Read, model: FaceModel) -> tuple[Sheet, Iterable[np.ndarray]]:
     """Paths from each picture to the next."""
     pixels = read()
     if len(pixels) < 2:
         option = "--count 1" if config.count == 1 else f"--input {config.input}"
         raise UsageError(f"{option}: interpolation needs at least two pictures")
-    sheet = gallery.interpolations(model, pixels[:-1], pixels[1:])
-    return sheet, _singles(sheet)
+    starts, ends = pixels[:-1], pixels[1:]
+    each = 2 * (gallery.STEPS + 2)
+    return _rows(lambda piece: gallery.interpolations(model, starts[piece], ends[piece]), len(starts), each)
 
 
 def traverse(config: TraverseConfig, read: Read, model: FaceModel) -> tuple[Sheet, np.ndarray]:
@@ -232,7 +234,7 @@ def traverse(config: TraverseConfig, read: Read, model: FaceModel) -> tuple[Shee
     return sheet, _singles(sheet)
 
 
-def edit(config: EditConfig, read: Read, model: FaceModel) -> tuple[Sheet, np.ndarray]:
+def edit(config: EditConfig, read: Read, model: FaceModel) -> tuple[Sheet, Iterable[np.ndarray]]:
     """An attribute at several strengths."""
     known = model.attribute_names
     if not known:
@@ -244,8 +246,16 @@ def edit(config: EditConfig, read: Read, model: FaceModel) -> tuple[Sheet, np.nd
         raise UsageError(f"--attribute {attribute}: all training pictures have it or none does; expected another")
     if not config.strengths or not np.isfinite(config.strengths).all():
         raise refusal("strengths", config.strengths, "at least one finite number")
-    sheet = gallery.edits(model, read(), attribute, config.strengths)
-    return sheet, _singles(sheet)
+    pixels, each = read(), 1 + len(config.strengths)
+    return _rows(lambda piece: gallery.edits(model, pixels[piece], attribute, config.strengths), len(pixels), each)
+
+
+def _rows(sheet_of: Callable[[slice], Sheet], count: int, each: int) -> tuple[Sheet, Iterator[np.ndarray]]:
+    """The sheet of the first of `count` rows, and the pictures of all, `each` in a row, made a sheet at a time."""
+    size = max(1, SHOWN // each)
+    first = sheet_of(slice(size))
+    others = (sheet_of(slice(start, start + size)) for start in range(size, count, size))
+    return first, (picture for sheet in chain([first], others) for picture in _singles(sheet))
 
 
 def _singles(sheet: Sheet) -> np.ndarray:

@@ -283,6 +283,15 @@ def test_a_sheet_shows_the_first_of_very_many_pictures(finished: Path, monkeypat
     np.testing.assert_array_equal(sheet.pictures[0], pictures[:10])
     sheet, singles = faces.reconstruct(faces.ReconstructConfig(count=12), lambda: pixels, model)
     assert (sheet.pictures.shape[:2], len(list(singles))) == ((4, 8), 12)
+    sheet, singles = faces.interpolate(faces.InterpolateConfig(), lambda: pixels[:4], model)
+    whole = gallery.interpolations(model, pixels[:3], pixels[1:4]).pictures
+    np.testing.assert_array_equal(sheet.pictures, whole[:2])
+    np.testing.assert_array_equal(list(singles), whole.reshape(-1, 32, 32, 3))
+    config = faces.EditConfig(attribute="Smiling", strengths=(-1.0, 1.0))
+    sheet, singles = faces.edit(config, lambda: pixels, model)
+    whole = gallery.edits(model, pixels, "Smiling", config.strengths).pictures
+    np.testing.assert_array_equal(sheet.pictures, whole[:3])
+    np.testing.assert_array_equal(list(singles), whole.reshape(-1, 32, 32, 3))
 
 
 def test_traversals_are_labelled_with_their_values(finished: Path) -> None:
