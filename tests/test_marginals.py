@@ -45,3 +45,12 @@ def test_a_row_can_be_scored_without_itself(rows):
     others = np.delete(rows, 7, axis=0)
     np.testing.assert_allclose(found[7], expected(others, np.full(299, 1 / 299), rows[7:8], marginals)[0], atol=0.02)
     assert found[7, 0] < marginals.log_density(rows)[7, 0] - 1
+
+
+def test_very_far_values_need_no_grid(rows):
+    rows[7, 0] = 1e6
+    marginals = Marginals.fit(rows, np.full(300, 1 / 300))
+    assert marginals.densities.nbytes < 1e6
+    found = marginals.log_density(np.array([[1e6, 0.0], [0.0, 0.0]], np.float32))
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found[1], expected(rows, np.full(300, 1 / 300), np.zeros((1, 2)), marginals)[0], atol=0.02)

@@ -89,6 +89,8 @@ def test_rows_without_weight_are_as_if_they_were_not_there(x):
     assert (VAEDetector().fit(far).predict(np.full((5, 4), 20.0)) == 1).all()
     with pytest.raises(ValueError, match="at least one non-zero"):
         VAEDetector().fit(x, sample_weight=np.zeros(900))
+    with pytest.raises(ValueError, match="sample_weight: the sum is beyond the largest number"):
+        VAEDetector().fit(x, sample_weight=np.full(900, 1e308))
     with pytest.raises(ValueError, match="the gaussian recipe takes none"):
         VAEDetector(recipe="gaussian", epochs=1).fit(x, sample_weight=np.ones(900))
 

@@ -161,6 +161,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             weights = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
             if not weights.any():  # scikit-learn checks it from version 1.9 on
                 raise ValueError("sample_weight: at least one non-zero number is needed")
+            with np.errstate(over="ignore"):
+                if not np.isfinite(weights.sum()):
+                    raise ValueError("sample_weight: the sum is beyond the largest number; divide the weights")
             if not weights.all():
                 X = _safe_indexing(X if hasattr(X, "shape") else np.asarray(X), np.flatnonzero(weights))
                 weights = weights[weights > 0]
