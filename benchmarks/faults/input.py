@@ -25,6 +25,7 @@ from benchmarks.faults.readers.fuzz import ACCEPTED, CORPUS, COUNTS, FAULTS, FAU
 from benchmarks.faults.settings import Settings
 
 TRIES, SECONDS = 1_000_000, 10_800  # for each reader, whichever comes first
+OF_A_PROCESS = 100_000  # tries, before memory that libraries lose little by little reaches what one input may take
 MOST_ENDS = 20  # processes that an input may end before a reader is given up
 IN_MEMORY = Path("/dev/shm")
 
@@ -40,20 +41,22 @@ def outcomes(settings: Settings, names: tuple[str, ...] = NAMES) -> Iterator[Out
 
 
 def fuzzed(name: str, folder: Path, settings: Settings) -> Outcome:
-    """Fuzzes one reader until tries or time are used up; a process that an input ends is followed by another."""
+    """Fuzzes one reader until tries or time are used up, in one process after another; an input may end one early."""
     reader = reader_of(name)
     _prepare(folder, reader.seeds(), reader.words)
     tries, end = settings.number(TRIES), time.monotonic() + settings.number(SECONDS)
     counts = np.memmap(folder / COUNTS, np.int64, "w+", shape=3)
     ends: list[str] = []
+    begun = 0
     while (
         (left := tries - int(counts[TRIED])) > 0 and (seconds := end - time.monotonic()) > 1 and len(ends) < MOST_ENDS
     ):
-        options = [name, folder, left, int(seconds), settings.seed + len(ends)]
+        options = [name, folder, min(left, OF_A_PROCESS), int(seconds), settings.seed + begun]
         command = [sys.executable, "-m", "benchmarks.faults.readers.fuzz", *options]
         process = runs.begin(command, stdout=subprocess.PIPE, errors="replace")
         output, errors = process.communicate()
-        (folder / f"log-{len(ends)}").write_text(output + errors)
+        (folder / f"log-{begun}").write_text(output + errors)
+        begun += 1
         if process.returncode:
             ends.append(_reason(errors))
     tried, faulty = int(counts[TRIED]), int(counts[FAULTY])
