@@ -59,9 +59,7 @@ class Marginals(NamedTuple):
         lower, share = _places(rows, limit, step)
         masses = np.zeros(dim * points)
         for places, of_mass in ((lower, 1 - share), (lower + 1, share)):
-            masses += np.bincount(
-                (places + points * np.arange(dim)).ravel(), (of_mass * weights).ravel(), dim * points
-            )
+            masses += np.bincount((places + points * np.arange(dim)).ravel(), (of_mass * weights).ravel(), dim * points)
         densities = gaussian_filter1d(
             masses.reshape(dim, points) / step, POINTS_PER_BANDWIDTH, mode="constant", truncate=WIDEST
         )
