@@ -1,8 +1,7 @@
 """The scores of the `exemplar` recipe within one program; `vae_jax.detector.exemplar` has them on the host.
 
-Tables such as quantiles and densities are looked up in 64 bits, and densities under single kernels are in 32 bits, as
-there. Gaps are filled before anything is computed of them: zeros in place of a NaN that was computed leave NaN in
-gradients.
+Tables such as quantiles and densities are looked up in 64 bits, and densities under kernels are in 32 bits, as there.
+Gaps are filled before anything is computed of them: zeros in place of a NaN that was computed leave NaN in gradients.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtri
@@ -40,10 +40,11 @@ def scores(exemplars: Exemplars) -> Callable[[Float[Array, "N D"]], tuple[Float[
         contributions = exemplars.pooled[-1] * log_marginals(marginals, x)
         pooled = contributions.sum(1)
         for kernels, bandwidths, of_set in zip(kernel_sets(exemplars), exemplars.bandwidths, weights, strict=True):
-            found = _under_kernels(kernels, bandwidths.tolist(), x)
+            with jax.enable_x64(False):
+                found = _under_kernels(kernels, bandwidths.tolist(), x)
             for (log_density, shares), weight in zip(found, of_set.tolist(), strict=True):
-                pooled += weight * log_density
-                contributions += weight * shares
+                pooled += weight * log_density.astype(jnp.float64)
+                contributions += weight * shares.astype(jnp.float64)
         return pooled, contributions
 
     return score
@@ -95,25 +96,27 @@ def log_marginals(marginals: Marginals, rows: Float[Array, "N D"]) -> Float[Arra
 def _under_kernels(
     kernels: Kernels, bandwidths: list[float], x: Float[Array, "N D"]
 ) -> list[tuple[Float[Array, " N"], Float[Array, "N D"]]]:
-    """For each bandwidth, log densities under a set of kernels and the `exemplars.shares` of features in them, float64.
+    """For each bandwidth, log densities under a set of kernels and the `exemplars.shares` of features in them, float32.
 
-    Both are sums over kernels, in 64 bits as squares nearly cancel in them. They are updated block by block, relative
-    to the largest term so far, so that the arrays of rows x kernels are never there all at once (Milakov & Gimelshein
-    2018, https://arxiv.org/abs/1805.02867).
+    Both are sums over kernels, and are updated block by block, relative to the largest term so far, so that the arrays
+    of rows x kernels need not be there all at once (Milakov & Gimelshein 2018, https://arxiv.org/abs/1805.02867). On a
+    processor XLA makes them all the same. A loop over blocks would take a quarter of the memory, and ten times as long
+    for a single row, because what depends on kernels alone would be computed in each call. For that reason the sums are
+    not in 64 bits either, as they are in `exemplars.shares`.
     """
-    dim, known, filled = x.shape[1], (~jnp.isnan(x)).sum(1), jnp.where(jnp.isnan(x), 0.0, x.astype(jnp.float64))
-    highest = [jnp.full(x.shape[:1], -1e30, jnp.float32)] * len(bandwidths)
-    sums = [jnp.zeros((x.shape[0], 1 + 4 * dim), jnp.float64)] * len(bandwidths)
+    dim, known, filled = x.shape[1], (~jnp.isnan(x)).sum(1).astype(x.dtype), jnp.where(jnp.isnan(x), 0.0, x)
+    highest = [jnp.full(x.shape[:1], -1e30)] * len(bandwidths)
+    sums = [jnp.zeros((x.shape[0], 1 + 4 * dim))] * len(bandwidths)
     for block in _blocks(kernels):
         centres, log_var, log_weights = map(jnp.asarray, block)
         halves, rest = log_kernels(x, centres, log_var, gaps=True)
-        centres, log_var = centres.astype(jnp.float64), log_var.astype(jnp.float64)
-        one, precision = jnp.ones((len(centres), 1)), jnp.exp(-log_var)
+        precision = jnp.exp(-log_var)
+        one = jnp.ones((len(centres), 1))
         summed = jnp.concatenate([one, log_var, precision, centres * precision, centres**2 * precision], 1)
         for i, bandwidth in enumerate(bandwidths):
             logs = halves / bandwidth**2 + rest + log_weights[None]
             top = jnp.maximum(highest[i], logs.max(1))
-            found = jnp.exp(logs - top[:, None]).astype(jnp.float64) @ summed
+            found = jnp.matmul(jnp.exp(logs - top[:, None]), summed, precision=jax.lax.Precision.HIGHEST)
             sums[i] = sums[i] * jnp.exp(highest[i] - top)[:, None] + found
             highest[i] = top
 
