@@ -44,6 +44,12 @@ def test_densities_and_shares_are_scipys(kernels, rng, gaps):
     np.testing.assert_allclose(shares(kernels, rows), np.einsum("ne,ned->nd", responsible, each), atol=1e-3)
 
 
+def test_shares_of_a_narrow_kernel_far_from_zero_keep_their_digits():
+    narrow = Kernels(np.full((1, 1), 50, np.float32), np.full((1, 1), np.log(0.01), np.float32), np.zeros(1, np.float32))
+    rows = np.array([[50.0], [50.05], [49.9]], np.float32)
+    np.testing.assert_allclose(shares(narrow, rows), norm.logpdf(rows.astype(np.float64), 50, 0.1), atol=1e-4)
+
+
 def test_a_row_that_is_an_exemplar_can_be_scored_without_itself(kernels):
     own = np.array([-1, 3, 100])
     rows = kernels.centres[[3, 3, 100]]
