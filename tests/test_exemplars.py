@@ -45,7 +45,8 @@ def test_densities_and_shares_are_scipys(kernels, rng, gaps):
 
 
 def test_shares_of_a_narrow_kernel_far_from_zero_keep_their_digits():
-    narrow = Kernels(np.full((1, 1), 50, np.float32), np.full((1, 1), np.log(0.01), np.float32), np.zeros(1, np.float32))
+    centres, log_var = np.full((1, 1), 50, np.float32), np.full((1, 1), np.log(0.01), np.float32)
+    narrow = Kernels(centres, log_var, np.zeros(1, np.float32))
     rows = np.array([[50.0], [50.05], [49.9]], np.float32)
     np.testing.assert_allclose(shares(narrow, rows), norm.logpdf(rows.astype(np.float64), 50, 0.1), atol=1e-4)
 
