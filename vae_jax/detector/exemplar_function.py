@@ -101,8 +101,8 @@ def _under_kernels(
     Both are sums over kernels, and are updated block by block, relative to the largest term so far, so that the arrays
     of rows x kernels need not be there all at once (Milakov & Gimelshein 2018, https://arxiv.org/abs/1805.02867). On a
     processor XLA makes them all the same. A loop over blocks would take a quarter of the memory, and ten times as long
-    for a single row, because what depends on kernels alone would be computed in each call. For that reason the sums are
-    not in 64 bits either, as they are in `exemplars.shares`.
+    for a single row, because what depends on kernels alone would be computed in each call. In 64 bits, which
+    `exemplars.shares` sums in, a single row would take five times as long in ONNX Runtime.
     """
     dim, known, filled = x.shape[1], (~jnp.isnan(x)).sum(1).astype(x.dtype), jnp.where(jnp.isnan(x), 0.0, x)
     highest = [jnp.full(x.shape[:1], -1e30)] * len(bandwidths)
