@@ -8,13 +8,15 @@ with a bandwidth b. It is the density of an exemplar VAE (Norouzi et al. 2020, h
 whose decoder returns the exemplar itself as its mean: what the network learns is how far, and in which features,
 neighbours of a row may lie. A plain kernel density estimate has the same width everywhere.
 
+Rows may also have answers, categories and gaps, whose kernels are those of `column_kernels`.
+
 Programs have shapes that depend on the number of features alone: rows and exemplars are passed in blocks of one size.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,10 +25,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
+from vae_jax import column_kernels
 from vae_jax.chunks import in_chunks
 from vae_jax.compilation import quick_program
 from vae_jax.distributions import LOG_2PI, reparameterise
-from vae_jax.networks import VAE, decode, encode
+from vae_jax.networks import VAE, ColumnLayout, decode, encode
 from vae_jax.training.parallel import data_mesh, replicate, replicated, sharded
 
 if TYPE_CHECKING:
@@ -44,6 +47,9 @@ class Kernels(NamedTuple):
       centres: the exemplars, shape (E, D), float32.
       log_var: log variances, shape (E, D), float32.
       log_weights: logs of the weights, which add up to 1, shape (E,), float32.
+      frequencies: of rows of columns, those of each exemplar's levels, see `column_kernels`, shape (E, A), float32.
+      layout: of rows of columns, what their D parts are. Centres then have NaN for gaps, and densities of answers and
+        categories are in units of the level's frequency.
 
     Examples:
       Two kernels of unit variance in one dimension; between them the density is exp(-1/2) / sqrt(2 pi):
@@ -59,6 +65,14 @@ class Kernels(NamedTuple):
     centres: Float[np.ndarray, "E D"]
     log_var: Float[np.ndarray, "E D"]
     log_weights: Float[np.ndarray, " E"]
+    frequencies: Float[np.ndarray, "E A"] | None = None
+    layout: ColumnLayout | None = None
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """The arrays that there are, in this order."""
+        found = (self.centres, self.log_var, self.log_weights)
+        return found if self.frequencies is None else (*found, self.frequencies)
 
     def widened(self, factor: float) -> Kernels:
         """Returns the kernels with standard deviations times `factor`."""
@@ -70,16 +84,19 @@ class PlacedKernels(NamedTuple):
 
     Attributes:
       log_weights: of all of them, shape (E,), float32, on the host.
-      blocks: of equal size, each with the number of its first kernel; those that pad the last have no weight.
+      layout: of rows of columns, what their parts are.
+      blocks: their arrays, of equal size, each with the number of its first kernel; those that pad the last have no
+        weight.
     """
 
     log_weights: Float[np.ndarray, " E"]
-    blocks: list[tuple[Kernels, int]]
+    layout: ColumnLayout | None
+    blocks: list[tuple[tuple[Any, ...], int]]
 
     @classmethod
     def of(cls, kernels: Kernels) -> PlacedKernels:
         """Places kernels on all devices."""
-        return cls(kernels.log_weights, list(_exemplar_blocks(kernels)))
+        return cls(kernels.log_weights, kernels.layout, list(_exemplar_blocks(kernels)))
 
 
 def reconstruct(
@@ -88,13 +105,14 @@ def reconstruct(
     """Encodes and decodes rows with one model.
 
     Args:
-      vae: a VAE with learned variances.
+      vae: a VAE with learned variances, or a `column_vae`.
       params: its parameters.
-      rows: standardised rows, float32.
+      rows: standardised rows, float32, or rows of columns.
       noise: draws from N(0, I), float32.
 
     Returns:
-      The posterior means, and the decoder's log variances at the latents that the noise gives; float32.
+      The posterior means, and the decoder's log variances, of columns those of numbers, at the latents that the noise
+      gives; float32.
 
     Examples:
       >>> import jax
@@ -157,7 +175,7 @@ def log_densities(
     placed = kernels if isinstance(kernels, PlacedKernels) else PlacedKernels.of(kernels)
     own = np.full(len(rows), -1) if own is None else own
     found = np.empty((len(bandwidths), len(rows)))
-    for numbers, _, total in _log_totals(placed.blocks, np.asarray(bandwidths), rows, own):
+    for numbers, _, total in _log_totals(placed, np.asarray(bandwidths), rows, own):
         found[:, numbers] = total
     lost = np.where(own < 0, -np.inf, kernels.log_weights.astype(np.float64)[own])
     return found - np.log1p(-np.exp(np.minimum(lost, -1e-9)))
@@ -181,43 +199,44 @@ def shares(kernels: Kernels, rows: Float[np.ndarray, "N D"]) -> Float[np.ndarray
       >>> print(shares(one, np.array([[0.0, 2.0]], np.float32)).round(2))
       [[-0.92 -2.92]]
     """
-    found, exemplars = np.empty(rows.shape, np.float32), PlacedKernels.of(kernels).blocks
-    for numbers, x, (total,) in _log_totals(exemplars, np.ones(1), rows, np.full(len(rows), -1)):
+    found, placed = np.empty(rows.shape, np.float32), PlacedKernels.of(kernels)
+    program = quick_program(_shares, "gaps", "layout")
+    for numbers, x, (total,) in _log_totals(placed, np.ones(1), rows, np.full(len(rows), -1)):
         padded = np.zeros(len(x), np.float32)
         padded[: len(numbers)] = total
         gaps = bool(np.isnan(rows[numbers]).any())
-        parts = [quick_program(_shares, "gaps")(x, *of, padded, gaps=gaps) for of, _ in exemplars]
+        parts = [program(x, of, padded, gaps=gaps, layout=placed.layout) for of, _ in placed.blocks]
         found[numbers] = np.asarray(sum(parts[1:], parts[0]))[: len(numbers)]
     return found
 
 
 def _log_totals(
-    exemplars: list[tuple[Kernels, int]], bandwidths: np.ndarray, rows: np.ndarray, own: np.ndarray
+    placed: PlacedKernels, bandwidths: np.ndarray, rows: np.ndarray, own: np.ndarray
 ) -> Iterator[tuple[np.ndarray, Array, np.ndarray]]:
     """Yields numbers of n rows, these rows on the devices, padded, and logs of sums over all kernels, shape (B, n)."""
-    log_sums, bandwidths = quick_program(_log_sums, "gaps"), bandwidths.astype(np.float32)
-    incomplete = np.isnan(rows).any(1)
+    log_sums, bandwidths = quick_program(_log_sums, "gaps", "layout"), bandwidths.astype(np.float32)
+    incomplete = np.isnan(rows).any(1) if placed.layout is None else np.ones(len(rows), bool)
     for gaps in (False, True):  # apart, so that the others' scores are the same bits as without these rows
         numbers = np.flatnonzero(incomplete == gaps)
         blocks = _blocks((numbers, rows[numbers], own[numbers].astype(np.int32)), _rows_at_once())
         for (of_block, x, own_of_block), count in blocks:
-            placed = _place_rows(x)
+            x = _place_rows(x)
             sums = [
-                log_sums(placed, *of, bandwidths, _place_rows(own_of_block - first), gaps=gaps)
-                for of, first in exemplars
+                log_sums(x, of, bandwidths, _place_rows(own_of_block - first), gaps=gaps, layout=placed.layout)
+                for of, first in placed.blocks
             ]
             total = np.logaddexp.reduce([np.asarray(part, np.float64) for part in sums])
-            yield of_block[:count], placed, total[:, :count]
+            yield of_block[:count], x, total[:, :count]
 
 
-def _exemplar_blocks(kernels: Kernels) -> Iterator[tuple[Kernels, int]]:
+def _exemplar_blocks(kernels: Kernels) -> Iterator[tuple[tuple[Any, ...], int]]:
     """Yields blocks of exemplars, on all devices, with the number of the first; kernels that pad have no weight."""
     mesh = data_mesh(jax.local_devices())
     first = 0
-    for block, count in _blocks(tuple(kernels), EXEMPLARS_AT_ONCE):
-        of_block = Kernels(*block)
-        of_block.log_weights[count:] = -np.inf
-        yield replicate(of_block, mesh), first
+    for block, count in _blocks(kernels.arrays, EXEMPLARS_AT_ONCE):
+        _, _, log_weights, *_ = block
+        log_weights[count:] = -np.inf
+        yield replicate(tuple(block), mesh), first
         first += count
 
 
@@ -266,26 +285,41 @@ def log_kernels(x: Array, centres: Array, log_var: Array, gaps: bool) -> tuple[A
 
 
 def _log_sums(
-    x: Array, centres: Array, log_var: Array, log_weights: Array, bandwidths: Array, own: Array, gaps: bool
+    x: Array, kernels: tuple[Array, ...], bandwidths: Array, own: Array, gaps: bool, layout: ColumnLayout | None
 ) -> Array:
-    halves, rest = log_kernels(x, centres, log_var, gaps)
-    left_out = jnp.arange(len(centres))[None] == own[:, None]
-    known = (~jnp.isnan(x)).sum(1).astype(x.dtype)
+    at, known = _log_kernels_at(x, kernels, gaps, layout)
+    log_weights = kernels[2]
+    left_out = jnp.arange(len(log_weights))[None] == own[:, None]
 
     def log_sum(bandwidth: Array) -> Array:
-        logs = halves / jnp.square(bandwidth) + rest + log_weights[None]
-        logs = jnp.where(left_out, -jnp.inf, logs)
+        logs = jnp.where(left_out, -jnp.inf, at(bandwidth) + log_weights[None])
         highest = jnp.maximum(logs.max(1), -1e30)  # finite also where no kernel is left
         return highest + jnp.log(jnp.exp(logs - highest[:, None]).sum(1)) - known * jnp.log(bandwidth)
 
     return jax.lax.map(log_sum, bandwidths)
 
 
-def _shares(x: Array, centres: Array, log_var: Array, log_weights: Array, log_total: Array, gaps: bool) -> Array:
+def _log_kernels_at(
+    x: Array, kernels: tuple[Array, ...], gaps: bool, layout: ColumnLayout | None
+) -> tuple[Callable[[Array], Array], Array]:
+    """Log densities under each kernel by bandwidth, but for the log of it, which is to be taken off so many times."""
+    centres, log_var, _, *frequencies = kernels
+    if layout is not None:
+        return column_kernels.log_kernels(layout, x, centres, log_var, *frequencies), jnp.zeros(len(x))
     halves, rest = log_kernels(x, centres, log_var, gaps)
-    probability = jnp.exp(halves + rest + log_weights[None] - log_total[:, None])
+    return lambda bandwidth: halves / jnp.square(bandwidth) + rest, (~jnp.isnan(x)).sum(1).astype(x.dtype)
+
+
+def _shares(x: Array, kernels: tuple[Array, ...], log_total: Array, gaps: bool, layout: ColumnLayout | None) -> Array:
+    centres, log_var, log_weights, *frequencies = kernels
+    at, _ = _log_kernels_at(x, kernels, gaps, layout)
+    probability = jnp.exp(at(jnp.ones(())) + log_weights[None] - log_total[:, None])
     with jax.enable_x64(True):  # the squares nearly cancel
-        probability, x, centres, log_var = (array.astype(jnp.float64) for array in (probability, x, centres, log_var))
+        probability, x, centres, log_var, *frequencies = (
+            array.astype(jnp.float64) for array in (probability, x, centres, log_var, *frequencies)
+        )
+        if layout is not None:
+            return column_kernels.shares(layout, probability, x, centres, log_var, *frequencies).astype(jnp.float32)
         mean, precision = partial(jnp.matmul, probability), jnp.exp(-log_var)
         squares = jnp.square(x) * mean(precision) - 2 * x * mean(centres * precision) + mean(centres**2 * precision)
         of_feature = -0.5 * (LOG_2PI * probability.sum(1)[:, None] + mean(log_var) + squares)

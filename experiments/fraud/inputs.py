@@ -81,7 +81,7 @@ class Inputs:
 
     def recipes(self, config: FraudConfig) -> list[Recipe]:
         """The recipes to train: of those asked for, the ones that the table allows."""
-        return [recipe for recipe in config.recipes if recipe == "gaussian" or not self.schema]
+        return [recipe for recipe in config.recipes if recipe != "report" or not self.schema]
 
     def take(self, rows: np.ndarray) -> np.ndarray | pd.DataFrame:
         """Rows of the table, as a detector takes them."""
@@ -103,9 +103,10 @@ def prepare(config: FraudConfig) -> Inputs:
         raise UsageError(f"{config.data}: {place}: {error.wrong}; {_advice(error.column)}") from error
     except DataError as error:
         raise UsageError(str(error)) from error
-    if isinstance(features, Schema) and "gaussian" not in config.recipes:
-        named = " ".join(config.recipes)
-        raise UsageError(f"--recipes {named}: for finite numbers alone; this table has others or gaps, so use gaussian")
+    if isinstance(features, Schema) and set(config.recipes) == {"report"}:
+        raise UsageError(
+            "--recipes report: for finite numbers alone; this table has others or gaps, so use exemplar or gaussian"
+        )
     if jax.process_count() > 1 and len(split.train) < config.batch_size:  # a batch of all may not divide evenly
         raise UsageError(f"--batch-size {config.batch_size}: more than the {len(split.train)} training rows")
     if config.boundary == "best-f1" and not table.labels[split.validation].any():

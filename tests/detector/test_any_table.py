@@ -39,19 +39,30 @@ def table() -> pd.DataFrame:
     return mixed(400)
 
 
+@pytest.fixture(scope="module", params=["exemplar", "gaussian"])
+def recipe(request) -> str:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def detector(table) -> VAEDetector:
-    return VAEDetector(**SMALL, num_models=2).fit(table)
+def detector(table, recipe) -> VAEDetector:
+    return VAEDetector(recipe, **SMALL, num_models=2).fit(table)
 
 
-def test_numbers_compile_nothing_anew(table):
-    VAEDetector(**SMALL).fit(table).score_samples(table)
+def test_exemplar_is_the_default(table):
+    assert VAEDetector(**SMALL).fit(table).settings_.recipe == "exemplar"
+
+
+def test_numbers_compile_nothing_anew(table, recipe):
+    VAEDetector(recipe, **SMALL).fit(table).score_samples(table)
     before = compilations()
     other = {**SMALL, "epochs": 31, "learning_rate": 1e-3}
-    other = VAEDetector(**other, kl_warmup=0.4, input_noise=0.1, seed=4, false_alarm_rate=0.05).fit(table)
+    other = VAEDetector(recipe, **other, kl_warmup=0.4, input_noise=0.1, seed=4, false_alarm_rate=0.05).fit(table)
     other.score_samples(table[:300])
     assert compilations() == before
-    VAEDetector(**SMALL).fit(table[:390])  # the order in which its rows are visited, and the number of their steps
+    VAEDetector(recipe, **SMALL).fit(
+        table[:390]
+    )  # the order in which its rows are visited, and the number of their steps
     assert compilations() - before <= 5
 
 
@@ -116,22 +127,22 @@ def test_gaps_in_numbers_alone_are_scored_and_other_rows_keep_their_bits():
     assert (scores[~complete] != whole[~complete]).all()
 
 
-def test_numbers_with_gaps_in_training_are_all_real():
+def test_numbers_with_gaps_in_training_are_all_real(recipe):
     x = np.random.default_rng(0).normal(size=(300, 3))
     x[::5, 0] = np.nan
-    detector = VAEDetector(**SMALL).fit(x)
+    detector = VAEDetector(recipe, **SMALL).fit(x)
     assert [column.kind for column in detector.schema_.columns] == ["real"] * 3
     assert np.isfinite(detector.score_samples(x)).all()
 
 
-def test_a_gap_may_count():
+def test_a_gap_may_count(recipe):
     rng = np.random.default_rng(0)
     table = pd.DataFrame(
         {"a": rng.normal(size=400), "b": np.where(rng.random(400) < 0.02, np.nan, 1.5 * rng.normal(size=400))}
     )
     gap = pd.DataFrame({"a": [0.0], "b": [np.nan]})
     ignored, informative = (
-        VAEDetector(**SMALL, missing=missing).fit(table).explain(gap)["b"].item()
+        VAEDetector(recipe, **SMALL, missing=missing).fit(table).explain(gap)["b"].item()
         for missing in ("ignore", "informative")
     )
     assert ignored == 0
@@ -149,7 +160,9 @@ def test_kinds_can_be_said(table):
 
 
 def test_the_report_recipe_is_for_numbers_alone(table):
-    with pytest.raises(SettingError, match="recipe='report': expected gaussian, for a table that is not all"):
+    with pytest.raises(
+        SettingError, match="recipe='report': expected exemplar or gaussian, for a table that is not all"
+    ):
         VAEDetector(**SMALL, recipe="report").fit(table)
 
 
@@ -195,7 +208,7 @@ def test_polars_frames_are_taken_as_they_are(detector, table):
     polars = pytest.importorskip("polars")
     frame = polars.from_pandas(table)
     np.testing.assert_array_equal(detector.score_samples(frame), detector.score_samples(table))
-    again = VAEDetector(**SMALL, num_models=2).fit(frame)
+    again = VAEDetector(detector.recipe, **SMALL, num_models=2).fit(frame)
     assert_same(again.score_samples(table), detector.score_samples(table))
 
 

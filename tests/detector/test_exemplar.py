@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from vae_jax import VAEDetector
 from vae_jax.detector import exemplar
+from vae_jax.detector.model_folder import ModelError
 from vae_jax.detector.settings import SettingError
 
 
@@ -166,12 +167,6 @@ def test_shares_and_scores(fitted, x):
     assert (expected >= fitted.score_samples(x[:20]) - 1e-4).all()
 
 
-def test_words_are_for_another_recipe():
-    table = pd.DataFrame({"city": ["Rome", "Oslo"] * 20, "paid": np.arange(40.0)})
-    with pytest.raises(SettingError, match="recipe='exemplar': expected gaussian"):
-        VAEDetector(recipe="exemplar").fit(table)
-
-
 def test_patience_counts_after_the_kl_warm_up(x):
     """In which the held-out loss rises, because it has the whole KL."""
     records = []
@@ -205,3 +200,85 @@ def test_patience_and_callback_see_held_out_losses(x):
     VAEDetector(epochs=500, patience=2, num_models=1, callback=records.append).fit(x)
     assert len(records) < 500
     assert records[-1]["validation_loss"] > min(record["validation_loss"] for record in records)
+
+
+@pytest.fixture(scope="module")
+def mixed() -> pd.DataFrame:
+    """A country and a currency that go together, a shop that goes with nothing, a price by currency, and gaps."""
+    rng = np.random.default_rng(0)
+    abroad = rng.random(900) < 0.4
+    frame = pd.DataFrame(
+        {
+            "country": np.where(abroad, rng.choice(["Italy", "France"], 900), rng.choice(["Norway", "Iceland"], 900)),
+            "currency": np.where(abroad, "EUR", "NOK"),
+            "shop": rng.choice(list("abcdefgh"), 900),
+            "price": np.exp(rng.normal(np.where(abroad, 3, 5), 0.3)).round(2),
+        }
+    )
+    frame.loc[::9, "currency"] = None
+    frame.loc[::11, "price"] = None
+    return frame
+
+
+@pytest.fixture(scope="module")
+def of_mixed(mixed) -> VAEDetector:
+    return VAEDetector(epochs=60).fit(mixed[:600])
+
+
+def test_cells_that_do_not_go_together_are_found_whatever_their_kind(of_mixed, mixed):
+    new = mixed[600:].dropna()
+    swapped = new.assign(currency=new["currency"].map({"EUR": "NOK", "NOK": "EUR"}))
+    dear = new.assign(price=np.where(new["currency"] == "EUR", 150, 20))
+    unseen = new.assign(shop="z")
+    normal = of_mixed.score_samples(new)
+    together = ["country", "currency", "price"]  # either of them may be the wrong one
+    for odd, columns in ((swapped, together), (dear, together), (unseen, ["shop"])):
+        scores = of_mixed.score_samples(odd)
+        assert roc_auc_score(np.repeat([1, 0], len(new)), np.concatenate([scores, normal])) < 0.05
+        more = of_mixed.explain(odd).mean() - of_mixed.explain(new).mean()
+        assert more[columns].sum() > 0.6 * more.sum()
+    assert (of_mixed.predict(new) == 1).mean() > 0.95
+
+
+def test_gaps_of_training_rows_are_in_the_exemplars_and_cells_are_scored_alone(of_mixed, mixed):
+    assert np.isnan(of_mixed.exemplars_.rows).any(0).sum() == 2
+    new = mixed[600:]
+    np.testing.assert_array_equal(of_mixed.score_samples(new[:7]), of_mixed.score_samples(new)[:7])
+    shares = of_mixed.explain(new)
+    assert (shares["price"][new["price"].isna()] == 0).all()
+    expected = of_mixed.expected_log_prob(new)
+    np.testing.assert_allclose(-shares.sum(axis=1), expected, rtol=1e-4, atol=1e-4)
+    assert (expected >= of_mixed.score_samples(new) - 1e-4).all()
+
+
+def test_saved_exemplars_of_mixed_columns_score_the_same_and_damaged_ones_are_refused(of_mixed, mixed, tmp_path):
+    of_mixed.save(tmp_path / "model")
+    loaded = VAEDetector.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.score_samples(mixed), of_mixed.score_samples(mixed))
+    rows = of_mixed.exemplars_.rows.copy()
+    rows[0, -1] = 99
+    damaged = VAEDetector.load(tmp_path / "model")
+    damaged.exemplars_ = damaged.exemplars_._replace(rows=rows)
+    damaged.save(tmp_path / "damaged")
+    with pytest.raises(ModelError, match="exemplars have levels that their columns have not"):
+        VAEDetector.load(tmp_path / "damaged")
+
+
+def test_mixed_columns_train_on_weigh_rows_and_leave_out_contamination(mixed, rng):
+    settings = {"epochs": 30, "num_models": 1}
+    detector = VAEDetector(**settings).partial_fit(mixed[:300]).partial_fit(mixed[300:600])
+    assert len(detector.exemplars_.rows) == 540
+    assert np.isfinite(detector.score_samples(mixed)).all()
+
+    weights = np.repeat([1.0, 0.0], [500, 400])
+    weighted = VAEDetector(**settings).fit(mixed, sample_weight=weights)
+    alone = VAEDetector(**settings).fit(mixed[:500], sample_weight=weights[:500])
+    np.testing.assert_array_equal(weighted.score_samples(mixed), alone.score_samples(mixed))
+
+    dirty = mixed.copy()
+    wrong = rng.choice(len(mixed), 45, replace=False)
+    dirty.loc[wrong, "currency"] = dirty.loc[wrong, "currency"].map({"EUR": "NOK", "NOK": "EUR"})
+    dirty.loc[wrong, "price"] = np.exp(rng.uniform(-2, 9, 45))
+    found = VAEDetector(**settings, contamination=0.05).fit(dirty)
+    assert found.labels_[wrong].mean() > 0.8
+    assert found.labels_.sum() == 45

@@ -162,7 +162,7 @@ def test_a_newer_format_a_damaged_manifest_and_no_model_are_refused(folder):
     manifest = folder / "manifest.json"
     record = json.loads(manifest.read_text())
     manifest.write_text(json.dumps({**record, "format": model_folder.FORMAT + 1, "vae_jax": "9.9"}))
-    with pytest.raises(ModelError, match=r"written by vae_jax 9\.9 in format 5; this one reads up to 4"):
+    with pytest.raises(ModelError, match=r"written by vae_jax 9\.9 in format 6; this one reads up to 5"):
         VAEDetector.load(folder)
     for damaged in ("{", "[]", json.dumps({**record, "format": "2"}), json.dumps({**record, "sha256": []})):
         manifest.write_text(damaged)

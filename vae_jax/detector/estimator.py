@@ -56,14 +56,14 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     in nats, **higher = more normal**; a row with a score below `offset_` is an anomaly. A score depends only on the
     fitted model and the row: not on the other rows, their order or the devices.
 
-    A table of finite numbers alone is modelled by the recipe `exemplar`: its score is a weighted mean of log densities,
-    see [`Exemplars`][vae_jax.detector.exemplar.Exemplars], and it holds up to 16,384 of its training rows. Any other
-    table, and `recipe="gaussian"` or `"report"`, has log reconstruction probabilities as scores.
+    The recipe `exemplar`, the default, holds up to 16,384 of its training rows; its score is a weighted mean of log
+    densities, see [`Exemplars`][vae_jax.detector.exemplar.Exemplars]. With `recipe="gaussian"`, or `"report"` for a
+    table of finite numbers alone, scores are log reconstruction probabilities.
 
     The table may hold numbers, counts, words, yes and no, dates and gaps (NaN, None, pandas' NA, blanks and words like
-    NA): an array, or a frame of pandas, Polars or the like. Each column gets a kind and a likelihood of its own, and a
-    gap is left out of a row's likelihood, so that the score is over what the row has. The kinds are inferred from the
-    training rows, see `schema_`; `columns` sets them. Numbers are standardised, so units do not matter.
+    NA): an array, or a frame of pandas, Polars or the like. Each column gets a kind, and a density or probabilities of
+    its own; a gap is left out, so that the score is over what the row has. The kinds are inferred from the training
+    rows, see `schema_`; `columns` sets them. Numbers are standardised, so units do not matter.
 
     Args:
       random_state: another name for `seed`, which it overrides; None leaves that.
@@ -168,7 +168,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
                 X = _safe_indexing(X if hasattr(X, "shape") else np.asarray(X), np.flatnonzero(weights))
                 weights = weights[weights > 0]
         rows, train, held_out = self._begin(X, settings)
-        settings = self._resolved(settings, rows, train)
+        settings = settings.resolved(len(train), rows.shape[1])
         if weights is not None and settings.recipe != "exemplar":
             raise ValueError(f"sample_weight: the {settings.recipe} recipe takes none; use exemplar")
         self._fit_rows(rows, train, held_out, settings, weights)
@@ -233,12 +233,12 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             if gaps and self.schema_ is None:
                 raise ValueError(f"{_gaps_notice(gaps)}; leave them out, or `fit` on a table with gaps")
             train, held_out = _divide(len(rows), settings)
-            settings = self._resolved(settings, rows, train)
+            settings = settings.resolved(len(train), rows.shape[1])
             _check_unchanged(settings, self.settings_)
             state = self._train_state(settings)
         else:
             (rows, train, held_out), state = self._begin(X, settings), None
-            settings = self._resolved(settings, rows, train)
+            settings = settings.resolved(len(train), rows.shape[1])
         columns = self._columns(rows[train])
         gaussianiser = before.gaussianiser if before else None
         training = recipes.compile_training(settings, rows[train], rows[held_out], state, columns, gaussianiser)
@@ -286,7 +286,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
           The detector, fitted.
         """
         settings = self._settings()
-        settings = settings.resolved(len(held_out if train is None else train), held_out.shape[1], self.schema_ is None)
+        settings = settings.resolved(len(held_out if train is None else train), held_out.shape[1])
         return self._adopt(settings, state, held_out, labels, train)
 
     def _adopt(
@@ -523,8 +523,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
                 train, held_out = _divide(len(x), settings)
                 self.features_ = scaler = Scaler.fit(x[train], self._names(), settings.limit)
                 return scaler.transform(x), train, held_out
-        if settings.recipe in ("report", "exemplar"):
-            raise SettingError("recipe", settings.recipe, "gaussian, for a table that is not all finite numbers")
+        if settings.recipe == "report":
+            raise SettingError("recipe", "report", "exemplar or gaussian, for a table that is not all finite numbers")
         validate_data(self, X, reset=True, skip_check_array=True)
         frame = as_frame(X)
         self.n_features_in_ = frame.shape[1]
@@ -535,9 +535,6 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             said = dict.fromkeys(map(str, frame.columns), "real")
         self.features_ = schema = Schema.fit(frame.iloc[train], said, settings.missing, settings.limit)
         return schema.transform(frame), train, held_out
-
-    def _resolved(self, settings: Settings, rows: np.ndarray, train: np.ndarray) -> Resolved:
-        return settings.resolved(len(train), rows.shape[1], self.schema_ is None)
 
     def _training_scores(self, rows: np.ndarray, train: np.ndarray) -> np.ndarray:
         """Scores of all encoded rows; those of training rows as if they were not among the exemplars."""

@@ -5,6 +5,9 @@ table, with a learning rate that falls to 0 by a cosine: it stops by itself. Bat
 drawn by NumPy, and numbers such as rates are arguments, so that one program of few operations, which compiles quickly,
 trains any table with as many columns. The score pools the densities under near and far kernels with those of single
 features.
+
+Where columns are of different kinds, or have gaps, rows are those of `networks.columns`, with counts as numbers. The
+networks then give the widths of numbers' kernels; another level costs the same everywhere.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache, partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -24,11 +28,22 @@ import optax
 from jax.flatten_util import ravel_pytree
 from scipy.stats import iqr
 
+from vae_jax.column_kernels import category_levels
 from vae_jax.compilation import compile_quickly, in_32_bits
 from vae_jax.detector.settings import Resolved
 from vae_jax.exemplars import Kernels, PlacedKernels, log_densities, reconstruct, shares
 from vae_jax.marginals import Marginals
-from vae_jax.networks import VAE, Gaussian, Observation, dense_vae
+from vae_jax.networks import (
+    VAE,
+    ColumnConstants,
+    ColumnLayout,
+    Gaussian,
+    Observation,
+    column_likelihood,
+    column_vae,
+    dense_vae,
+    fit_column_constants,
+)
 from vae_jax.objectives import Objective, gaussian
 from vae_jax.tables.gaussianise import Gaussianiser
 from vae_jax.training import TrainState
@@ -37,6 +52,9 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
 
 LOWEST_LOG_VAR = -2.0  # of the decoder; a standard deviation of 0.37
+# What another level of an answer or a category costs at a bandwidth of 1, nats: as much as 2.8 standard deviations.
+# Costs by the decoders' probabilities of levels made held-out rows likelier, but fewer anomalies were found.
+OTHER_LEVEL = 4.0
 WEIGHT_DECAY = 0.01
 CONTINUED_RATE = 0.1  # of the learning rate, beyond the steps that were planned
 STEPS_AT_ONCE = 16
@@ -61,15 +79,17 @@ class Exemplars(NamedTuple):
 
     Attributes:
       gaussianiser: of heavy-tailed features.
-      rows: E training rows, standardised and made Gaussian, shape (E, D), float32.
+      rows: E training rows, standardised and made Gaussian, shape (E, D), float32; of columns, parts, NaN for gaps.
       log_weights: logs of their weights, which add up to 1, shape (E,), float32.
-      log_var: log variances of S sets of kernels, shape (S, E, D), float32. S is 1, the mean over models, except in
-        folders that older versions saved, which have a set for each model.
+      log_var: log variances of S sets of kernels, shape (S, E, D), float32; of answers and categories see
+        `column_kernels.log_kernels`. S is 1, the mean over models, except in folders that older versions saved, which
+        have a set for each model.
       bandwidths: factors of the kernels' standard deviations, B for each set, shape (S, B), float64.
       numbers: the exemplars' numbers, which rise, among the training rows of all calls, shape (E,), int64.
       pooled: weights, which add up to 1, of the S * B densities under kernels, and of the product of the features' own
         densities, `Marginals`, shape (S * B + 1,), float64.
       seen: how many training rows there were in all calls, shape (1,), int64.
+      layout: what the parts of rows of columns are, with counts as numbers; None for numbers alone.
 
     Examples:
       >>> import numpy as np
@@ -88,6 +108,7 @@ class Exemplars(NamedTuple):
     numbers: Int[np.ndarray, " E"]
     pooled: Float[np.ndarray, " P"]
     seen: Int[np.ndarray, "1"]
+    layout: ColumnLayout | None = None
 
 
 class Schedule(NamedTuple):
@@ -111,8 +132,15 @@ def steps_per_epoch(settings: Resolved, rows: int) -> int:
     return max(1, rows // settings.batch_size)
 
 
-def make_vae(settings: Resolved, feature_dim: int) -> VAE:
-    """Builds the network for D features."""
+def counts_as_numbers(layout: ColumnLayout) -> ColumnLayout:
+    """The layout of rows as this recipe sees them."""
+    return replace(layout, numbers=layout.measured, counts=0)
+
+
+def make_vae(settings: Resolved, feature_dim: int, layout: ColumnLayout | None = None) -> VAE:
+    """Builds the network for D features, or for the parts of a layout."""
+    if layout is not None:
+        return column_vae(counts_as_numbers(layout), settings.hidden_dims, settings.latent_dim)
     return dense_vae(
         feature_dim, settings.hidden_dims, settings.latent_dim, learned_variance=True, lowest_log_var=LOWEST_LOG_VAR
     )
@@ -125,20 +153,26 @@ def optimizer() -> optax.GradientTransformation:
 
 
 @cache
-def _objective() -> Objective:
-    return Objective(gaussian)
+def _objective(of_columns: bool) -> Objective:
+    return Objective(column_likelihood if of_columns else gaussian)
+
+
+def _has_columns(vae: VAE) -> bool:
+    return hasattr(vae.decoder, "layout")
 
 
 def train_state(settings: Resolved, vae: VAE, arrays: dict[str, Any]) -> TrainState:
     """Puts K models' step, parameters and optimiser state together."""
     keys = np.stack([np.random.SeedSequence([settings.seed, k]).generate_state(2) for k in range(settings.num_models)])
     key = jax.random.wrap_key_data(jnp.asarray(keys), impl="threefry2x32")
-    return TrainState(**arrays, key=key, vae=vae, objective=_objective(), optimizer=optimizer())
+    return TrainState(**arrays, key=key, vae=vae, objective=_objective(_has_columns(vae)), optimizer=optimizer())
 
 
-def initial_state(settings: Resolved, feature_dim: int) -> TrainState:
-    """Initialises K models: kernels from N(0, 1 / inputs), biases 0."""
-    vae = make_vae(settings, feature_dim)
+def initial_state(
+    settings: Resolved, feature_dim: int, columns: tuple[ColumnLayout, ColumnConstants] | None = None
+) -> TrainState:
+    """Initialises K models: kernels from N(0, 1 / inputs), biases 0, or of `columns` by `fit_column_constants`."""
+    vae = make_vae(settings, feature_dim, columns[0] if columns else None)
     inputs = (jax.ShapeDtypeStruct((1, width), np.float32) for width in (feature_dim, vae.latent_dim))
     shapes = jax.eval_shape(vae.init, jax.eval_shape(lambda: jax.random.key(0)), *inputs)
     rng = np.random.default_rng(settings.seed)
@@ -149,10 +183,19 @@ def initial_state(settings: Resolved, feature_dim: int) -> TrainState:
         return (scale * rng.standard_normal(shape)).astype(np.float32)
 
     params = jax.tree.map(draw, shapes)
-    of_optimizer = jax.eval_shape(jax.vmap(optimizer().init), params)
+    if columns:
+        none = jnp.zeros(0)
+        constants = columns[1]._replace(count_mean=none, count_sd=none, count_log=none)
+        params = jax.vmap(partial(fit_column_constants, constants=constants))(params)
+    of_optimizer = jax.eval_shape(jax.vmap(optimizer().init), _trained(params))
     opt_state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), of_optimizer)
     step = np.zeros(settings.num_models, np.int32)
     return train_state(settings, vae, {"step": step, "params": params, "opt_state": opt_state})
+
+
+def _trained(params: Any) -> Any:
+    """The parameters without what training leaves as it is."""
+    return {name: part for name, part in params.items() if name != "bounds"}
 
 
 class Model(NamedTuple):
@@ -232,7 +275,7 @@ def _compile_scoring(vae: VAE, params: Any, feature_dim: int) -> None:
     if vae not in _scoring_compiled:
         row = np.zeros((1, feature_dim), np.float32)
         reconstruct(vae, params, row, np.zeros((1, vae.latent_dim), np.float32))
-        log_densities(Kernels(row, row, np.zeros(1, np.float32)), FACTORS, row)
+        log_densities(_kernels(row, row, np.zeros(1, np.float32), getattr(vae.decoder, "layout", None)), FACTORS, row)
         _scoring_compiled.add(vae)
 
 
@@ -246,11 +289,12 @@ def _take(
 ) -> tuple[Model, dict[str, Array]]:
     """Takes the first `count` of S steps; returns the model after them, and the sums of the losses."""
     # As one vector, so that an update is one operation, not one for each kernel and bias.
-    flat, unravel = ravel_pytree(model.params)
+    flat, unravel = ravel_pytree(_trained(model.params))
 
     def minimised(flat: Array, i: Array) -> tuple[Array, dict[str, Array]]:
-        posterior, observation = cast(tuple[Gaussian, Observation], vae.apply(unravel(flat), seen[i], noise[i]))
-        terms = _objective().terms(batches[i], posterior, observation)
+        params = {**model.params, **unravel(flat)}
+        posterior, observation = cast(tuple[Gaussian, Observation], vae.apply(params, seen[i], noise[i]))
+        terms = _objective(_has_columns(vae)).terms(batches[i], posterior, observation)
         reconstruction, kl = terms.reconstruction.mean(), terms.kl.mean()
         info = {"loss": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
         return reconstruction + schedule.kl_weight[i] * kl, info
@@ -264,7 +308,7 @@ def _take(
 
     zeros = dict.fromkeys(("loss", "reconstruction", "kl"), jnp.zeros(()))
     flat, opt_state, sums = jax.lax.fori_loop(0, count, body, (flat, model.opt_state, zeros))
-    return Model(model.step + count, unravel(flat), opt_state), sums
+    return Model(model.step + count, {**model.params, **unravel(flat)}, opt_state), sums
 
 
 def choose_exemplars(
@@ -314,12 +358,16 @@ def choose_exemplars(
         chosen = np.concatenate([before.rows[kept], chosen])
         weights = np.concatenate([np.exp(before.log_weights[kept]) * len(before.rows), weights])
     log_weights = np.log(weights / weights.sum()).astype(np.float32)
+    layout: ColumnLayout | None = getattr(vae.decoder, "layout", None)
     log_var = log_variances(settings, vae, params, chosen).mean(0, keepdims=True)
+    if layout is not None:
+        of_numbers, log_var = log_var, np.full((1, *chosen.shape), -np.log(OTHER_LEVEL), np.float32)
+        log_var[..., : layout.measured] = np.maximum(of_numbers, LOWEST_LOG_VAR)
     factors = FACTORS if settings.contamination is None else FACTORS_CONTAMINATED
-    kernels = Kernels(chosen, log_var[0], log_weights)
+    kernels = _kernels(chosen, log_var[0], log_weights, layout)
     bandwidths = np.array([factors]) * _best_bandwidth(kernels, gaussianiser.transform(held_out))
     pooled = np.full(len(factors) + 1, 1 / (len(factors) + 1))
-    found = Exemplars(gaussianiser, chosen, log_weights, log_var, bandwidths, numbers, pooled, seen_now)
+    found = Exemplars(gaussianiser, chosen, log_weights, log_var, bandwidths, numbers, pooled, seen_now, layout)
     if len(chosen) == 1:  # without its own kernel there is none
         return found
     own = rng.permutation(len(chosen))[:MOST_MEASURED]
@@ -347,14 +395,27 @@ def log_variances(
     return np.stack([reconstruct(vae, one, rows, drawn)[1] for one, drawn in zip(_each(params), noise, strict=True)])
 
 
+def _kernels(rows: np.ndarray, log_var: np.ndarray, log_weights: np.ndarray, layout: ColumnLayout | None) -> Kernels:
+    """Kernels of bandwidth 1."""
+    if layout is None:
+        return Kernels(rows, log_var, log_weights)
+    frequencies = _marginals(rows, log_weights, layout).frequencies
+    own = np.exp(frequencies.log_prob(rows[:, layout.measured :]))
+    return Kernels(rows, log_var, log_weights, own.astype(np.float32), layout)
+
+
 def kernel_sets(exemplars: Exemplars) -> list[Kernels]:
     """The S sets of kernels, of bandwidth 1."""
-    return [Kernels(exemplars.rows, log_var, exemplars.log_weights) for log_var in exemplars.log_var]
+    return [_kernels(exemplars.rows, log_var, exemplars.log_weights, exemplars.layout) for log_var in exemplars.log_var]
 
 
 def marginals_of(exemplars: Exemplars) -> Marginals:
     """The densities of single features."""
-    return Marginals.fit(exemplars.rows, np.exp(exemplars.log_weights.astype(np.float64)))
+    return _marginals(exemplars.rows, exemplars.log_weights, exemplars.layout)
+
+
+def _marginals(rows: np.ndarray, log_weights: np.ndarray, layout: ColumnLayout | None) -> Marginals:
+    return Marginals.fit(rows, np.exp(log_weights.astype(np.float64)), category_levels(layout) if layout else ())
 
 
 class Ready(NamedTuple):
@@ -372,7 +433,12 @@ class Ready(NamedTuple):
     def joint(self, rows: Float[np.ndarray, "N D"], own: Int[np.ndarray, " N"]) -> Float[np.ndarray, "J N"]:
         """The S * B log densities of rows under kernels."""
         sets = zip(self.placed, self.exemplars.bandwidths, strict=True)
-        return np.concatenate([log_densities(of_set, bandwidths, rows, own) for of_set, bandwidths in sets])
+        found = np.concatenate([log_densities(of_set, bandwidths, rows, own) for of_set, bandwidths in sets])
+        return found + self.frequencies(rows).sum(1)
+
+    def frequencies(self, rows: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N A"]:
+        """Log frequencies of levels, in units of which kernels give theirs."""
+        return self.marginals.frequencies.log_prob(rows[:, len(self.marginals.densities) :])
 
     def own_weights(self, own: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
         """The weights of exemplars by number, 0 for -1."""
@@ -387,7 +453,7 @@ def scorer(ready: Ready, what: tuple[str, ...]) -> Callable[[Float[np.ndarray, "
         if "log_reconstruction_prob" in what:
             found["log_reconstruction_prob"] = score(ready, x, np.full(len(x), -1))[None]
         if {"contributions", "mean_log_prob"} & set(what):
-            found["contributions"] = _contributions(ready.exemplars, ready.marginals, x)[None]
+            found["contributions"] = _contributions(ready, x)[None]
             found["mean_log_prob"] = found["contributions"].sum(-1)
         return tuple(found[name].astype(np.float32) for name in what)
 
@@ -406,13 +472,16 @@ def score(ready: Ready, x: Float[np.ndarray, "N D"], own: Int[np.ndarray, " N"])
     return found
 
 
-def _contributions(exemplars: Exemplars, marginals: Marginals, x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
+def _contributions(ready: Ready, x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
+    exemplars = ready.exemplars
     rows = exemplars.gaussianiser.transform(x)
-    found = exemplars.pooled[-1] * marginals.log_density(rows)
+    found = exemplars.pooled[-1] * ready.marginals.log_density(rows)
     weights = exemplars.pooled[:-1].reshape(exemplars.bandwidths.shape)
     for of_set, bandwidths, of_weights in zip(kernel_sets(exemplars), exemplars.bandwidths, weights, strict=True):
         for bandwidth, weight in zip(bandwidths, of_weights, strict=True):
             found = found + weight * shares(of_set.widened(float(bandwidth)), rows)
+    if exemplars.layout is not None:
+        found[:, exemplars.layout.measured :] += exemplars.pooled[:-1].sum() * ready.frequencies(rows)
     return found
 
 

@@ -131,9 +131,9 @@ def _under_kernels(
     return [results(i, bandwidth) for i, bandwidth in enumerate(bandwidths)]
 
 
-def _blocks(kernels: Kernels) -> Iterator[Kernels]:
+def _blocks(kernels: Kernels) -> Iterator[list[np.ndarray]]:
     for start in range(0, len(kernels.centres), EXEMPLARS_AT_ONCE):
-        yield Kernels(*(array[start : start + EXEMPLARS_AT_ONCE] for array in kernels))
+        yield [array[start : start + EXEMPLARS_AT_ONCE] for array in kernels.arrays]
 
 
 class _Steps(NamedTuple):

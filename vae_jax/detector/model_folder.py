@@ -22,18 +22,21 @@ from typing import Any
 import jax
 import numpy as np
 
+from vae_jax.column_kernels import category_levels
 from vae_jax.data import strict_json
 from vae_jax.data.errors import OneLineError
 from vae_jax.detector import exemplar, recipes
 from vae_jax.detector.exemplar import Exemplars
 from vae_jax.detector.settings import LEFT_TO_RECIPE, OF_RECIPE, Resolved, check
 from vae_jax.front_matter import LICENCE, front_matter
+from vae_jax.networks import ColumnLayout
 from vae_jax.tables.gaussianise import Gaussianiser
 from vae_jax.tables.scaling import Scaler
 from vae_jax.tables.schema import Schema
 from vae_jax.version import __version__
 
-FORMAT = 4  # with exemplars (3 had no variances of theirs); a schema is still written in format 2, all else in format 1
+# 5 has exemplars and a schema, 4 exemplars of numbers alone (3 had no variances of theirs), 2 a schema, 1 neither.
+FORMAT = 5
 MANIFEST, DETECTOR, ARRAYS, CARD = "manifest.json", "detector.json", "arrays.safetensors", "README.md"
 LEFT_BY_DESKTOPS = {".DS_Store", "Thumbs.db", "desktop.ini"}
 TAGS = ("anomaly-detection", "tabular", "variational-autoencoder", "jax", "flax")
@@ -194,7 +197,7 @@ def _write_files(fitted: Fitted, folder: Path, measures: Mapping[str, Any], head
     packed = safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     (folder / ARRAYS).write_bytes(packed)
     checksums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (DETECTOR, ARRAYS, CARD)}
-    written = FORMAT if fitted.exemplars is not None else 2 if with_schema else 1
+    written = (5 if with_schema else 4) if fitted.exemplars is not None else 2 if with_schema else 1
     manifest = {"format": written, "vae_jax": __version__, "sha256": checksums}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
@@ -240,15 +243,20 @@ def _read_arrays(
         }
     # Folders of earlier versions don't tell how many rows there were.
     arrays.setdefault(f"{EXEMPLARS}/seen", arrays[f"{EXEMPLARS}/numbers"][-1:] + 1)
-    return found, residual_sd, _read_exemplars(arrays)
+    layout = exemplar.counts_as_numbers(columns.layout) if columns else None
+    return found, residual_sd, _read_exemplars(arrays, layout)
 
 
-def _read_exemplars(arrays: dict[str, np.ndarray]) -> Exemplars:
+def _read_exemplars(arrays: dict[str, np.ndarray], layout: ColumnLayout | None) -> Exemplars:
     def of(kind: type, **others: Any) -> Any:
         names = [name for name in kind.__annotations__ if name not in others]
         return kind(**others, **{name: arrays[f"{EXEMPLARS}/{name}"] for name in names})
 
-    return of(Exemplars, gaussianiser=of(Gaussianiser))
+    if layout is not None:
+        levels = arrays[f"{EXEMPLARS}/rows"][:, layout.measured :]
+        if not (np.isnan(levels) | (levels >= 0) & (levels < category_levels(layout))).all():
+            raise ValueError("exemplars have levels that their columns have not")
+    return of(Exemplars, gaussianiser=of(Gaussianiser), layout=layout)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

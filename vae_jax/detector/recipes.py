@@ -7,7 +7,7 @@ Two train the same dense encoder with NAdam on standardised rows, and score by r
   reconstruction probability of An & Cho (2015) assumes. For a table whose columns are of different kinds, or with gaps,
   the decoder gives the parameters of each column's own likelihood (Nazabal et al. 2018).
 
-The third, `exemplar`, is for numbers alone, and has a module of its own, `vae_jax.detector.exemplar`.
+The third, `exemplar`, has a module of its own, `vae_jax.detector.exemplar`.
 
 A detector's `Settings` set the rest. `VAEDetector` trains and scores with these functions, and so does the fraud
 experiment, which adds checkpoints and a log.
@@ -102,10 +102,10 @@ def columns_of(schema: Schema, train: Float[np.ndarray, "N P"]) -> Columns:
 
 def make_vae(settings: Resolved, feature_dim: int, layout: ColumnLayout | None = None) -> VAE:
     """Builds a recipe's network for D features, or for the parts of a layout."""
+    if settings.recipe == "exemplar":
+        return exemplar.make_vae(settings, feature_dim, layout)
     if layout is not None:
         return column_vae(layout, tuple(settings.hidden_dims), settings.latent_dim, MEAN_BOUND)
-    if settings.recipe == "exemplar":
-        return exemplar.make_vae(settings, feature_dim)
     if settings.recipe == "report":
         return dense_vae(feature_dim, tuple(settings.hidden_dims), settings.latent_dim)
     return dense_vae(feature_dim, tuple(settings.hidden_dims), settings.latent_dim, True, True, MEAN_BOUND)
@@ -127,14 +127,14 @@ def model_keys(settings: Resolved) -> Array:
 def initial_state(settings: Resolved, train: Float[np.ndarray, "N D"], columns: Columns | None = None) -> TrainState:
     """Initialises a recipe's K models, stacked along the first axis, for standardised float32 training rows."""
     if settings.recipe == "exemplar":
-        return exemplar.initial_state(settings, train.shape[1])
+        return exemplar.initial_state(settings, train.shape[1], columns)
     return _initial_state(quick_program(_initialise, "vae", "event_shape"), settings, train, columns)
 
 
 def state_shapes(settings: Resolved, train: Float[np.ndarray, "N D"], columns: Columns | None = None) -> TrainState:
     """The shapes and dtypes of `initial_state`, which compile nothing."""
     if settings.recipe == "exemplar":
-        return jax.eval_shape(lambda: exemplar.initial_state(settings, train.shape[1]))
+        return jax.eval_shape(lambda: exemplar.initial_state(settings, train.shape[1], columns))
     return jax.eval_shape(lambda: _initial_state(_initialise, settings, train, columns))
 
 
@@ -179,8 +179,8 @@ def compile_training(
     `weights`.
     """
     if settings.recipe == "exemplar":
-        gaussianiser = gaussianiser or Gaussianiser.fit(train)
-        initial = initial_state(settings, train) if state is None else state
+        gaussianiser = gaussianiser or Gaussianiser.fit(train, columns.layout.measured if columns else None)
+        initial = initial_state(settings, train, columns) if state is None else state
         epoch = exemplar.compile_epoch(settings, gaussianiser.transform(train), weights)
         validate = passes.compile_validation(gaussianiser.transform(held_out), data_mesh())
         return Training(epoch, validate, initial, gaussianiser)
@@ -307,7 +307,9 @@ def choose_exemplars(
         return None
     if train is None:
         raise ValueError("the exemplar recipe needs the training rows")
-    gaussianiser = gaussianiser or Gaussianiser.fit(train)
+    if gaussianiser is None:
+        layout = getattr(vae.decoder, "layout", None)
+        gaussianiser = Gaussianiser.fit(train, layout.measured if layout else None)
     return exemplar.choose_exemplars(settings, vae, params, gaussianiser, train, held_out, weights, before)
 
 

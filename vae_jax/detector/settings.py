@@ -119,8 +119,8 @@ class Settings(ModelSettings):
 
     recipe: Recipe | None = None
     """exemplar (kernels at the training rows, as wide as VAEs reconstruct them), gaussian (reconstruction \
-probability; negative evidence lower bound with learned variances) or report (the same; weight * RMSE + KL). None \
-takes exemplar for a table of finite numbers alone, and gaussian, with a likelihood for each column, for any other."""
+probability; negative evidence lower bound with learned variances, or a likelihood for each column) or report (the \
+same for finite numbers alone; weight * RMSE + KL). None takes exemplar."""
     contamination: float | None = None
     """Share of anomalies expected among the training rows. The rows least likely under a first fit are left out of a \
 second, and the boundary lets this share of all rows raise an alarm. None takes the rows as normal."""
@@ -144,7 +144,7 @@ epochs."""
         widths = None if given["hidden_dims"] is None else tuple(int(width) for width in given["hidden_dims"])
         return cls(**{**plain, "hidden_dims": widths, "columns": columns})
 
-    def resolved(self, rows: int, feature_dim: int, numbers_alone: bool = True) -> Resolved:
+    def resolved(self, rows: int, feature_dim: int) -> Resolved:
         """Puts the recipe's own values in place of None, for N training rows of D features.
 
         Examples:
@@ -153,7 +153,7 @@ epochs."""
           >>> settings.hidden_dims, settings.latent_dim, settings.epochs
           ((64, 32), 3, 10)
         """
-        recipe: Recipe = self.recipe or ("exemplar" if numbers_alone else "gaussian")
+        recipe: Recipe = self.recipe or "exemplar"
         defaults: dict[str, Any] = {"recipe": recipe, **OF_RECIPE[recipe]}
         if recipe == "exemplar":
             defaults["latent_dim"] = min(defaults["latent_dim"], feature_dim)

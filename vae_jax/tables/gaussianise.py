@@ -50,18 +50,29 @@ class Gaussianiser:
     sd: Float[np.ndarray, " H"]
 
     @classmethod
-    def fit(cls, rows: Float[np.ndarray, "N D"]) -> Gaussianiser:
-        """Finds the heavy-tailed features of standardised training rows, and their quantiles."""
-        rows = rows.astype(np.float64)
-        centred = rows - rows.mean(0)
-        variance = np.square(centred).mean(0)
-        heavy = (centred**4).mean(0) > (3 + HEAVY) * variance**2
+    def fit(cls, rows: Float[np.ndarray, "N D"], numbers: int | None = None) -> Gaussianiser:
+        """Finds the heavy-tailed features of training rows, and their quantiles.
+
+        Args:
+          rows: standardised; NaN is a gap, which tells nothing.
+          numbers: how many features, from the first on, are numbers; None for all.
+
+        Returns:
+          The map.
+        """
+        rows = np.where(np.isnan(rows).all(0), 0.0, rows.astype(np.float64))
+        centred = rows - np.nanmean(rows, 0)
+        variance = np.nanmean(np.square(centred), 0)
+        heavy = np.nanmean(centred**4, 0) > (3 + HEAVY) * variance**2
+        if numbers is not None:
+            heavy[numbers:] = False
         if not heavy.any():
             return cls(heavy, np.zeros((0, 0)), np.zeros(0), np.zeros(0))
         levels = np.linspace(0, 1, min(QUANTILES, len(rows)))
-        plain = cls(heavy, np.quantile(rows[:, heavy], levels, axis=0), np.zeros(heavy.sum()), np.ones(heavy.sum()))
+        quantiles = np.nanquantile(rows[:, heavy], levels, axis=0)
+        plain = cls(heavy, quantiles, np.zeros(heavy.sum()), np.ones(heavy.sum()))
         normal = plain._normal(rows[:, heavy])
-        return cls(heavy, plain.quantiles, normal.mean(0), np.maximum(normal.std(0), 1e-6))
+        return cls(heavy, quantiles, np.nanmean(normal, 0), np.maximum(np.nanstd(normal, 0), 1e-6))
 
     def transform(self, rows: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
         """Maps standardised rows, float, to float32; NaN stays NaN. Beyond the training rows the map is a line."""

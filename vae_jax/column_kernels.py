@@ -1,0 +1,129 @@
+"""Kernels at rows whose columns are of different kinds, with gaps; see `networks.columns` for such rows.
+
+A number's kernel is a Gaussian, as in `vae_jax.exemplars`. An answer's or a category's is, for an exemplar's level c, a
+level l's frequency f(l), and a bandwidth b,
+
+    P(l) = f(l) exp(-cost [l != c] / b^2) / Z,    Z = f(c) + (1 - f(c)) exp(-cost / b^2)
+
+so that a narrow kernel has the exemplar's level alone, and a wide one all levels as often as the table (Aitchison &
+Aitken 1976, "Multivariate Binary Discrimination by the Kernel Method", where f is uniform). What is computed here is
+P(l) / f(l). A gap of the exemplar tells nothing: its kernel is N(0, 1), or f.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax.distributions import LOG_2PI
+from vae_jax.networks.columns import UNKNOWN, ColumnLayout
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+ANSWERS = UNKNOWN + 1  # no, yes, or neither
+
+
+def category_levels(layout: ColumnLayout) -> list[int]:
+    """How many levels each of the A answers and categories of a row has."""
+    return [*[ANSWERS] * layout.answers, *layout.levels]
+
+
+def log_kernels(
+    layout: ColumnLayout,
+    x: Float[Array, "N P"],
+    centres: Float[Array, "E P"],
+    log_var: Float[Array, "E P"],
+    frequencies: Float[Array, "E A"],
+) -> Callable[[Float[Array, ""]], Float[Array, "N E"]]:
+    """Log densities of rows under each kernel, as a function of the bandwidth.
+
+    Args:
+      layout: what the P parts of a row are.
+      x: rows, float, NaN for a gap.
+      centres: the exemplars.
+      log_var: log variances of numbers; of answers and categories minus the log of the cost of another level.
+      frequencies: of each exemplar's own levels; ignored for its gaps.
+
+    Returns:
+      The function; of answers and categories its densities are in units of the level's frequency.
+    """
+    m = layout.measured
+    product = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+    known, given = (~jnp.isnan(of) for of in (x, centres))
+    present, cost = known.astype(x.dtype), jnp.where(given, jnp.exp(-log_var), 0.0)
+    number, centre = jnp.where(known, x, 0.0)[:, :m], jnp.where(given, centres, 0.0)[:, :m]
+    precision, gap = cost[:, :m], (~given[:, :m]).astype(x.dtype)
+    levels, costs = _one_hot(layout, x[:, m:]), _one_hot(layout, centres[:, m:], cost[:, m:])
+
+    of_x = [jnp.square(number), number, present, levels]
+    of_kernel = [-0.5 * precision, centre * precision, -0.5 * jnp.square(centre) * precision, -cost[:, m:], costs]
+    halves = product(jnp.concatenate(of_x, 1), jnp.concatenate(of_kernel, 1).T)
+    constant = -0.5 * (LOG_2PI + jnp.where(given, log_var, 0.0)[:, :m])
+    rest = product(jnp.concatenate([present[:, :m], of_x[0]], 1), jnp.concatenate([constant, -0.5 * gap], 1).T)
+    pairs = product(present[:, :m], 1 - gap.T)  # of numbers in both
+
+    def at(bandwidth: Array) -> Array:
+        square = jnp.square(bandwidth)
+        of_categories = product(present[:, m:], _log_sums(cost[:, m:] / square, frequencies).T)
+        return halves / square + rest - pairs * jnp.log(bandwidth) - of_categories
+
+    return at
+
+
+def shares(
+    layout: ColumnLayout,
+    probability: Float[Array, "N E"],
+    x: Float[Array, "N P"],
+    centres: Float[Array, "E P"],
+    log_var: Float[Array, "E P"],
+    frequencies: Float[Array, "E A"],
+) -> Float[Array, "N P"]:
+    """Sums of each part's log density under kernels of bandwidth 1, weighted by probabilities; 0 for gaps."""
+    m, mean = layout.measured, partial(jnp.matmul, probability)
+    given = ~jnp.isnan(centres)
+    cost = jnp.where(given, jnp.exp(-log_var), 0.0)[:, m:]
+    centre, log_var = (jnp.where(given, of, 0.0)[:, :m] for of in (centres, log_var))
+    precision, number = jnp.exp(-log_var), x[:, :m]
+    squares = jnp.square(number) * mean(precision) - 2 * number * mean(centre * precision)
+    squares += mean(jnp.square(centre) * precision)
+    of_numbers = -0.5 * (LOG_2PI * probability.sum(1)[:, None] + mean(log_var) + squares)
+    same = _one_hot(layout, x[:, m:]) * mean(_one_hot(layout, centres[:, m:], cost))
+    of_categories = _sum_levels(layout, same) - mean(cost) - mean(_log_sums(cost, frequencies))
+    return jnp.where(jnp.isnan(x), 0.0, jnp.concatenate([of_numbers, of_categories], 1))
+
+
+def _log_sums(cost: Array, frequencies: Array) -> Array:
+    """Logs of Z; 0 without a cost."""
+    some = jnp.maximum(frequencies, 1e-30)  # kernels that only fill up a block have none
+    return jnp.log(some + (1 - some) * jnp.exp(-cost))
+
+
+def _groups(layout: ColumnLayout) -> Iterator[tuple[int, int, int]]:
+    """Yields, for answers and categories of equally many levels: the first, how many there are, levels."""
+    if layout.answers:
+        yield 0, layout.answers, ANSWERS
+    for part, count, levels, _ in layout.categories():
+        yield part - layout.measured, count, levels
+
+
+def _one_hot(layout: ColumnLayout, x: Array, values: Array | float = 1.0) -> Array:
+    """Each level's value, 0 for levels that a row has not: shape (N, all levels)."""
+    found, values = [jnp.zeros((len(x), 0), x.dtype)], jnp.broadcast_to(values, x.shape)
+    for first, count, levels in _groups(layout):
+        numbers, of = (array[:, first : first + count, None] for array in (x, values))
+        found.append(jnp.where(numbers == jnp.arange(float(levels))[None, None], of, 0.0).reshape(len(x), -1))
+    return jnp.concatenate(found, 1)
+
+
+def _sum_levels(layout: ColumnLayout, of_levels: Array) -> Array:
+    """Adds up the levels of each answer and category."""
+    found, start = [jnp.zeros((len(of_levels), 0), of_levels.dtype)], 0
+    for _, count, levels in _groups(layout):
+        found.append(of_levels[:, start : start + count * levels].reshape(-1, count, levels).sum(2))
+        start += count * levels
+    return jnp.concatenate(found, 1)
