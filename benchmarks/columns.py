@@ -56,6 +56,7 @@ class ColumnsConfig(ModelSettings):
     """Seeds of the split, of what is drawn and of the models."""
     seed: Suppress[int] = 0  # instead of it, each of `seeds`
     epochs: int = 100
+    """Passes over the training rows, of the recipe gaussian; exemplar takes as many as make 1,000 steps."""
 
 
 class Rows(NamedTuple):
@@ -108,18 +109,23 @@ def measured(rows: Rows, fit: Callable[[Any], Scorer]) -> Measured:
     return {**measures, "fit s": fit_seconds, "rows/s": rate}
 
 
-def vae(rows: Rows, config: ColumnsConfig, seed: int, columns: Mapping[str, Any] | None = None) -> Measured:
-    """Measures a detector; of numbers alone with the recipe of other tables, too."""
+def vaes(
+    rows: Rows, config: ColumnsConfig, seed: int, columns: Mapping[str, Any] | None = None, what: str = ""
+) -> dict[str, Measured]:
+    """Measures a detector of each recipe; of numbers alone with those of other tables, too."""
     settings = {field.name: getattr(config, field.name) for field in fields(ModelSettings)}
-    detector = VAEDetector(recipe="gaussian", **{**settings, "seed": seed}, columns=columns)
-    return measured(rows, lambda train: detector.fit(train).score_samples)
+    found = {}
+    for recipe, epochs in (("exemplar", None), ("gaussian", config.epochs)):
+        detector = VAEDetector(recipe, **{**settings, "epochs": epochs, "seed": seed}, columns=columns)
+        found[f"VAE, {recipe}{what}"] = measured(rows, lambda train, of=detector: of.fit(train).score_samples)
+    return found
 
 
 def compare(rows: Rows, config: ColumnsConfig, seed: int) -> dict[str, Measured]:
-    """Measures the VAE and the other detectors on the same rows."""
+    """Measures VAEs and the other detectors on the same rows."""
     encoded = one_hot(rows)
     others = {title: measured(encoded, lambda train, fit=fit: fit(train, seed)) for title, fit in OTHERS.items()}
-    return {"VAE": vae(rows, config, seed)} | others
+    return vaes(rows, config, seed) | others
 
 
 def one_hot(rows: Rows) -> Rows:
@@ -205,7 +211,10 @@ def gaps(config: ColumnsConfig, seed: int) -> dict[str, Measured]:
     with_gaps = complete.each(lambda of: of.mask(rng.random(of.shape) < 0.2))
     filled = with_gaps.each(lambda of: of.fillna(with_gaps.train.mean()))
     tables = {"complete rows": complete, "gaps as they are": with_gaps, "gaps filled with the mean": filled}
-    return with_fall({f"VAE, {name}": vae(rows, config, seed) for name, rows in tables.items()})
+    found: dict[str, Measured] = {}
+    for name, of_table in tables.items():
+        found |= vaes(of_table, config, seed, what=f", {name}")
+    return with_fall(found)
 
 
 def drowning(config: ColumnsConfig, seed: int) -> dict[str, Measured]:
@@ -215,15 +224,20 @@ def drowning(config: ColumnsConfig, seed: int) -> dict[str, Measured]:
     without = transactions(config.on, seed)
     given = without.each(lambda of: of.assign(level=rng.choice(names, len(of), p=shares / shares.sum())))
     real = dict.fromkeys(without.train.columns, "real")  # as the numbers alone are seen
-    found = {"VAE, without it": vae(without, config, seed, real), "VAE, with it": vae(given, config, seed, real)}
+    found = vaes(without, config, seed, real, ", without it") | vaes(given, config, seed, real, ", with it")
     with mock.patch.multiple("vae_jax.tables.parts", MOST_RARE=1, FEWEST_RARE=1, MOST_LEVELS=1000):
-        return with_fall(found | {"VAE, with it, no level pooled": vae(given, config, seed, real)})
+        return with_fall(found | vaes(given, config, seed, real, ", with it, no level pooled"))
 
 
 def with_fall(found: dict[str, Measured]) -> dict[str, Measured]:
-    """Adds how far the average precision is below the first one."""
-    first, *_ = found.values()
-    return {name: {"AP": of["AP"], "fall of AP": first["AP"] - of["AP"]} | of for name, of in found.items()}
+    """Adds how far the average precision is below that of the same recipe's first table."""
+    first: dict[str, float] = {}
+    added = {}
+    for name, of in found.items():
+        _, recipe, *_ = name.split(", ")
+        fall = first.setdefault(recipe, of["AP"]) - of["AP"]
+        added[name] = {"AP": of["AP"], "fall of AP": fall} | of
+    return added
 
 
 OTHERS: dict[str, Callable[[np.ndarray, int], Scorer]] = {

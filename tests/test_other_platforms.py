@@ -73,7 +73,17 @@ def exemplar_densities() -> Program:
     rows = of_floats(512, FEATURES)
     kernels = of_floats(2048, FEATURES), of_floats(2048, FEATURES), of_floats(2048)
     own = jax.ShapeDtypeStruct((512,), jnp.int32)
-    return jax.jit(partial(exemplars._log_sums, gaps=False)), (rows, *kernels, of_floats(2), own)
+    return jax.jit(partial(exemplars._log_sums, gaps=False, layout=None)), (rows, kernels, of_floats(2), own)
+
+
+def exemplar_densities_of_columns() -> Program:
+    """The same with answers, categories and gaps."""
+    layout = vae_jax.ColumnLayout(numbers=FEATURES, answers=2, levels=(4, 8))
+    parts = of_floats(2048, layout.parts)
+    kernels = parts, parts, of_floats(2048), of_floats(2048, 4)
+    own = jax.ShapeDtypeStruct((512,), jnp.int32)
+    program = jax.jit(partial(exemplars._log_sums, gaps=True, layout=layout))
+    return program, (of_floats(512, layout.parts), kernels, of_floats(2), own)
 
 
 def face_state(dtype: Any) -> vae_jax.TrainState:
@@ -99,6 +109,7 @@ PROGRAMS = {
     **{f"{recipe}-scores": partial(table_scores, recipe) for recipe in RECIPES},
     "exemplar": exemplar_steps,
     "exemplar-densities": exemplar_densities,
+    "exemplar-densities-columns": exemplar_densities_of_columns,
     "faces-float32": partial(face_step, None),
     "faces-bfloat16": partial(face_step, jnp.bfloat16),
     "generation": generation,

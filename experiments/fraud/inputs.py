@@ -182,11 +182,11 @@ def notices(inputs: Inputs) -> list[str]:
 
 def left_out_recipes(config: FraudConfig, inputs: Inputs) -> list[str]:
     """A notice if a recipe can't be trained on the table."""
-    if len(inputs.recipes(config)) == len(config.recipes):
+    trained = inputs.recipes(config)
+    if len(trained) == len(config.recipes):
         return []
-    left_out = [recipe for recipe in config.recipes if recipe != "gaussian"]
-    words = "recipe is" if len(left_out) == 1 else "recipes are"
-    return [f"The {' and '.join(left_out)} {words} for finite numbers alone, so only gaussian is trained."]
+    words = "is" if len(trained) == 1 else "are"
+    return [f"The report recipe is for finite numbers alone, so only {' and '.join(trained)} {words} trained."]
 
 
 def kinds_table(inputs: Inputs) -> Table | None:
