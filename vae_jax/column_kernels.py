@@ -51,6 +51,20 @@ def log_kernels(
 
     Returns:
       The function; of answers and categories its densities are in units of the level's frequency.
+
+    Examples:
+      A category whose four levels are equally frequent, and an exemplar with its level 2; another level costs 4 nats:
+
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from vae_jax.column_kernels import log_kernels
+      >>> from vae_jax.networks import ColumnLayout
+      >>> rows, exemplar = jnp.arange(4.0)[:, None], jnp.full((1, 1), 2.0)
+      >>> log_density = log_kernels(
+      ...     ColumnLayout(levels=(4,)), rows, exemplar, jnp.full((1, 1), -np.log(4)), jnp.full((1, 1), 1 / 4)
+      ... )
+      >>> print((np.exp(log_density(jnp.ones(()))[:, 0]) / 4).round(3))  # probabilities
+      [0.017 0.017 0.948 0.017]
     """
     m = layout.measured
     product = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)

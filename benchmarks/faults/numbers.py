@@ -55,6 +55,7 @@ def outcomes(settings: Settings) -> Iterator[Outcome]:
         ("numbers", "report"),
         ("numbers", "exemplar"),
         ("mixed", "gaussian"),
+        ("mixed", "exemplar"),
     ):
         tries = list(extreme_inputs(table, recipe))[:: max(1, round(1 / settings.tries))]
         survived = sum(bool(np.isfinite(score()).all()) for score in tries)

@@ -52,9 +52,12 @@ def test_a_run_with_such_a_configuration_is_refused(name, content, tmp_path):
     assert str(error.value).isprintable()
 
 
-@pytest.fixture(params=["format_0/detector_gaussian", "columns_2/detector", "exemplars_4/detector_exemplar"])
+MODELS = ["format_0/detector_gaussian", "columns_2/detector", "exemplars_4/detector_exemplar", "columns_5/detector"]
+
+
+@pytest.fixture(params=MODELS)
 def folder(request, tmp_path):
-    """A small model's folder, of numbers, of any columns or of exemplars."""
+    """A small model's folder, of numbers or of any columns, without exemplars or with them."""
     name, _, model = request.param.partition("/")
     with zipfile.ZipFile(Path(__file__).parents[1] / "fixtures" / f"{name}.zip") as archive:
         archive.extractall(tmp_path)
