@@ -5,12 +5,12 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from vae_jax import exemplars
+from vae_jax import column_kernels, exemplars
 from vae_jax.column_kernels import category_levels
 from vae_jax.exemplars import Kernels, log_densities, shares
 from vae_jax.networks import ColumnLayout
 
-LAYOUT = ColumnLayout(numbers=2, answers=1, levels=(4, 4, 8))
+LAYOUT = ColumnLayout(numbers=2, answers=1, levels=(4, 4, 8))  # the last compared column by column
 LEVELS = category_levels(LAYOUT)
 
 
@@ -18,6 +18,7 @@ LEVELS = category_levels(LAYOUT)
 def several_blocks(monkeypatch):
     monkeypatch.setattr(exemplars, "EXEMPLARS_AT_ONCE", 64)
     monkeypatch.setattr(exemplars, "ROWS_AT_ONCE", 16)
+    monkeypatch.setattr(column_kernels, "MOST_ONE_HOT", 4)
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ P(l) / f(l). A gap of the exemplar tells nothing: its kernel is N(0, 1), or f.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,20 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
 ANSWERS = UNKNOWN + 1  # no, yes, or neither
+# Rows and exemplars are compared by a product of one-hot levels, or where these are more, column by column.
+MOST_ONE_HOT = 32
+
+
+class Group(NamedTuple):
+    """Columns of equally many levels.
+
+    Attributes:
+      columns: their places among answers and categories.
+      levels: how many.
+    """
+
+    columns: slice
+    levels: int
 
 
 def category_levels(layout: ColumnLayout) -> list[int]:
@@ -72,11 +86,16 @@ def log_kernels(
     present, cost = known.astype(x.dtype), jnp.where(given, jnp.exp(-log_var), 0.0)
     number, centre = jnp.where(known, x, 0.0)[:, :m], jnp.where(given, centres, 0.0)[:, :m]
     precision, gap = cost[:, :m], (~given[:, :m]).astype(x.dtype)
-    levels, costs = _one_hot(layout, x[:, m:]), _one_hot(layout, centres[:, m:], cost[:, m:])
+    few = [group for group in _groups(layout) if group.levels <= MOST_ONE_HOT]
+    levels, costs = _one_hot(few, x[:, m:]), _one_hot(few, centres[:, m:], cost[:, m:])
 
     of_x = [jnp.square(number), number, present, levels]
     of_kernel = [-0.5 * precision, centre * precision, -0.5 * jnp.square(centre) * precision, -cost[:, m:], costs]
     halves = product(jnp.concatenate(of_x, 1), jnp.concatenate(of_kernel, 1).T)
+    for group in _groups(layout):
+        if group.levels > MOST_ONE_HOT:
+            of_columns = tuple(of[:, m:][:, group.columns].T for of in (x, centres, cost))
+            halves, _ = jax.lax.scan(lambda total, of: (total + _same(*of), None), halves, of_columns)
     constant = -0.5 * (LOG_2PI + jnp.where(given, log_var, 0.0)[:, :m])
     rest = product(jnp.concatenate([present[:, :m], of_x[0]], 1), jnp.concatenate([constant, -0.5 * gap], 1).T)
     pairs = product(present[:, :m], 1 - gap.T)  # of numbers in both
@@ -106,8 +125,15 @@ def shares(
     squares = jnp.square(number) * mean(precision) - 2 * number * mean(centre * precision)
     squares += mean(jnp.square(centre) * precision)
     of_numbers = -0.5 * (LOG_2PI * probability.sum(1)[:, None] + mean(log_var) + squares)
-    same = _one_hot(layout, x[:, m:]) * mean(_one_hot(layout, centres[:, m:], cost))
-    of_categories = _sum_levels(layout, same) - mean(cost) - mean(_log_sums(cost, frequencies))
+    saved = [jnp.zeros((len(x), 0), x.dtype)]
+    for group in _groups(layout):
+        if group.levels <= MOST_ONE_HOT:
+            same = _one_hot([group], x[:, m:]) * mean(_one_hot([group], centres[:, m:], cost))
+            saved.append(same.reshape(len(x), -1, group.levels).sum(2))
+        else:
+            of_columns = tuple(of[:, group.columns].T for of in (x[:, m:], centres[:, m:], cost))
+            saved.append(jax.lax.map(lambda of: (probability * _same(*of)).sum(1), of_columns).T)
+    of_categories = jnp.concatenate(saved, 1) - mean(cost) - mean(_log_sums(cost, frequencies))
     return jnp.where(jnp.isnan(x), 0.0, jnp.concatenate([of_numbers, of_categories], 1))
 
 
@@ -117,27 +143,24 @@ def _log_sums(cost: Array, frequencies: Array) -> Array:
     return jnp.log(some + (1 - some) * jnp.exp(-cost))
 
 
-def _groups(layout: ColumnLayout) -> Iterator[tuple[int, int, int]]:
-    """Yields, for answers and categories of equally many levels: the first, how many there are, levels."""
+def _groups(layout: ColumnLayout) -> Iterator[Group]:
+    """Yields the answers, and categories of equally many levels."""
     if layout.answers:
-        yield 0, layout.answers, ANSWERS
+        yield Group(slice(layout.answers), ANSWERS)
     for part, count, levels, _ in layout.categories():
-        yield part - layout.measured, count, levels
+        first = part - layout.measured
+        yield Group(slice(first, first + count), levels)
 
 
-def _one_hot(layout: ColumnLayout, x: Array, values: Array | float = 1.0) -> Array:
+def _one_hot(groups: Iterable[Group], x: Array, values: Array | float = 1.0) -> Array:
     """Each level's value, 0 for levels that a row has not: shape (N, all levels)."""
     found, values = [jnp.zeros((len(x), 0), x.dtype)], jnp.broadcast_to(values, x.shape)
-    for first, count, levels in _groups(layout):
-        numbers, of = (array[:, first : first + count, None] for array in (x, values))
-        found.append(jnp.where(numbers == jnp.arange(float(levels))[None, None], of, 0.0).reshape(len(x), -1))
+    for group in groups:
+        numbers, of = x[:, group.columns, None], values[:, group.columns, None]
+        found.append(jnp.where(numbers == jnp.arange(float(group.levels))[None, None], of, 0.0).reshape(len(x), -1))
     return jnp.concatenate(found, 1)
 
 
-def _sum_levels(layout: ColumnLayout, of_levels: Array) -> Array:
-    """Adds up the levels of each answer and category."""
-    found, start = [jnp.zeros((len(of_levels), 0), of_levels.dtype)], 0
-    for _, count, levels in _groups(layout):
-        found.append(of_levels[:, start : start + count * levels].reshape(-1, count, levels).sum(2))
-        start += count * levels
-    return jnp.concatenate(found, 1)
+def _same(x: Array, centres: Array, cost: Array) -> Array:
+    """The cost of another level, where a row has the exemplar's: shape (N, E)."""
+    return jnp.where(x[:, None] == centres[None], cost[None], 0.0)
