@@ -19,6 +19,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from vae_jax import thresholds
 from vae_jax.compilation import in_32_bits
+from vae_jax.data.errors import CellError
 from vae_jax.detector import exemplar, model_folder, passes, recipes
 from vae_jax.detector.forks import refuse_forked_process
 from vae_jax.detector.settings import LEFT_TO_RECIPE, Missing, Recipe, Resolved, SettingError, Settings, check
@@ -26,7 +27,7 @@ from vae_jax.networks import VAE
 from vae_jax.tables.cells import as_frame, gaps_as_nan, is_numbers
 from vae_jax.tables.kinds import Kind
 from vae_jax.tables.scaling import Scaler
-from vae_jax.tables.schema import Schema
+from vae_jax.tables.schema import Schema, numbers_of
 from vae_jax.training import TrainState
 from vae_jax.training.finite import first_not_finite
 from vae_jax.training.step import ACTIVE_LATENT_VARIANCE
@@ -174,7 +175,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         self._fit_rows(rows, train, held_out, settings, weights)
         if settings.contamination is not None:
             scores = self._training_scores(rows, train)
-            kept = scores >= np.quantile(scores, settings.contamination)
+            kept = scores >= np.quantile(scores, settings.contamination, method="higher")
+            for rows_of in (train, held_out):  # of few rows the least likely share may be all of a part
+                kept[rows_of[scores[rows_of].argmax()]] = True
             self._fit_rows(rows, train[kept[train]], held_out[kept[held_out]], settings, weights)
             scores = self.score_encoded(rows)
             self.offset_ = -float(np.quantile(-scores, 1 - settings.contamination))
@@ -191,8 +194,6 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         weights: np.ndarray | None,
     ) -> None:
         """Trains on some of the encoded rows, and sets the boundary on others."""
-        if not len(train) or not len(held_out):
-            raise SettingError("contamination", settings.contamination, "a share that leaves rows to train on")
         of_train = None if weights is None else weights[train]
         training = recipes.compile_training(
             settings, rows[train], rows[held_out], columns=self._columns(rows[train]), weights=of_train
@@ -419,8 +420,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
           >>> reason.split(":")[0]
           'city = Bern'
         """
+        shares = self.explain(X)
         names = list(self.features_.feature_names)
-        frame, shares = as_frame(X, names), self.explain(X)
+        frame = as_frame(X, names)
         frame = frame.set_axis(names, axis=1)  # a frame's own may be numbers
         found = []
         for i, columns in enumerate(self.most_suspicious(shares.to_numpy(), strongest)):
@@ -442,6 +444,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         Shares of a table of numbers are compared as they are. Where columns are of different kinds, their means over
         held-out normal rows are subtracted: a category of many levels has a large share in every row.
         """
+        if not isinstance(strongest, int | np.integer) or strongest < 0:
+            raise SettingError("strongest", strongest, "a whole number, 0 or more")
         typical = self.typical_shares_ if self.schema_ else 0.0
         return np.argsort(typical - shares, axis=1, kind="stable")[:, :strongest]
 
@@ -503,7 +507,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
 
     def shares_encoded(self, rows: Float[np.ndarray, "N P"]) -> Float[np.ndarray, "N C"]:
         """`explain`, as an array, of rows as `scaler_` or `schema_` makes them."""
-        shares = -self._mean_over_models(rows, "contributions")
+        shares = 0.0 - self._mean_over_models(rows, "contributions")  # a gap's is 0, not -0
         return self.schema_.by_column(shares) if self.schema_ else shares
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -551,10 +555,15 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         return recipes.columns_of(self.schema_, train) if self.schema_ else None
 
     def _encoded(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Rows for a model; warns of gaps in columns that had none in training."""
+        """Rows for a model; warns of gaps in columns that had none in training, and of rows without any cell."""
         rows, gaps = self._read(X)
         if gaps:
             warnings.warn(new_gaps_notice(gaps), stacklevel=3)
+        if len(empty := np.flatnonzero(np.isnan(rows).all(1))):
+            count = f"{len(empty):,} {'row' if len(empty) == 1 else 'rows'}"
+            warnings.warn(
+                f"no cell is given in {count}, first in row {empty[0]}; the score, 0, tells nothing", stacklevel=3
+            )
         return rows
 
     def _read(self, X: Any, least: int = 0) -> tuple[np.ndarray, dict[str, int]]:  # noqa: N803
@@ -568,10 +577,21 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         return self.features_.transform(x), self.features_.new_gaps(x)
 
     def _validated(self, X: Any, reset: bool, least: int = FEWEST_ROWS) -> np.ndarray:  # noqa: N803
-        given: dict[str, Any] = {"dtype": np.float64, "ensure_min_samples": least, "ensure_all_finite": "allow-nan"}
-        with np.errstate(over="ignore", invalid="ignore"):  # in the sum that checks finiteness
-            found = validate_data(self, gaps_as_nan(X), reset=reset, **given)
-        return np.asarray(found)
+        """Numbers alone, as they are: float64, NaN for a gap."""
+        import pandas as pd
+
+        given: dict[str, Any] = {"dtype": np.float64, "ensure_min_samples": least, "ensure_all_finite": False}
+        if reset or is_numbers(X):
+            found = np.asarray(validate_data(self, gaps_as_nan(X), reset=reset, **given))
+        else:
+            validate_data(self, X, reset=False, skip_check_array=True)
+            found = numbers_of(X, self.features_.feature_names, self.features_.number_format)
+        infinite = np.isinf(found)
+        if infinite.any():
+            row, column = np.argwhere(infinite)[0].tolist()
+            row = X.index[row] if isinstance(X, pd.DataFrame) else row
+            raise CellError(row, self._names()[column], "infinity is no number")
+        return found
 
     def _names(self) -> tuple[str, ...]:
         names = getattr(self, "feature_names_in_", None)
