@@ -96,7 +96,7 @@ def is_numbers(table: Any) -> bool:
     if hasattr(table, "columns"):
         return all(_is_numeric(column) for _, column in as_frame(table).items())
     kind = getattr(getattr(table, "dtype", None), "kind", "O")
-    if kind == "V" or isinstance(table, dict):
+    if kind == "V" or type(table) is dict:  # some sparse matrices are dicts, too
         what = "structured array" if kind == "V" else "dict"
         raise TypeError(f"{what}: expected an array of rows or a frame; pandas.DataFrame makes a frame of it")
     if kind != "O":
