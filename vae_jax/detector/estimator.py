@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from vae_jax.tables.gaussianise import Gaussianiser
 
 FEWEST_ROWS = 2  # one to train on and one to set the boundary
+ENOUGH = 1_000  # rows to set the boundary by; if fewer are held out, exemplars join them
 # Settings that fitted models depend on: training can't continue with other values.
 OF_FITTED_MODELS = ("recipe", "hidden_dims", "latent_dim", "num_models", "limit", "columns", "missing")
 
@@ -88,7 +89,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
       n_steps_: optimiser steps that the models were trained for.
       active_latents_: how many latents the models use on held-out rows, or where there is only one on training rows,
         the fewest of any model; 0 is posterior collapse.
-      false_alarm_share_: share of the held-out rows that are below the boundary.
+      false_alarm_share_: share of the rows that set the boundary that are below it; after a fit with `contamination` of
+        the held-out rows.
       n_features_in_: number of features D.
       feature_names_in_: their names, where `fit` was given a frame.
 
@@ -133,6 +135,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     @in_32_bits
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> VAEDetector:  # noqa: N803
         """Trains on rows that are taken to be normal, and sets the boundary on those it holds out.
+
+        If these are fewer than 1,000, the `exemplar` recipe adds exemplars, each scored without its own kernel.
 
         Args:
           X: shape (N, D), N at least 2: an array or a frame.
@@ -203,6 +207,20 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         self._adopt(
             settings, state, rows[held_out], labels, rows[train], weights=of_train, gaussianiser=training.gaussianiser
         )
+        self._set_boundary_by_exemplars(settings, rows[held_out])
+
+    def _set_boundary_by_exemplars(self, settings: Resolved, held_out: np.ndarray) -> None:
+        """Sets the boundary on exemplars, too, each scored without its own kernel, where few rows are held out."""
+        if self.exemplars_ is None or len(held_out) >= ENOUGH:
+            return
+        order = np.random.default_rng([settings.seed, 3]).permutation(len(self.exemplars_.rows))
+        own = exemplar.score_exemplars(self._ready(self.exemplars_), order[: ENOUGH - len(held_out)])
+        scores = np.concatenate([self.score_encoded(held_out), own[np.isfinite(own)]])  # an only one has no score
+        self._set_boundary(settings, scores, np.zeros(len(scores), np.int64))
+
+    def _set_boundary(self, settings: Resolved, scores: np.ndarray, labels: np.ndarray) -> None:
+        self.offset_ = thresholds.boundary(settings.boundary, scores, labels, settings.false_alarm_rate)
+        self.false_alarm_share_ = float((scores[labels == 0] < self.offset_).mean())
 
     @in_32_bits
     def partial_fit(self, X: Any, y: Any = None) -> VAEDetector:  # noqa: N803
@@ -210,9 +228,10 @@ class VAEDetector(OutlierMixin, BaseEstimator):
 
         The first call on an unfitted detector sets the standardisation; `epochs` is then the number of calls over which
         the KL warm-up is planned, and in the `exemplar` recipe the fall of the learning rate. Beyond them, as after
-        `fit`, that recipe trains with a tenth of the learning rate. It adds the rows to its exemplars: if those become
-        too many, all rows of all calls have one chance to be among them. Later calls may change settings, except
-        `recipe`, `hidden_dims`, `latent_dim`, `num_models`, `limit`, `columns` and `missing`.
+        `fit`, that recipe trains with a tenth of the learning rate. It adds the rows to its exemplars, by which it also
+        sets the boundary, as `fit` does: if those become too many, all rows of all calls have one chance to be among
+        them. Other recipes set the boundary on rows of this call alone, so give them thousands. Later calls may change
+        settings, except `recipe`, `hidden_dims`, `latent_dim`, `num_models`, `limit`, `columns` and `missing`.
 
         Args:
           X: as for `fit`.
@@ -250,6 +269,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         labels = np.zeros(len(held_out), np.int64)
         after = copy.copy(self)  # or an interrupted call would leave new models with old exemplars
         after._adopt(settings, state, rows[held_out], labels, rows[train], before, gaussianiser=training.gaussianiser)
+        after._set_boundary_by_exemplars(settings, rows[held_out])
         return self._become(after)
 
     def _become(self, other: VAEDetector) -> VAEDetector:
@@ -317,9 +337,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         if self.schema_ is not None:
             shares = self.shares_encoded(normal)
             self.typical_shares_ = [round(float(share), 6) for share in shares.mean(0)]
-        scores = self.score_encoded(held_out)
-        self.offset_ = thresholds.boundary(settings.boundary, scores, labels, settings.false_alarm_rate)
-        self.false_alarm_share_ = float((scores[labels == 0] < self.offset_).mean())
+        self._set_boundary(settings, self.score_encoded(held_out), labels)
         return self
 
     @property
