@@ -177,7 +177,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         if weights is not None and settings.recipe != "exemplar":
             raise ValueError(f"sample_weight: the {settings.recipe} recipe takes none; use exemplar")
         self._fit_rows(rows, train, held_out, settings, weights)
-        if settings.contamination is not None:
+        if settings.contamination is None:
+            self._set_boundary_by_exemplars(settings, rows[held_out])
+        else:
             scores = self._training_scores(rows, train)
             kept = scores >= np.quantile(scores, settings.contamination, method="higher")
             for rows_of in (train, held_out):  # of few rows the least likely share may be all of a part
@@ -207,7 +209,6 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         self._adopt(
             settings, state, rows[held_out], labels, rows[train], weights=of_train, gaussianiser=training.gaussianiser
         )
-        self._set_boundary_by_exemplars(settings, rows[held_out])
 
     def _set_boundary_by_exemplars(self, settings: Resolved, held_out: np.ndarray) -> None:
         """Sets the boundary on exemplars, too, each scored without its own kernel, where few rows are held out."""
