@@ -189,6 +189,18 @@ def test_a_column_that_vanished_or_changed_its_kind_is_one_line(detector, table)
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("cell", "error"),
+    [(np.inf, "infinity is no number"), ([1], "argument must be a string, a number or a date, not list")],
+)
+def test_a_cell_that_can_not_be_learned_is_named_by_its_row_in_the_table(table, cell, error):
+    # Training rows are only some of all, so their own numbers would be others.
+    prices = table["price"].astype(object)
+    prices[390] = cell
+    with pytest.raises((ValueError, TypeError), match=f"^row 390, column price: {error}$"):
+        VAEDetector(seed=1).fit(table.assign(price=prices))
+
+
 def test_pipelines_clones_and_searches_take_mixed_frames(table):
     columns = make_column_transformer(
         (StandardScaler(), ["price"]), remainder="passthrough", verbose_feature_names_out=False

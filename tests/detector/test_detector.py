@@ -234,6 +234,62 @@ def test_gaps_among_objects_are_gaps(missing, fitted, frame):
     assert VAEDetector(**{**SMALL, "epochs": 1}).fit(cells).schema_ is not None
 
 
+@pytest.mark.parametrize(
+    ("cells", "wrong"),
+    [
+        ("fast", "row 1000, column hour: 'fast' is not a number, as in the training rows"),
+        (pd.Timestamp("2024-05-01"), "row 1000, column hour: '2024-05-01T00:00:00.000000' is not a number, .*"),
+        (pd.Categorical(["a"] * 300), "row 1000, column hour: 'a' is not a number, as in the training rows"),
+        ([1.0] * 7 + [np.inf] * 293, "row 1007, column hour: infinity is no number"),
+    ],
+)
+def test_a_cell_that_is_no_number_is_named(fitted, frame, cells, wrong):
+    with pytest.raises(ValueError, match=f"^{wrong}$"):
+        fitted.score_samples(frame.set_axis(range(1000, 1300)).assign(hour=cells))
+
+
+def test_infinity_in_training_is_named(frame):
+    cells = frame.to_numpy(copy=True)
+    cells[7, 1] = -np.inf
+    with pytest.raises(ValueError, match=r"^row 7, column x1: infinity is no number$"):
+        VAEDetector().fit(cells)
+
+
+def test_numbers_as_text_and_sparse_columns_are_numbers(fitted, frame):
+    scores = fitted.score_samples(frame)
+    for rows in (frame.astype(str), frame.astype(pd.SparseDtype(float, 0.0)), frame.astype({"hour": str})):
+        assert_same(fitted.score_samples(rows), scores)
+    sparse = VAEDetector(**SMALL, num_models=2, validation_share=0.4).fit(frame.astype(pd.SparseDtype(float, 0.0)))
+    assert_same(sparse.score_samples(frame), scores)
+
+
+@pytest.mark.filterwarnings("ignore:gaps in columns")
+def test_rows_without_any_cell_are_told(fitted, frame):
+    rows = frame.head(3).copy()
+    rows.iloc[1] = np.nan
+    with pytest.warns(UserWarning, match=r"^no cell is given in 1 row, first in row 1; the score, 0, tells nothing$"):
+        assert fitted.score_samples(rows)[1] == 0
+    with pytest.warns(UserWarning, match="no cell"):
+        ((reason,),) = fitted.reasons(rows.iloc[[1]], strongest=1)
+    assert reason == "amount is missing: 0.0 nats"
+
+
+def test_reasons_need_a_fitted_detector_and_a_number_of_cells(fitted, frame):
+    with pytest.raises(NotFittedError):
+        VAEDetector().reasons(frame)
+    for strongest in (-1, 1.5):
+        with pytest.raises(ValueError, match=f"^strongest={strongest}: expected a whole number, 0 or more$"):
+            fitted.reasons(frame, strongest=strongest)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("rows", "contamination", "anomalies"), [(2, 0.5, 1), (3, 0.1, 1), (10, 0.5, 5)])
+def test_contamination_of_a_few_rows(rows, contamination, anomalies):
+    detector = VAEDetector(epochs=2, hidden_dims=(6,), contamination=contamination).fit(correlated(rows))
+    assert detector.labels_.sum() == anomalies
+    assert np.isfinite(detector.decision_scores_).all()
+
+
 def test_a_single_held_out_row_is_no_collapse():
     frame = correlated(12)
     assert VAEDetector(hidden_dims=(8,), num_models=1, epochs=300).fit(frame).active_latents_ > 0

@@ -256,3 +256,20 @@ def test_what_only_looks_like_an_array_is_read_as_one():
             return np.eye(2, dtype=dtype)
 
     assert is_numbers(Tensor())
+
+
+def test_bytes_are_text():
+    assert cells_of(pd.Series([b"yes", b" no ", b"NA", None])).tolist() == ["yes", "no", None, None]
+
+
+@pytest.mark.parametrize(
+    ("table", "what"),
+    [
+        (np.zeros(3, dtype=[("a", float)]), "structured array"),
+        ({"a": [1, 2]}, "dict"),
+        (pa.RecordBatch.from_pydict({"a": [1]}), "RecordBatch"),
+    ],
+)
+def test_what_is_no_frame_is_said(table, what):
+    with pytest.raises(TypeError, match=f"^{what}: expected .*[fF]rame"):
+        is_numbers(table)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.preprocessing import QuantileTransformer
 
 from vae_jax.tables.gaussianise import Gaussianiser
@@ -40,6 +41,13 @@ def test_values_beyond_training_stay_apart(rows):
     beyond[:, 2] = rows[:, 2].max() + np.array([0, 1, 5])
     found = gaussianiser.transform(beyond)[:, 2]
     np.testing.assert_allclose(np.diff(found) * gaussianiser.sd[0], [1, 4], rtol=1e-4)
+
+
+@pytest.mark.parametrize("output", ["pandas", "polars"])
+def test_frames_as_output_of_scikit_learns_transformers_change_nothing(rows, output):
+    expected = Gaussianiser.fit(rows).transform(rows)
+    with config_context(transform_output=output):
+        np.testing.assert_array_equal(Gaussianiser.fit(rows).transform(rows), expected)
 
 
 def test_gaps_stay_gaps_and_no_rows_are_fine(rows):

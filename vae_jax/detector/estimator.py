@@ -19,6 +19,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from vae_jax import thresholds
 from vae_jax.compilation import in_32_bits
+from vae_jax.data.errors import CellError
 from vae_jax.detector import exemplar, model_folder, passes, recipes
 from vae_jax.detector.forks import refuse_forked_process
 from vae_jax.detector.settings import LEFT_TO_RECIPE, Missing, Recipe, Resolved, SettingError, Settings, check
@@ -26,7 +27,7 @@ from vae_jax.networks import VAE
 from vae_jax.tables.cells import as_frame, gaps_as_nan, is_numbers
 from vae_jax.tables.kinds import Kind
 from vae_jax.tables.scaling import Scaler
-from vae_jax.tables.schema import Schema
+from vae_jax.tables.schema import Schema, numbers_of
 from vae_jax.training import TrainState
 from vae_jax.training.finite import first_not_finite
 from vae_jax.training.step import ACTIVE_LATENT_VARIANCE
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from vae_jax.tables.gaussianise import Gaussianiser
 
 FEWEST_ROWS = 2  # one to train on and one to set the boundary
+ENOUGH = 1_000  # rows to set the boundary by; if fewer are held out, exemplars join them
 # Settings that fitted models depend on: training can't continue with other values.
 OF_FITTED_MODELS = ("recipe", "hidden_dims", "latent_dim", "num_models", "limit", "columns", "missing")
 
@@ -87,7 +89,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
       n_steps_: optimiser steps that the models were trained for.
       active_latents_: how many latents the models use on held-out rows, or where there is only one on training rows,
         the fewest of any model; 0 is posterior collapse.
-      false_alarm_share_: share of the held-out rows that are below the boundary.
+      false_alarm_share_: share of the rows that set the boundary that are below it; after a fit with `contamination` of
+        the held-out rows.
       n_features_in_: number of features D.
       feature_names_in_: their names, where `fit` was given a frame.
 
@@ -133,6 +136,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> VAEDetector:  # noqa: N803
         """Trains on rows that are taken to be normal, and sets the boundary on those it holds out.
 
+        If these are fewer than 1,000, the `exemplar` recipe adds exemplars, each scored without its own kernel.
+
         Args:
           X: shape (N, D), N at least 2: an array or a frame.
           y: ignored.
@@ -172,9 +177,13 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         if weights is not None and settings.recipe != "exemplar":
             raise ValueError(f"sample_weight: the {settings.recipe} recipe takes none; use exemplar")
         self._fit_rows(rows, train, held_out, settings, weights)
-        if settings.contamination is not None:
+        if settings.contamination is None:
+            self._set_boundary_by_exemplars(settings, rows[held_out])
+        else:
             scores = self._training_scores(rows, train)
-            kept = scores >= np.quantile(scores, settings.contamination)
+            kept = scores >= np.quantile(scores, settings.contamination, method="higher")
+            for rows_of in (train, held_out):  # of few rows the least likely share may be all of a part
+                kept[rows_of[scores[rows_of].argmax()]] = True
             self._fit_rows(rows, train[kept[train]], held_out[kept[held_out]], settings, weights)
             scores = self.score_encoded(rows)
             self.offset_ = -float(np.quantile(-scores, 1 - settings.contamination))
@@ -191,8 +200,6 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         weights: np.ndarray | None,
     ) -> None:
         """Trains on some of the encoded rows, and sets the boundary on others."""
-        if not len(train) or not len(held_out):
-            raise SettingError("contamination", settings.contamination, "a share that leaves rows to train on")
         of_train = None if weights is None else weights[train]
         training = recipes.compile_training(
             settings, rows[train], rows[held_out], columns=self._columns(rows[train]), weights=of_train
@@ -203,15 +210,29 @@ class VAEDetector(OutlierMixin, BaseEstimator):
             settings, state, rows[held_out], labels, rows[train], weights=of_train, gaussianiser=training.gaussianiser
         )
 
+    def _set_boundary_by_exemplars(self, settings: Resolved, held_out: np.ndarray) -> None:
+        """Sets the boundary on exemplars, too, each scored without its own kernel, where few rows are held out."""
+        if self.exemplars_ is None or len(held_out) >= ENOUGH:
+            return
+        order = np.random.default_rng([settings.seed, 3]).permutation(len(self.exemplars_.rows))
+        own = exemplar.score_exemplars(self._ready(self.exemplars_), order[: ENOUGH - len(held_out)])
+        scores = np.concatenate([self.score_encoded(held_out), own[np.isfinite(own)]])  # an only one has no score
+        self._set_boundary(settings, scores, np.zeros(len(scores), np.int64))
+
+    def _set_boundary(self, settings: Resolved, scores: np.ndarray, labels: np.ndarray) -> None:
+        self.offset_ = thresholds.boundary(settings.boundary, scores, labels, settings.false_alarm_rate)
+        self.false_alarm_share_ = float((scores[labels == 0] < self.offset_).mean())
+
     @in_32_bits
     def partial_fit(self, X: Any, y: Any = None) -> VAEDetector:  # noqa: N803
         """Continues training for one pass over the given rows, and sets the boundary again on those it holds out.
 
         The first call on an unfitted detector sets the standardisation; `epochs` is then the number of calls over which
         the KL warm-up is planned, and in the `exemplar` recipe the fall of the learning rate. Beyond them, as after
-        `fit`, that recipe trains with a tenth of the learning rate. It adds the rows to its exemplars: if those become
-        too many, all rows of all calls have one chance to be among them. Later calls may change settings, except
-        `recipe`, `hidden_dims`, `latent_dim`, `num_models`, `limit`, `columns` and `missing`.
+        `fit`, that recipe trains with a tenth of the learning rate. It adds the rows to its exemplars, by which it also
+        sets the boundary, as `fit` does: if those become too many, all rows of all calls have one chance to be among
+        them. Other recipes set the boundary on rows of this call alone, so give them thousands. Later calls may change
+        settings, except `recipe`, `hidden_dims`, `latent_dim`, `num_models`, `limit`, `columns` and `missing`.
 
         Args:
           X: as for `fit`.
@@ -249,6 +270,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         labels = np.zeros(len(held_out), np.int64)
         after = copy.copy(self)  # or an interrupted call would leave new models with old exemplars
         after._adopt(settings, state, rows[held_out], labels, rows[train], before, gaussianiser=training.gaussianiser)
+        after._set_boundary_by_exemplars(settings, rows[held_out])
         return self._become(after)
 
     def _become(self, other: VAEDetector) -> VAEDetector:
@@ -316,9 +338,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         if self.schema_ is not None:
             shares = self.shares_encoded(normal)
             self.typical_shares_ = [round(float(share), 6) for share in shares.mean(0)]
-        scores = self.score_encoded(held_out)
-        self.offset_ = thresholds.boundary(settings.boundary, scores, labels, settings.false_alarm_rate)
-        self.false_alarm_share_ = float((scores[labels == 0] < self.offset_).mean())
+        self._set_boundary(settings, self.score_encoded(held_out), labels)
         return self
 
     @property
@@ -419,8 +439,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
           >>> reason.split(":")[0]
           'city = Bern'
         """
+        shares = self.explain(X)
         names = list(self.features_.feature_names)
-        frame, shares = as_frame(X, names), self.explain(X)
+        frame = as_frame(X, names)
         frame = frame.set_axis(names, axis=1)  # a frame's own may be numbers
         found = []
         for i, columns in enumerate(self.most_suspicious(shares.to_numpy(), strongest)):
@@ -442,6 +463,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         Shares of a table of numbers are compared as they are. Where columns are of different kinds, their means over
         held-out normal rows are subtracted: a category of many levels has a large share in every row.
         """
+        if not isinstance(strongest, int | np.integer) or strongest < 0:
+            raise SettingError("strongest", strongest, "a whole number, 0 or more")
         typical = self.typical_shares_ if self.schema_ else 0.0
         return np.argsort(typical - shares, axis=1, kind="stable")[:, :strongest]
 
@@ -503,7 +526,7 @@ class VAEDetector(OutlierMixin, BaseEstimator):
 
     def shares_encoded(self, rows: Float[np.ndarray, "N P"]) -> Float[np.ndarray, "N C"]:
         """`explain`, as an array, of rows as `scaler_` or `schema_` makes them."""
-        shares = -self._mean_over_models(rows, "contributions")
+        shares = 0.0 - self._mean_over_models(rows, "contributions")  # a gap's is 0, not -0
         return self.schema_.by_column(shares) if self.schema_ else shares
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -548,10 +571,15 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         return recipes.columns_of(self.schema_, train) if self.schema_ else None
 
     def _encoded(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Rows for a model; warns of gaps in columns that had none in training."""
+        """Rows for a model; warns of gaps in columns that had none in training, and of rows without any cell."""
         rows, gaps = self._read(X)
         if gaps:
             warnings.warn(new_gaps_notice(gaps), stacklevel=3)
+        if len(empty := np.flatnonzero(np.isnan(rows).all(1))):
+            count = f"{len(empty):,} {'row' if len(empty) == 1 else 'rows'}"
+            warnings.warn(
+                f"no cell is given in {count}, first in row {empty[0]}; the score, 0, tells nothing", stacklevel=3
+            )
         return rows
 
     def _read(self, X: Any, least: int = 0) -> tuple[np.ndarray, dict[str, int]]:  # noqa: N803
@@ -565,10 +593,21 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         return self.features_.transform(x), self.features_.new_gaps(x)
 
     def _validated(self, X: Any, reset: bool, least: int = FEWEST_ROWS) -> np.ndarray:  # noqa: N803
-        given: dict[str, Any] = {"dtype": np.float64, "ensure_min_samples": least, "ensure_all_finite": "allow-nan"}
-        with np.errstate(over="ignore", invalid="ignore"):  # in the sum that checks finiteness
-            found = validate_data(self, gaps_as_nan(X), reset=reset, **given)
-        return np.asarray(found)
+        """Numbers alone, as they are: float64, NaN for a gap."""
+        import pandas as pd
+
+        given: dict[str, Any] = {"dtype": np.float64, "ensure_min_samples": least, "ensure_all_finite": False}
+        if reset or is_numbers(X):
+            found = np.asarray(validate_data(self, gaps_as_nan(X), reset=reset, **given))
+        else:
+            validate_data(self, X, reset=False, skip_check_array=True)
+            found = numbers_of(X, self.features_.feature_names, self.features_.number_format)
+        infinite = np.isinf(found)
+        if infinite.any():
+            row, column = np.argwhere(infinite)[0].tolist()
+            row = X.index[row] if isinstance(X, pd.DataFrame) else row
+            raise CellError(row, self._names()[column], "infinity is no number")
+        return found
 
     def _names(self) -> tuple[str, ...]:
         names = getattr(self, "feature_names_in_", None)

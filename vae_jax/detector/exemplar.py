@@ -465,11 +465,19 @@ def score(ready: Ready, x: Float[np.ndarray, "N D"], own: Int[np.ndarray, " N"])
     found = np.empty(len(x))
     for start in range(0, len(x), ROWS_AT_ONCE):
         part = slice(start, start + ROWS_AT_ONCE)
-        rows = ready.exemplars.gaussianiser.transform(x[part])
-        marginal = ready.marginals.log_density(rows, ready.own_weights(own[part])).sum(1)
-        densities = np.stack([*ready.joint(rows, own[part]), marginal])
-        found[part] = (ready.exemplars.pooled[:, None] * densities).sum(0)
+        found[part] = _pooled(ready, ready.exemplars.gaussianiser.transform(x[part]), own[part])
     return found
+
+
+def score_exemplars(ready: Ready, numbers: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+    """Returns the pooled log densities of exemplars, by number, each without its own kernel; an only one has -inf."""
+    return _pooled(ready, ready.exemplars.rows[numbers], numbers)
+
+
+def _pooled(ready: Ready, rows: Float[np.ndarray, "N D"], own: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+    marginal = ready.marginals.log_density(rows, ready.own_weights(own)).sum(1)
+    densities = np.stack([*ready.joint(rows, own), marginal])
+    return (ready.exemplars.pooled[:, None] * densities).sum(0)
 
 
 def _contributions(ready: Ready, x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:

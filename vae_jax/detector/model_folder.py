@@ -356,7 +356,7 @@ def model_card(fitted: Fitted, measures: Mapping[str, Any], head: Mapping[str, A
         "## Boundary and measures",
         "",
         f"- boundary: {found['offset_']:.6g} nats, {rule}; lower scores are anomalies",
-        f"- held-out {'' if settings.contamination else 'normal '}rows below it: {found['false_alarm_share_']:.2%}",
+        f"- {'held-out' if settings.contamination else 'normal'} rows below it: {found['false_alarm_share_']:.2%}",
         f"- active latents: {found['active_latents_']} of {settings.latent_dim}"
         + ("; POSTERIOR COLLAPSE: a model ignores its input" if found["active_latents_"] == 0 else ""),
         *(f"- {name}: {value}" for name, value in measures.items()),

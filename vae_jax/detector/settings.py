@@ -125,8 +125,9 @@ same for finite numbers alone; weight * RMSE + KL). None takes exemplar."""
     """Share of anomalies expected among the training rows. The rows least likely under a first fit are left out of a \
 second, and the boundary lets this share of all rows raise an alarm. None takes the rows as normal."""
     validation_share: float = 0.1
-    """Share of the rows that `fit` holds out: for the boundary, and to choose the best epoch. With fewer than some \
-hundreds of them the choice flatters the model, and it raises more false alarms than asked for."""
+    """Share of the rows that `fit` holds out: for the boundary, and to choose the best epoch, or the bandwidth of \
+exemplar. With fewer than some hundreds of them a report or gaussian model, flattered by the choice, raises more false \
+alarms than asked for."""
     columns: Mapping[str, Kind] | None = None
     """Kinds of columns by name, for those that are not to be inferred: real, positive, count, yes-no, category, date, \
 constant, id or dropped. Columns of a table of finite numbers alone are real unless said otherwise."""

@@ -66,7 +66,12 @@ def _of_arrow(table: Any) -> pd.DataFrame:
 
     names = [f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)]
     nullable = {getattr(pa, name.lower())(): pd.api.types.pandas_dtype(name) for name in names}
-    return narwhals.from_native(table, eager_only=True).to_arrow().to_pandas(types_mapper=nullable.get)
+    try:
+        frame = narwhals.from_native(table, eager_only=True)
+    except TypeError:
+        what = type(table).__name__
+        raise TypeError(f"{what}: expected rows in memory, such as a pandas or Polars DataFrame") from None
+    return frame.to_arrow().to_pandas(types_mapper=nullable.get)
 
 
 def is_numbers(table: Any) -> bool:
@@ -78,6 +83,9 @@ def is_numbers(table: Any) -> bool:
     Returns:
       False if there is any date, word, duration or category.
 
+    Raises:
+      TypeError: for a structured array, a dict, or a frame whose rows are not in memory.
+
     Examples:
       >>> from vae_jax.tables.cells import is_numbers
       >>> is_numbers([[1, None], [2.5, 3]]), is_numbers([["red", 1.5]])
@@ -88,6 +96,9 @@ def is_numbers(table: Any) -> bool:
     if hasattr(table, "columns"):
         return all(_is_numeric(column) for _, column in as_frame(table).items())
     kind = getattr(getattr(table, "dtype", None), "kind", "O")
+    if kind == "V" or type(table) is dict:  # some sparse matrices are dicts, too
+        what = "structured array" if kind == "V" else "dict"
+        raise TypeError(f"{what}: expected an array of rows or a frame; pandas.DataFrame makes a frame of it")
     if kind != "O":
         return kind in "biufc"  # complex numbers are refused later
     try:
@@ -112,11 +123,13 @@ def _is_numeric(column: pd.Series) -> bool:
 def gaps_as_nan(table: Any) -> Any:
     """Puts NaN in place of pandas' NA and NaT among objects, which NumPy takes for no numbers, and of masked cells.
 
+    A frame's sparse columns become dense: scikit-learn would take them for a sparse matrix.
+
     Args:
       table: as for `as_frame`.
 
     Returns:
-      The table itself, or a list of numbers as an array, if it has neither.
+      The table itself, or a list of numbers as an array, if it has none of them.
 
     Examples:
       >>> import pandas as pd
@@ -127,6 +140,8 @@ def gaps_as_nan(table: Any) -> Any:
     import pandas as pd
 
     if isinstance(table, pd.DataFrame):
+        if any(isinstance(dtype, pd.SparseDtype) for dtype in table.dtypes):
+            table = table.apply(lambda of: of.sparse.to_dense() if isinstance(of.dtype, pd.SparseDtype) else of)
         return table.where(table.notna(), np.nan) if any(dtype.kind == "O" for dtype in table.dtypes) else table
     rows = np.asarray(table) if isinstance(table, list) else _unmasked(table)
     kind = getattr(getattr(rows, "dtype", None), "kind", "")
@@ -265,7 +280,8 @@ def _texts(column: pd.Series) -> np.ndarray:
     except TypeError:  # a list or the like
         row = next((i for i, cell in enumerate(cells) if getattr(type(cell), "__hash__", None) is None), 0)
         what = f"argument must be a string, a number or a date, not {type(cells[row]).__name__}"
-        raise TypeError(f"row {row}, column {column.name}: {what}") from None
-    texts = np.array([*(None if cell is None else str(cell).strip() for cell in distinct), None], object)
+        raise TypeError(f"row {column.index[row]}, column {column.name}: {what}") from None
+    written = (cell.decode(errors="replace") if isinstance(cell, bytes) else cell for cell in distinct)
+    texts = np.array([*(None if cell is None else str(cell).strip() for cell in written), None], object)
     texts[:-1][is_missing(texts[:-1])] = None
     return texts[codes]

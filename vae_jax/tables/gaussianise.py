@@ -84,6 +84,7 @@ class Gaussianiser:
     def _normal(self, rows: Float[np.ndarray, "N H"]) -> Float[np.ndarray, "N H"]:
         """Normal quantiles of heavy-tailed features, and by how much a value lies beyond all of training."""
         transformer = QuantileTransformer(n_quantiles=len(self.quantiles), output_distribution="normal")
+        transformer.set_output(transform="default")  # whatever a program has set for all transformers
         transformer.quantiles_, transformer.n_quantiles_ = self.quantiles, len(self.quantiles)
         transformer.references_ = np.linspace(0, 1, len(self.quantiles))
         beyond = rows - np.clip(rows, self.quantiles[0], self.quantiles[-1])

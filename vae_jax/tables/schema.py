@@ -94,7 +94,8 @@ class Schema:
             if isinstance(dtype, pd.CategoricalDtype):
                 said.setdefault(str(name), "category")
         modelled = [name for name in frame.columns if said.get(name) not in ("dropped", "id")]
-        cells = {name: typed_cells_of(frame[name]) for name in modelled}
+        with _rows_as_in(frame):
+            cells = {name: typed_cells_of(frame[name]) for name in modelled}
         if number_format is None:
             number_format = recognise({name: of for name, of in cells.items() if of.dtype == object})
         found = {}
@@ -272,6 +273,33 @@ class Schema:
 
         columns = [Column(**{**column, "parts": tuple(map(part, column["parts"]))}) for column in record["columns"]]
         return cls(tuple(columns), NumberFormat(**record["number_format"]), record["limit"])
+
+
+def numbers_of(table: Any, names: Sequence[str], number_format: NumberFormat) -> Float[np.ndarray, "N D"]:
+    """Reads rows for a model of numbers alone from a table that also has cells of other types.
+
+    Args:
+      table: a frame, or rows; see `cells.as_frame`.
+      names: of the D features.
+      number_format: how numbers in text are written.
+
+    Returns:
+      float64, NaN for a gap.
+
+    Raises:
+      CellError: for a cell that is no number; names its row and column.
+
+    Examples:
+      >>> from vae_jax.tables.schema import numbers_of
+      >>> from vae_jax.tables.text_numbers import NumberFormat
+      >>> numbers_of([[1.5, "2"], [None, "NA"]], ["a", "b"], NumberFormat()).tolist()
+      [[1.5, 2.0], [nan, nan]]
+    """
+    frame = as_frame(table, list(names)).set_axis(list(names), axis=1)
+    with _rows_as_in(frame):
+        columns = (Column(name, "real", "numbers alone") for name in names)
+        read = [values_of(of, typed_cells_of(frame[of.name]), number_format) for of in columns]
+    return np.stack(read, axis=1)
 
 
 @contextmanager
