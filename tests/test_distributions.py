@@ -130,6 +130,12 @@ def test_sample_is_reparameterised_noise_of_its_key(arrays):
     assert not np.array_equal(drawn, sample(jax.random.key(4), mean, log_var))
 
 
+def test_sample_draws_anew_for_each_row_that_a_mean_is_broadcast_to():
+    drawn = sample(jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros((4, 2)))
+    assert drawn.shape == (4, 2)
+    assert len(np.unique(drawn)) == 8
+
+
 def test_sample_gradient_is_that_of_reparameterise(arrays):
     (_, mean, log_var), (_, mean64, _) = arrays
     key = jax.random.key(3)

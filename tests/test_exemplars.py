@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from helpers import random_params
 from scipy.special import logsumexp
 from scipy.stats import norm
 
 from vae_jax import exemplars
-from vae_jax.exemplars import Kernels, log_densities, log_density, shares
+from vae_jax.exemplars import Kernels, log_densities, log_density, reconstruct, shares
+from vae_jax.networks import dense_vae
 
 
 @pytest.fixture
@@ -78,6 +80,23 @@ def test_far_rows_have_finite_densities(kernels):
 def test_no_rows_have_no_densities(kernels):
     assert log_density(kernels, np.zeros((0, 3), np.float32)).shape == (0,)
     assert shares(kernels, np.zeros((0, 3), np.float32)).shape == (0, 3)
+
+
+def test_no_rows_have_no_reconstructions():
+    vae = dense_vae(3, (4,), learned_variance=True)
+    params = random_params(vae, 3)
+    means, log_var = reconstruct(vae, params, np.zeros((0, 3), np.float32), np.zeros((0, 2), np.float32))
+    assert (means.shape, log_var.shape) == ((0, 2), (0, 3))
+
+
+def test_the_error_far_from_zero_is_that_of_the_docstring(rng):
+    for distance in (1e2, 1e3, 1e4):  # in standard deviations
+        centres = np.float32(distance * 0.1 * rng.uniform(0.9, 1.1, (50, 1)))
+        narrow = Kernels(centres, np.full((50, 1), np.log(0.01), np.float32), np.full(50, -np.log(50), np.float32))
+        rows = centres + np.float32(0.1)
+        each = norm.logpdf(rows.astype(np.float64), centres[:, 0].astype(np.float64), 0.1)
+        error = abs(log_density(narrow, rows) - logsumexp(each, axis=1) + np.log(50))
+        assert error.max() < 3e-7 * distance**2
 
 
 def test_widened_kernels_are_wider(kernels):

@@ -29,6 +29,7 @@ from vae_jax.networks import (
     with_labels,
 )
 from vae_jax.objectives import Objective, bernoulli, gaussian
+from vae_jax.scoring import reconstruction_probability, score_row
 from vae_jax.training import TrainState, create_train_state, evaluate, train_epoch, train_step, validate
 from vae_jax.training.parallel import compile_parallel, data_mesh, replicate, replicated, sharded
 
@@ -179,6 +180,11 @@ def test_weights_of_two_layers_of_numpy():
     assert_close(log_weights(vae, params, x, noise), expected, rtol=0, atol=5e-5)
 
 
+def test_layers_without_latents_are_refused():
+    with pytest.raises(ValueError, match=r"^hidden_dims=.* and latent_dims=\(3,\): expected one of each per layer"):
+        hierarchical_vae(6, ((5,), (4,)), (3,))
+
+
 def test_samples_of_the_prior_are_drawn_from_the_top():
     vae = hierarchical_vae(6, ((5,), (4,)), (3, 2))
     params = random_params(vae, 6)
@@ -270,6 +276,18 @@ def test_doubly_reparameterised_gradient_vanishes_at_the_true_posterior():
 def test_doubly_reparameterised_is_for_iwae_alone():
     with pytest.raises(ValueError, match="only for bound=iwae"):
         SampledBound(bound=elbo, doubly_reparameterised=True)
+
+
+def test_no_samples_are_refused():
+    vae, params, x = linear_gaussian()
+    for refused in (
+        lambda: SampledBound(num_samples=0),
+        lambda: log_likelihood(vae, params, x, KEY, 0, gaussian),
+        lambda: reconstruction_probability(vae, params, x, KEY, 0),
+        lambda: score_row(vae, params, x[0], KEY, 0),
+    ):
+        with pytest.raises(ValueError, match=r"^num_samples=0: expected at least 1"):
+            refused()
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))

@@ -156,6 +156,14 @@ def test_gradient_of_levels_is_one_hot_less_softmax(rng):
     assert_allclose(found, one_hot - special.softmax(np.asarray(logits, np.float64), axis=0))
 
 
+def test_a_level_that_there_is_not_has_no_probability():
+    level, logits = jnp.array([-1, 0, 3]), jnp.zeros((3, 3))
+    np.testing.assert_array_equal(np.exp(categorical_log_prob(level, logits)) > 0, [False, True, False])
+    gradient = gradients(lambda logits: categorical_log_prob(level, logits), logits, argnums=0)
+    assert_allclose(gradient[:, 1], np.array([1, 0, 0]) - 1 / 3)
+    np.testing.assert_array_equal(gradient[:, [0, 2]], np.zeros((3, 2)))
+
+
 def test_levels_of_one_row():
     assert_allclose(categorical_log_prob(jnp.array(1), jnp.zeros(4)), -np.log(4))
 

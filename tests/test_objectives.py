@@ -111,6 +111,20 @@ def test_gaussian_without_a_log_variance_is_refused():
         gaussian(jnp.zeros((2, 3)), Observation(jnp.zeros((2, 3)), None))
 
 
+@pytest.mark.parametrize("reconstruction", [mse, rmse, gaussian])
+def test_a_decoder_of_another_shape_is_refused(reconstruction):
+    # Grey pictures and a decoder of three colours; and a table, and a decoder of one feature.
+    for x, shape in (((2, 4, 4, 1), (2, 4, 4, 3)), ((2, 3), (2, 1))):
+        observation = Observation(jnp.zeros(shape), jnp.zeros(shape))
+        with pytest.raises(ValueError, match=r"^x is of shape \(2, .* of \(2, .*: expected the same$"):
+            reconstruction(jnp.zeros(x), observation)
+
+
+def test_logits_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"^x is of shape \(2, 3\), and what the decoder gives of \(2, 1\)"):
+        bernoulli(jnp.zeros((2, 3)), Bernoulli(jnp.zeros((2, 1))))
+
+
 def test_reconstructions_by_name():
     assert {"rmse": rmse, "mse": mse, "gaussian": gaussian} == RECONSTRUCTIONS
 

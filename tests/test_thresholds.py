@@ -222,6 +222,19 @@ def test_an_unknown_rule_is_refused_with_the_choices():
         assert name in str(error.value)
 
 
+@pytest.mark.parametrize("rule", ["quantile", "gpd"])
+@pytest.mark.parametrize("rate", [-0.1, 1.5, np.nan])
+def test_a_rate_that_is_no_share_is_refused(rule, rate):
+    with pytest.raises(ValueError, match=rf"^false_alarm_rate={rate}: expected a share"):
+        RULES[rule](SCORES, rate)
+
+
+@pytest.mark.parametrize("rule", list(RULES))
+def test_scores_that_are_nan_are_refused(rule):
+    with pytest.raises(ValueError, match=r"^1 of 10 scores are NaN"):
+        boundary(rule, np.where(SCORES == 5, np.nan, SCORES), np.arange(10) % 2)
+
+
 @pytest.mark.parametrize("rule", UNSUPERVISED)
 def test_no_genuine_rows_are_refused(rule):
     with pytest.raises(ValueError, match="needs genuine rows"):

@@ -13,11 +13,11 @@ import numpy as np
 def in_chunks(function: Callable[..., Any], *arrays: np.ndarray, size: int) -> Any:
     """Applies a compiled function, from the host, to `size` rows at a time, and concatenates the results, a tree."""
     found = []
-    for start in range(0, len(arrays[0]), size):
+    for start in range(0, max(len(arrays[0]), 1), size):  # once where there are no rows, for the shapes
         taken = [array[start : start + size] for array in arrays]
         count = len(taken[0])
-        # The last chunk is padded with its first row, so that one program serves all.
-        filled = [np.concatenate([rows, np.repeat(rows[:1], size - count, axis=0)]) for rows in taken]
+        # The last chunk is padded, so that one program serves all.
+        filled = [np.concatenate([rows, np.zeros((size - count, *rows.shape[1:]), rows.dtype)]) for rows in taken]
         found.append(jax.tree.map(lambda leaf: leaf[:count], jax.device_get(function(*filled))))  # noqa: B023 (at once)
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
 

@@ -57,7 +57,7 @@ def sample(
       log_var: natural log of its variance, float.
 
     Returns:
-      A sample with the shape and dtype of `mean`.
+      A sample with the dtype of `mean`, and the shape to which `mean` and `log_var` broadcast.
 
     References:
       Kingma & Welling 2013, eq. 10.
@@ -72,7 +72,8 @@ def sample(
       >>> bool(abs(z.std() - 1) < 0.1)
       True
     """
-    return reparameterise(jax.random.normal(key, mean.shape, mean.dtype), mean, log_var)
+    shape = jnp.broadcast_shapes(mean.shape, log_var.shape)
+    return reparameterise(jax.random.normal(key, shape, mean.dtype), mean, log_var)
 
 
 def log_prob_per_dimension(

@@ -1,7 +1,7 @@
 """Uses of a trained VAE: new examples, reconstructions, paths through the latent space, edits.
 
 All functions are pure. Latents are float arrays of shape (..., L) in units of the prior's standard deviation; examples
-are returned as the mean of p(x|z).
+are returned as the mean of p(x|z); of a [`column_vae`][], which has a mean of numbers and counts alone, as these.
 """
 
 from __future__ import annotations

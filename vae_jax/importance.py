@@ -34,6 +34,12 @@ PROCESSOR_NUMBERS, ACCELERATOR_NUMBERS = 2**20, 2**26
 SAMPLES_AT_ONCE = 50
 
 
+def check_num_samples(num_samples: int) -> None:
+    """Raises ValueError where there are none."""
+    if num_samples < 1:
+        raise ValueError(f"num_samples={num_samples}: expected at least 1")
+
+
 def log_weights(
     vae: VAE,
     params: Any,
@@ -177,7 +183,8 @@ class SampledBound(struct.PyTreeNode):
     input_noise = 0.0
 
     def __post_init__(self):
-        """Raises ValueError for a gradient that the bound doesn't have."""
+        """Raises ValueError for no samples, or a gradient that the bound doesn't have."""
+        check_num_samples(self.num_samples)
         if self.doubly_reparameterised and self.bound is not iwae:
             raise ValueError("doubly_reparameterised: only for bound=iwae")
 
@@ -271,6 +278,9 @@ def log_likelihood(
     Returns:
       `log (1/S sum_s w_s)` of each row, nats.
 
+    Raises:
+      ValueError: if `num_samples` is below 1.
+
     References:
       Burda et al. 2016, section 5.1, which takes S = 5,000.
 
@@ -284,6 +294,7 @@ def log_likelihood(
       >>> vae_jax.log_likelihood(vae, params, x, jax.random.key(1), num_samples=100).shape
       (5,)
     """
+    check_num_samples(num_samples)
     samples = min(SAMPLES_AT_ONCE, num_samples)
     at_once = PROCESSOR_NUMBERS if (platform or jax.default_backend()) == "cpu" else ACCELERATOR_NUMBERS
     rows = max(1, min(x.shape[0], at_once // (samples * math.prod(x.shape[1:]))))

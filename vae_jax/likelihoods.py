@@ -94,7 +94,7 @@ def categorical_log_prob(level: Int[Array, "*any"], logits: Float[Array, "K *any
     """Log probability of one of K levels.
 
     Args:
-      level: number of the level, from 0, int.
+      level: number of the level, from 0, int; one that there is not has probability 0.
       logits: unnormalised log probabilities of the levels, float, along the first axis.
 
     Returns:
@@ -113,4 +113,5 @@ def categorical_log_prob(level: Int[Array, "*any"], logits: Float[Array, "K *any
     """
     levels = jnp.arange(logits.shape[0]).reshape(-1, *[1] * level.ndim)
     # Faster than a gather on a CPU.
-    return jnp.where(levels == level[None], logits, 0.0).sum(0) - jax.nn.logsumexp(logits, axis=0)
+    chosen = jnp.where(levels == level[None], logits, 0.0).sum(0)
+    return jnp.where((level >= 0) & (level < len(logits)), chosen - jax.nn.logsumexp(logits, axis=0), -jnp.inf)

@@ -47,7 +47,10 @@ class Terms(NamedTuple):
     kl: Float[Array, " B"]
 
 
-def _event_axes(x: Float[Array, "B *event"]) -> tuple[int, ...]:
+def _event_axes(x: Float[Array, "B *event"], parameter: Float[Array, "B *event"]) -> tuple[int, ...]:
+    """The axes of an example; a decoder's parameter of another shape would be broadcast, say over colours."""
+    if x.shape != parameter.shape:
+        raise ValueError(f"x is of shape {x.shape}, and what the decoder gives of {parameter.shape}: expected the same")
     return tuple(range(1, x.ndim))
 
 
@@ -61,6 +64,9 @@ def mse(x: Float[Array, "B *event"], observation: Observation) -> Float[Array, "
     Returns:
       The mean over the event of `(x - mean)^2`.
 
+    Raises:
+      ValueError: if `x` and the mean are not of the same shape.
+
     Examples:
       >>> import jax.numpy as jnp
       >>> import vae_jax
@@ -68,7 +74,8 @@ def mse(x: Float[Array, "B *event"], observation: Observation) -> Float[Array, "
       >>> print(vae_jax.mse(x, vae_jax.Observation(mean=jnp.zeros((2, 2)), log_var=None)))
       [5. 2.]
     """
-    return jnp.square(x - observation.mean).mean(_event_axes(x))
+    axes = _event_axes(x, observation.mean)
+    return jnp.square(x - observation.mean).mean(axes)
 
 
 def rmse(x: Float[Array, "B *event"], observation: Observation) -> Float[Array, " B"]:
@@ -80,6 +87,9 @@ def rmse(x: Float[Array, "B *event"], observation: Observation) -> Float[Array, 
 
     Returns:
       The square root of [`mse`][]. Where the error is exactly zero, so is the gradient (one of its subgradients).
+
+    Raises:
+      ValueError: if `x` and the mean are not of the same shape.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -105,7 +115,7 @@ def gaussian(x: Float[Array, "B *event"], observation: Observation) -> Float[Arr
       `-sum log N(x; mean, exp(log_var))` over the event, nats.
 
     Raises:
-      ValueError: if the decoder gives no log variance.
+      ValueError: if the decoder gives no log variance, or a mean that is not of the shape of `x`.
 
     References:
       Kingma & Welling 2013, eq. 7 and appendix C.2.
@@ -121,7 +131,8 @@ def gaussian(x: Float[Array, "B *event"], observation: Observation) -> Float[Arr
     """
     if observation.log_var is None:
         raise ValueError("the 'gaussian' reconstruction needs a decoder with learned_variance=True")
-    return -log_prob_per_dimension(x, observation.mean, observation.log_var).sum(_event_axes(x))
+    axes = _event_axes(x, observation.mean)
+    return -log_prob_per_dimension(x, observation.mean, observation.log_var).sum(axes)
 
 
 def bernoulli(x: Float[Array, "B *event"], observation: Bernoulli) -> Float[Array, " B"]:
@@ -135,7 +146,7 @@ def bernoulli(x: Float[Array, "B *event"], observation: Bernoulli) -> Float[Arra
       `-sum log p(x|z)` over the event, nats.
 
     Raises:
-      ValueError: if the decoder gives no logits.
+      ValueError: if the decoder gives no logits, or not of the shape of `x`.
 
     References:
       Kingma & Welling 2013, appendix C.1.
@@ -148,7 +159,8 @@ def bernoulli(x: Float[Array, "B *event"], observation: Bernoulli) -> Float[Arra
     """
     if not isinstance(observation, Bernoulli):
         raise ValueError("the 'bernoulli' reconstruction needs a decoder with bernoulli=True")
-    return -observation.log_prob(x).sum(_event_axes(x))
+    axes = _event_axes(x, observation.logits)
+    return -observation.log_prob(x).sum(axes)
 
 
 RECONSTRUCTIONS: dict[str, Callable[[Array, Observation], Array]] = {"rmse": rmse, "mse": mse, "gaussian": gaussian}

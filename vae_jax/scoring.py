@@ -29,6 +29,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from vae_jax.chunks import map_chunks
 from vae_jax.distributions import log_prob_per_dimension, sample
+from vae_jax.importance import check_num_samples
 from vae_jax.networks import VAE, ColumnObservation, Gaussian, Observation, encode, log_prob_of_parts
 from vae_jax.training.parallel import AXIS, replicated, sharded
 
@@ -100,7 +101,7 @@ def score_row(
       The row's `Scores`, with shapes (), () and (D,).
 
     Raises:
-      ValueError: if neither the decoder nor `residual_sd` gives a variance.
+      ValueError: if neither the decoder nor `residual_sd` gives a variance, or `num_samples` is below 1.
 
     Examples:
       The gradient says how to make a row more normal:
@@ -135,7 +136,8 @@ def score_block(
 
 
 def latent_noise(vae: VAE, key: PRNGKeyArray, num_samples: int) -> Float[Array, "S L"]:
-    """The noise of a row's S latent samples, which all rows share."""
+    """The noise of a row's S latent samples, which all rows share; raises ValueError where S is below 1."""
+    check_num_samples(num_samples)
     return jax.random.normal(key, (num_samples, vae.latent_dim))
 
 
@@ -219,6 +221,9 @@ def reconstruction_probability(
 
     Returns:
       The `Scores` of the rows, higher = more normal.
+
+    Raises:
+      ValueError: as [`score_row`][] does.
 
     Examples:
       >>> import jax

@@ -33,13 +33,22 @@ def quantile(scores: Float[np.ndarray, " N"], false_alarm_rate: float = DEFAULT_
     Returns:
       The empirical quantile of the scores.
 
+    Raises:
+      ValueError: for a rate outside [0, 1].
+
     Examples:
       >>> import numpy as np
       >>> from vae_jax import thresholds
       >>> thresholds.quantile(np.arange(101.0), false_alarm_rate=0.25)
       25.0
     """
+    _check_rate(false_alarm_rate)
     return float(np.quantile(scores, false_alarm_rate))
+
+
+def _check_rate(false_alarm_rate: float) -> None:
+    if not 0 <= false_alarm_rate <= 1:
+        raise ValueError(f"false_alarm_rate={false_alarm_rate}: expected a share, between 0 and 1")
 
 
 def tukey(scores: Float[np.ndarray, " N"], k: float = 1.5) -> float:
@@ -119,6 +128,9 @@ def gpd(scores: Float[np.ndarray, " N"], false_alarm_rate: float = DEFAULT_FALSE
       The score below which the fitted tail has that share. It is the empirical quantile for rates of 0.1 or more, which
       are outside the tail, and for a tail without spread or one that ties make smaller than the rate.
 
+    Raises:
+      ValueError: for a rate outside [0, 1].
+
     References:
       Siffer et al. 2017, "Anomaly Detection in Streams with Extreme Value Theory", eq. 1.
 
@@ -131,6 +143,7 @@ def gpd(scores: Float[np.ndarray, " N"], false_alarm_rate: float = DEFAULT_FALSE
     """
     from scipy.stats import genpareto
 
+    _check_rate(false_alarm_rate)
     start = np.quantile(scores, GPD_TAIL)
     excess = start - scores[scores < start]
     expected_alarms = false_alarm_rate * scores.size
@@ -201,7 +214,8 @@ def boundary(
       The boundary: scores below it are anomalies.
 
     Raises:
-      ValueError: for an unknown rule, no genuine rows, or `best-f1` without anomalies.
+      ValueError: for an unknown rule, no genuine rows, `best-f1` without anomalies, a rate outside [0, 1], or scores
+        that are NaN, below whose boundary no row would be.
 
     Examples:
       >>> import numpy as np
@@ -215,6 +229,8 @@ def boundary(
     """
     if rule not in RULES:
         raise ValueError(f"unknown boundary rule '{rule}': expected one of {', '.join(RULES)}")
+    if count := int(np.isnan(scores).sum()):
+        raise ValueError(f"{count} of {len(scores)} scores are NaN: expected numbers")
     if rule == "best-f1":
         return best_f1(scores, labels == 1)
     genuine = scores[labels == 0]

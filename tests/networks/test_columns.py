@@ -175,6 +175,16 @@ def test_a_category_has_the_softmax_of_its_logits(case):
         assert_allclose(log_prob(observation, x)[:, part], expected)
 
 
+@pytest.mark.parametrize("level", [-1.0, 50.0])
+def test_a_level_that_there_is_not_has_no_probability(case, level):
+    x, observation = case
+    other = x.at[:, 6].set(level)
+    for smoothed in (False, True):
+        found = log_prob(observation, other, smoothed=smoothed)
+        np.testing.assert_array_equal(found[:, 6], np.full(len(x), -np.inf))
+        np.testing.assert_array_equal(found[:, 7:], log_prob(observation, x, smoothed=smoothed)[:, 7:])
+
+
 def test_levels_that_only_fill_up_have_no_probability_at_the_start(rng):
     vae, params = new_model(LAYOUT)
     observation = decode(vae, params, jnp.asarray(rng.normal(size=(5, 2)), jnp.float32))

@@ -318,6 +318,14 @@ def test_bfloat16_computes_in_it_and_keeps_everything_else_in_float32(params, pi
             assert 1e-4 < difference < 0.1, name
 
 
+def test_parameters_and_outputs_are_float32_in_64_bits_too():
+    vae = small_vae(learned_variance=True)
+    with jax.enable_x64(True):
+        pictures, noise = jnp.zeros((1, SIZE, SIZE, 3)), jnp.zeros((1, vae.latent_dim))
+        found = jax.eval_shape(vae.init_with_output, jax.random.key(0), pictures, noise)
+    assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype(jnp.float32)}
+
+
 def test_the_gradient_in_bfloat16_points_the_same_way(loss_and_gradient):
     loss, gradient = loss_and_gradient(dtype=jnp.bfloat16, matrix_products=True)
     expected_loss, expected = loss_and_gradient(matrix_products=True)

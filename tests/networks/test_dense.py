@@ -33,6 +33,28 @@ def test_dense_has_the_parameters_of_flax_dense():
     assert_same(ours, nn.Dense(3).init(jax.random.key(0), jnp.zeros((1, 5))))
 
 
+@pytest.mark.parametrize(
+    ("of_params", "of_x"),
+    [("float32", "float16"), ("float32", "bfloat16"), ("float32", "float64"), ("float64", "float32")],
+)
+def test_gradients_of_mixed_dtypes_are_those_of_flax_dense(rng, of_params, of_x):
+    with jax.enable_x64(True):
+        x = jnp.asarray(rng.normal(size=(4, 5)), of_x)
+        params = jax.tree.map(lambda leaf: leaf.astype(of_params), nn.Dense(3).init(jax.random.key(0), x))
+
+        def ours(params, x):
+            return jnp.square(features_last(Dense(3).apply(params, features_first(x)), (4,))).sum()
+
+        def flax(params, x):
+            return jnp.square(nn.Dense(3).apply(params, x)).sum()
+
+        found, expected = (jax.grad(function, (0, 1))(params, x) for function in (ours, flax))
+    assert [leaf.dtype for leaf in jax.tree.leaves(found)] == [leaf.dtype for leaf in jax.tree.leaves(expected)]
+    # The last digit of the smaller dtype: both compute in the larger one.
+    assert_close(found[0], expected[0], atol=1e-5, rtol=1e-5)
+    np.testing.assert_allclose(*(np.asarray(tree[1], np.float64) for tree in (found, expected)), rtol=1e-2, atol=1e-5)
+
+
 @pytest.mark.parametrize("batch_shape", [(), (4,), (2, 3)])
 def test_features_first_and_last_undo_each_other(rng, batch_shape):
     x = jnp.asarray(rng.normal(size=(*batch_shape, 5)), jnp.float32)

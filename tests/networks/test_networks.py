@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 from helpers import numpy_decode, numpy_encode, random_params
+from scipy import special
 
 from vae_jax.distributions import reparameterise
 from vae_jax.networks import (
@@ -188,6 +189,20 @@ def test_soft_clip_gradient_is_positive_outside_and_one_inside(low, high):
     np.testing.assert_allclose(gradient(jnp.array([(low + high) / 2])), 1, atol=2 * np.exp(-5))
 
 
+@pytest.mark.parametrize(("low", "high"), [(-20.0, 21.0), (-45.0, 45.0), (-1000.0, 1000.0), (-100.0, 6.0)])
+def test_soft_clip_between_bounds_far_apart(low, high):
+    x = np.float32([-1e30, 2 * low, low - 3, low, low + 3, 0.0, high - 3, high, high + 3, 2 * high, 1e30])
+    exact = x.astype(np.float64)
+    expected = np.logaddexp(low, -np.logaddexp(-exact, -high))
+    # float32 carries 7 digits.
+    np.testing.assert_allclose(soft_clip(jnp.asarray(x), low, high), expected, rtol=2e-7, atol=1e-6)
+    gradient = jax.vmap(jax.grad(lambda x: soft_clip(x, low, high)))
+    # By exponentials of distances from the bounds, which have the rounding of numbers as large as these.
+    tolerance = 1.2e-7 * max(-low, high)
+    slope = special.expit(exact - low) - special.expit(exact - high)
+    np.testing.assert_allclose(gradient(x), slope, rtol=0, atol=tolerance)
+
+
 def absurd(size, width):
     # Random signs, so that some units are driven up and others down.
     return jnp.asarray(size * np.random.default_rng(0).choice([-1.0, 1.0], size=(BATCH, width)))
@@ -234,6 +249,14 @@ def test_bounds_are_no_parameters_and_have_no_gradient():
     assert count_parameters(params) == count_parameters(params["params"])
     gradient = jax.grad(lambda params: decode(vae, params, jnp.full((1, 2), 100.0)).log_var.sum())(params)
     np.testing.assert_array_equal(gradient["bounds"]["decoder"]["highest_log_var"], np.zeros(3))
+
+
+def test_an_infinite_largest_sd_is_no_bound(params):
+    vae = dense_vae(29, learned_variance=True, bounded=True)
+    z = jnp.asarray(np.random.default_rng(0).normal(size=(BATCH, 2)))
+    free = decode(vae, bound_sd(params, np.full(29, np.inf)), z).log_var
+    assert jnp.isfinite(free).all()
+    np.testing.assert_array_equal(free, decode(vae, bound_sd(params, np.full(29, 1e7)), z).log_var)
 
 
 def test_mean_bound_bounds_the_posterior_means_alone(params, rng):

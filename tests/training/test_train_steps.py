@@ -126,6 +126,17 @@ def test_a_batch_of_more_than_all_examples_is_refused(state, data, mesh):
     assert epoch_batches(state.key, 0, ROWS, ROWS).shape == (1, ROWS)
 
 
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_a_batch_of_nothing_is_refused(state, data, batch_size):
+    with pytest.raises(ValueError, match=rf"^batch_size={batch_size}: expected at least 1"):
+        train_epoch(state, data, batch_size)
+
+
+def test_more_steps_than_an_epoch_has_are_refused(state, data):
+    with pytest.raises(ValueError, match=r"^num_steps=2: expected at most 1, the steps of an epoch"):
+        train_steps(state, data, len(data), num_steps=2)
+
+
 def test_batches_from_outside_are_the_resident_steps(state, data, steps, batches):
     parts = PARTS + PARTS
     resident, expected = in_parts(state, parts, lambda state, _, count: steps(state, data, num_steps=count))
@@ -234,6 +245,11 @@ def test_as_float_scales_bytes_and_nothing_else():
 def test_bits_are_zeros_and_ones():
     np.testing.assert_array_equal(as_float(jnp.array([True, False])), np.array([1, 0], np.float32))
     assert as_float(jnp.array([True])).dtype == jnp.float32
+
+
+def test_binarise_takes_whole_numbers_alone():
+    with pytest.raises(ValueError, match=r"^pixels of dtype float32: expected uint8"):
+        binarise(jax.random.key(0), jnp.full(3, 0.5))
 
 
 def test_binarise_draws_each_bit_with_its_pixels_probability():

@@ -188,7 +188,7 @@ class ColumnObservation(struct.PyTreeNode):
           smoothed: whether the targets of answers and categories are smoothed, see `ColumnConstants`.
 
         Returns:
-          Log densities of numbers, and log probabilities of the others.
+          Log densities of numbers, and log probabilities of the others: -infinity for a level that there is not.
         """
 
         def first(array: Array) -> Array:
@@ -234,7 +234,10 @@ def log_prob_of_parts(
         if smoothed:
             weights = constants.smoothing[logit : logit + count * levels].reshape(count, levels, *trailing[1:])
             chosen = (1 - weights.sum(1)) * chosen + (of_levels * weights).sum(1)
-        found.append(chosen - jnp.log(jnp.exp(of_levels).sum(1)))
+        given = x[part : part + count]
+        # A number of none, whose likelihood would rise without limit as all logits fall, has probability 0.
+        is_level = (given >= 0) & (given < levels)
+        found.append(jnp.where(is_level, chosen - jnp.log(jnp.exp(of_levels).sum(1)), -jnp.inf))
     return jnp.where(gap, 0.0, jnp.concatenate(found))
 
 

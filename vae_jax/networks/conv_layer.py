@@ -75,8 +75,8 @@ class ConvTranspose(nn.Module):
 
 def _parameters(module: Conv | ConvTranspose, x: Array) -> list[Array]:
     shape = (KERNEL, KERNEL, x.shape[-1], module.features)
-    kernel = module.param("kernel", nn.initializers.lecun_normal(), shape)
-    bias = module.param("bias", nn.initializers.zeros_init(), (module.features,))
+    kernel = module.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
+    bias = module.param("bias", nn.initializers.zeros_init(), (module.features,), jnp.float32)
     x, kernel, bias = promote_dtype(x, kernel, bias, dtype=module.dtype)
     return [x, kernel, bias.reshape(1, 1, 1, -1)]
 

@@ -105,7 +105,8 @@ class ConvDecoder(Module):
         mean = nn.sigmoid(x.astype(jnp.float32))
         if not self.learned_variance:
             return Observation(mean, None)
-        log_var = self.param("log_var", nn.initializers.constant(-3.0), ())  # e^-3: about the variance of a pixel
+        start = nn.initializers.constant(-3.0)  # e^-3: about the variance of a pixel
+        log_var = self.param("log_var", start, (), jnp.float32)
         return Observation(mean, jnp.broadcast_to(soft_clip(log_var, *PIXEL_LOG_VAR), mean.shape))
 
 

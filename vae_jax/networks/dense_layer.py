@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.linen.dtypes import promote_dtype
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -29,6 +30,8 @@ class Dense(nn.Module):
         """Multiplies by the kernel and adds the bias."""
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (x.shape[0], self.features))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        # Of one dtype, as the gradients of `_product` are: in 64 bits, say, a kernel of 32 would get one of 64.
+        x, kernel, bias = promote_dtype(x, kernel, bias)
         return _product(kernel, x) + bias[:, None]
 
 

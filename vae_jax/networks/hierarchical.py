@@ -136,6 +136,9 @@ def hierarchical_vae(
     Returns:
       The module.
 
+    Raises:
+      ValueError: if there are not as many `hidden_dims` as `latent_dims`.
+
     References:
       Burda et al. 2016, https://arxiv.org/abs/1509.00519, section 5: `hidden_dims=((200, 200), (100, 100))` and
       `latent_dims=(100, 50)`.
@@ -146,6 +149,8 @@ def hierarchical_vae(
       >>> vae.latent_dim
       150
     """
+    if len(hidden_dims) != len(latent_dims):
+        raise ValueError(f"hidden_dims={hidden_dims} and latent_dims={latent_dims}: expected one of each per layer")
     widths = [tuple(layers) for layers in hidden_dims]
     encoders = [
         DenseEncoder(layers, latent_dim, activation=activation)

@@ -178,7 +178,8 @@ def bound_sd(params: Any, largest_sd: Float[Array, " D"]) -> Any:
 
     Args:
       params: parameters of a VAE with a `bounded` decoder.
-      largest_sd: a bound for each feature, float, above 0.05.
+      largest_sd: a bound for each feature, float, above 0.05; above 10 million, which no feature has whose standard
+        deviation is 1, it is 10 million.
 
     Returns:
       The parameters with these bounds.
@@ -194,4 +195,6 @@ def bound_sd(params: Any, largest_sd: Float[Array, " D"]) -> Any:
       >>> bool((jnp.exp(observation.log_var / 2) <= jnp.array([[1.0, 1.0, 5.0]]) * 1.001).all())
       True
     """
-    return {**params, "bounds": {"decoder": {"highest_log_var": 2 * jnp.log(jnp.asarray(largest_sd, jnp.float32))}}}
+    # With higher bounds `soft_clip` would overflow.
+    highest = 2 * jnp.log(jnp.minimum(jnp.asarray(largest_sd, jnp.float32), 1e7))
+    return {**params, "bounds": {"decoder": {"highest_log_var": highest}}}

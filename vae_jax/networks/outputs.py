@@ -22,6 +22,10 @@ OBSERVATION_LOG_VAR = (-6.0, 6.0)
 # For pixels in [0, 1]: standard deviations from 1/150, about the error of 8-bit rounding and JPEG, to the whole range.
 PIXEL_LOG_VAR = (-10.0, 0.0)
 
+# Between bounds further apart than this, `soft_clip` would divide by less than e^-40, and its gradient by the square of
+# that, which soon is 0 in float32.
+WIDE = 40.0
+
 
 class Gaussian(NamedTuple):
     """Parameters of the posterior q(z|x), a diagonal Gaussian.
@@ -95,6 +99,9 @@ def soft_clip(x: Float[Array, "*any"], low: float, high: float | Float[Array, "*
     References:
       Chua et al. 2018 (https://arxiv.org/abs/1805.12114), appendix A.1.
     """
+    if not isinstance(high, jax.Array) and high - low > WIDE:
+        # The same up to e^-40, with two exponentials and two logarithms: the soft maximum of `low` and a soft minimum.
+        return jnp.logaddexp(low, -jnp.logaddexp(-x, -high))
     # low + softplus(high - softplus(high - x) - low) in closed form: one exponential and one logarithm, not two each.
     # More than 30 below `low` the slope is under e^-30, effectively 0, and the exponential would overflow.
     excess = jnp.exp(low - jnp.maximum(x, low - 30.0))

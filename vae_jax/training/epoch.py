@@ -47,13 +47,15 @@ def epoch_batches(
 ) -> Int[Array, "steps batch"]:
     """Returns the examples of each step of an epoch: `epoch_order` without the remaining ones, cut into batches.
 
-    Raises ValueError if `batch_size` is above `num_examples`.
+    Raises ValueError if `batch_size` is below 1 or above `num_examples`.
     """
     steps = _steps_per_epoch(num_examples, batch_size)
     return epoch_order(key, epoch, num_examples)[: steps * batch_size].reshape(steps, batch_size)
 
 
 def _steps_per_epoch(num_examples: int, batch_size: int) -> int:
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: expected at least 1")
     if batch_size > num_examples:
         raise ValueError(f"batch_size={batch_size}: expected at most {num_examples}, the number of examples")
     return num_examples // batch_size
@@ -75,7 +77,8 @@ def train_epoch(
       that every step has the same shape.
 
     Raises:
-      ValueError: if `batch_size` is above N, which leaves no step, or does not divide evenly among the devices.
+      ValueError: if `batch_size` is below 1, or above N, which leaves no step, or does not divide evenly among the
+        devices.
 
     Examples:
       >>> import jax
@@ -110,7 +113,7 @@ def train_steps(
       The state after the steps, and the info of each step.
 
     Raises:
-      ValueError: as [`train_epoch`][] does.
+      ValueError: as [`train_epoch`][] does, or if an epoch has fewer than `num_steps` steps.
 
     Examples:
       >>> import jax
@@ -126,6 +129,8 @@ def train_steps(
     """
     data = jnp.asarray(data)  # without `jax.jit` a traced index takes no rows of NumPy's arrays
     per_epoch = _steps_per_epoch(data.shape[0], batch_size)
+    if num_steps > per_epoch:
+        raise ValueError(f"num_steps={num_steps}: expected at most {per_epoch}, the steps of an epoch")
     batches = epoch_batches(state.key, state.step // per_epoch, data.shape[0], batch_size)
     batches = _own_part(jax.lax.dynamic_slice_in_dim(batches, state.step % per_epoch, num_steps), axis_name)
     return _scan(state, batches, lambda rows: data[rows], data.shape[1:], axis_name)

@@ -26,7 +26,8 @@ def random_permutation(key: PRNGKeyArray, size: int) -> Int[Array, " size"]:
 
     The numbers form a table, slightly larger than needed. Each round shifts every cell along one axis, by a distance
     drawn for its place on the other axis; the axes take turns. A number that ends up outside is moved again until it
-    is inside (cycle walking), which keeps the map one to one.
+    is inside (cycle walking), which keeps the map one to one. For fewer than about 30 numbers some orders are likelier
+    than others: of 5 numbers, up to 2.6 times.
 
     References:
       Black & Rogaway 2002, "Ciphers with Arbitrary Finite Domains", methods 2 and 3 (the table, cycle walking).

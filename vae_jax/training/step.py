@@ -45,6 +45,9 @@ def binarise(key: PRNGKeyArray, pixels: UInt8[Array, "*any"]) -> Bool[Array, "*a
     Returns:
       Bits of the same shape, bool; training takes them as 0 and 1.
 
+    Raises:
+      ValueError: for floats, whose grey values may be from 0 to 1.
+
     Examples:
       >>> import jax
       >>> import jax.numpy as jnp
@@ -53,6 +56,8 @@ def binarise(key: PRNGKeyArray, pixels: UInt8[Array, "*any"]) -> Bool[Array, "*a
       >>> round(float(bits.mean()), 1)
       0.2
     """
+    if not jnp.issubdtype(pixels.dtype, jnp.integer):
+        raise ValueError(f"pixels of dtype {pixels.dtype}: expected uint8, from 0 to 255")
     return jax.random.bits(key, pixels.shape, jnp.uint16) < pixels.astype(jnp.uint32) * 65536 // 255
 
 
