@@ -1,8 +1,9 @@
-"""Downloads of public data sets from Kaggle, and a check for a network."""
+"""Where public data sets are: on this machine, or on Kaggle; and a check for a network."""
 
 from __future__ import annotations
 
 import fcntl
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,12 @@ from pathlib import Path
 from vae_jax.data.errors import DataError
 
 NETWORK_TIMEOUT = 5.0  # seconds
+
+
+def local_data(name: str) -> Path | None:
+    """The file or folder of this name in `$VAE_JAX_DATA` or else in `data`; None if there is none."""
+    places = [Path(folder, name) for folder in (os.environ.get("VAE_JAX_DATA"), "data") if folder]
+    return next((place for place in places if place.exists()), None)
 
 
 def network_answers() -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 import struct
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vae_jax.data.downloads import download_from_kaggle, earlier_download, network_answers
+from vae_jax.data.downloads import download_from_kaggle, earlier_download, local_data, network_answers
 from vae_jax.data.errors import DataError
 from vae_jax.data.unpacking import DAMAGE
 
@@ -94,10 +93,8 @@ def find_digits(source: str = "auto") -> Digits:
         return _read_tfds()
     if source != "auto":
         return read_folder(Path(source))
-    folders = [Path(os.environ["VAE_JAX_DATA"])] if os.environ.get("VAE_JAX_DATA") else []
-    for folder in [*folders, Path("data")]:
-        if (folder / "mnist").exists():
-            return read_folder(folder / "mnist")
+    if folder := local_data("mnist"):
+        return read_folder(folder)
     if not (earlier_download(KAGGLE_SET) or network_answers()):
         return drawn_digits()
     try:

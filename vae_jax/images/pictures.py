@@ -7,7 +7,6 @@ attributes, and reads one image at a time.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vae_jax.data.downloads import download_from_kaggle, earlier_download, network_answers
+from vae_jax.data.downloads import download_from_kaggle, earlier_download, local_data, network_answers
 from vae_jax.data.errors import DataError
 from vae_jax.data.parts import TEST, TRAIN, TRAIN_SHARE, VALIDATION, VALIDATION_SHARE
 from vae_jax.images.celeba_lists import read_attributes, read_partition
@@ -114,10 +113,8 @@ def _find(source: str, limit: int | None, seed: int) -> Pictures:
         return read_tfds()
     if source != "auto":
         return read_path(Path(source), seed)
-    folders = [Path(os.environ["VAE_JAX_DATA"])] if os.environ.get("VAE_JAX_DATA") else []
-    for folder in [*folders, Path("data")]:
-        if (folder / "celeba").exists():
-            return read_path(folder / "celeba", seed)
+    if path := local_data("celeba"):
+        return read_path(path, seed)
     if not (earlier_download(KAGGLE_SET) or network_answers()):
         return _find("synthetic", limit, seed)
     try:
