@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from vae_jax.data.downloads import local_data, network_answers
-from vae_jax.data.errors import DataError
+from vae_jax.data.errors import DataError, first_line
 from vae_jax.data.unpacking import DAMAGE, gunzip
 from vae_jax.tables.csv_file import LARGEST_CELL
 from vae_jax.tables.scaling import Scaler
@@ -127,7 +127,7 @@ def _read(path: Path) -> pd.DataFrame:
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     except DAMAGE as error:  # pandas' own errors are ValueErrors
-        raise DataError(f"{path}: {(str(error) or type(error).__name__).splitlines()[0]}") from error
+        raise DataError(f"{path}: {first_line(error)}") from error
     return _typed(frame, str(path))
 
 

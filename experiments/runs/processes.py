@@ -22,6 +22,7 @@ from jax.sharding import NamedSharding
 
 from experiments.command_line import FAILURE, USAGE_ERROR, Interrupted, RunError, UsageError, report
 from experiments.runs.native_output import NativeOutput, exit_now
+from vae_jax.data.errors import first_line
 from vae_jax.training.parallel import data_mesh, divide, replicated
 
 Result = TypeVar("Result")
@@ -66,7 +67,7 @@ def connect(
         index, count = jax.process_index(), jax.process_count()
     except (RuntimeError, ValueError) as error:
         native.close()
-        raise RunError(f"can't connect the processes through {where}: {_first_line(error)}") from error
+        raise RunError(f"can't connect the processes through {where}: {first_line(error)[:300]}") from error
     if count == 1:  # e.g. a TPU on a single machine
         native.close()
         return
@@ -221,7 +222,7 @@ class _Link:
     def _named(self, error: BaseException) -> BaseException:
         """The error to report, with this process's number unless it is 0."""
         if isinstance(error, jax.errors.JaxRuntimeError):
-            error = RunError(f"a joint computation failed ({_first_line(error)}); {LOST}")
+            error = RunError(f"a joint computation failed ({first_line(error)[:300]}); {LOST}")
         if self.index and isinstance(error, UsageError | RunError):
             return type(error)(f"process {self.index}: {error}")
         return error
@@ -304,7 +305,3 @@ def _exit_code(error: BaseException) -> int:
     if isinstance(error, Interrupted):
         return 128 + error.signal_number
     return FAILURE
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -36,7 +36,7 @@ from experiments.score.tables import (
     make_block,
 )
 from experiments.score.text import as_numbers, cut_line, empty_rows, open_text, read_features, read_pieces, read_rows
-from vae_jax.data.errors import DataError
+from vae_jax.data.errors import DataError, first_line
 from vae_jax.data.unpacking import MOST_BYTES, MOST_TIMES
 from vae_jax.tables.files import read_frame
 from vae_jax.tables.packed_sizes import chunks, pages
@@ -163,7 +163,7 @@ def _refuse_bombs(source: str, file: IO[bytes], groups: range) -> None:
                 raise UsageError(f"{source}: a page of column {name} has {largest:,} bytes when unpacked, {most}")
     except ARROW_DAMAGE as error:
         what = f"column {name} is damaged" if name else "not a Parquet file, or a damaged one"
-        raise UsageError(f"{source}: {what} ({_first_line(error)})") from None
+        raise UsageError(f"{source}: {what} ({first_line(error)[:120]})") from None
 
 
 def row_groups(source: Source, rows: int) -> list[tuple[int, int]]:
@@ -188,7 +188,7 @@ def _parquet_file(source: Source) -> tuple[IO[bytes], pq.ParquetFile, pa.Schema]
         schema.names  # noqa: B018 (a name that is not UTF-8 is noticed here)
         return raw, file, schema
     except ARROW_DAMAGE as error:
-        raise UsageError(f"{source.name}: not a Parquet file, or a damaged one ({_first_line(error)})") from None
+        raise UsageError(f"{source.name}: not a Parquet file, or a damaged one ({first_line(error)[:120]})") from None
 
 
 def _open_excel(source: Source, columns: Columns, on_broken: OnBroken) -> Table:
@@ -274,7 +274,7 @@ def _blocks(
             if batch is not None:
                 batch.validate(full=True)
         except ARROW_DAMAGE as error:
-            raise UsageError(f"{name}: damaged after row {row} ({_first_line(error)})") from None
+            raise UsageError(f"{name}: damaged after row {row} ({first_line(error)[:120]})") from None
         if batch is None:
             return
         features, wrong, cells = _features(batch, columns)
@@ -313,7 +313,3 @@ def _floats(column: pa.Array, number_format: NumberFormat) -> np.ndarray:
     if pa.types.is_decimal(column.type):
         column = column.cast(pa.string())  # Arrow rounds text to a float correctly, but not decimals
     return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:120]

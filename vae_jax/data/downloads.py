@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vae_jax.data.errors import DataError
+from vae_jax.data.errors import DataError, first_line
 
 NETWORK_TIMEOUT = 5.0  # seconds
 
@@ -81,8 +81,7 @@ def download_from_kaggle(name: str, by_hand: str) -> Path:
         with _locked(name):
             return earlier_download(name) or Path(kagglehub.dataset_download(name))
     except Exception as error:  # kagglehub, requests, zipfile and the disk each raise their own
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(
-            f"downloading {name} from Kaggle failed ({reason[:200]}); download it by hand and pass "
+            f"downloading {name} from Kaggle failed ({first_line(error)[:200]}); download it by hand and pass "
             f"--data {by_hand}, or use --data synthetic"
         ) from error

@@ -23,7 +23,7 @@ import jax
 import numpy as np
 
 from vae_jax.data import strict_json
-from vae_jax.data.errors import OneLineError
+from vae_jax.data.errors import OneLineError, first_line
 from vae_jax.detector import exemplar, recipes
 from vae_jax.detector.exemplar import Exemplars
 from vae_jax.detector.settings import LEFT_TO_RECIPE, OF_RECIPE, Resolved, check
@@ -126,8 +126,7 @@ def load(folder: Path, feature_names: Sequence[str] | None = None) -> Fitted:
     except ModelError:
         raise
     except Exception as error:  # of whatever type: the checksums are right, but a stranger may have written anything
-        what = (str(error) or type(error).__name__).splitlines()[0][:200]
-        raise ModelError(f"{folder}: not a model ({type(error).__name__}: {what})") from error
+        raise ModelError(f"{folder}: not a model ({type(error).__name__}: {first_line(error)[:200]})") from error
     names = fitted.features.feature_names
     if feature_names is not None and tuple(feature_names) != names:
         raise ModelError(f"{folder}: {_difference(names, tuple(feature_names))}")

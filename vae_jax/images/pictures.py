@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vae_jax.data.downloads import download_from_kaggle, earlier_download, local_data, network_answers
-from vae_jax.data.errors import DataError
+from vae_jax.data.errors import DataError, first_line
 from vae_jax.data.parts import TEST, TRAIN, TRAIN_SHARE, VALIDATION, VALIDATION_SHARE
 from vae_jax.images.celeba_lists import read_attributes, read_partition
 from vae_jax.images.decoding import SUFFIXES
@@ -239,11 +239,10 @@ def read_tfds() -> Pictures:
             for split in ("train", "validation", "test")
         ]
     except Exception as error:  # a dozen types, e.g. NonMatchingChecksumError if Drive sends an HTML page
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         page = "Google Drive sends a page instead of the file when its quota is used up; "
         hint = page if "Checksum" in type(error).__name__ else ""
         raise DataError(
-            f"tensorflow-datasets could not prepare celeb_a ({type(error).__name__}: {reason[:200]}); {hint}"
+            f"tensorflow-datasets could not prepare celeb_a ({type(error).__name__}: {first_line(error)[:200]}); {hint}"
             "use --data kaggle or --data synthetic, or name a folder of pictures"
         ) from error
     return list_tfds(splits)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from vae_jax.data.errors import DataError
+from vae_jax.data.errors import DataError, first_line
 from vae_jax.data.unpacking import DAMAGE, check_size, gunzip, unzip
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def parse(path: Path, text: str, names: list[str], separator: str) -> pd.DataFra
             f"{path}: {place_of(0, names[0]) + ': blank' if rows.strip() else 'a header, but no rows'}"
         ) from None
     except (pd.errors.ParserError, ValueError) as error:
-        raise DataError(f"{path}: {str(error).splitlines()[0]}") from None
+        raise DataError(f"{path}: {first_line(error)}") from None
     if frame.shape[1] != len(names):
         raise DataError(f"{path}: the header names {len(names)} columns, the rows have {frame.shape[1]}")
     return frame.set_axis(names, axis="columns")
