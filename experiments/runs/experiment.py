@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.panel import Panel
 
 from experiments import PROGRAM
-from experiments.command_line import Interrupted, UsageError, parse
+from experiments.command_line import Interrupted, UsageError, as_option, parse
 from experiments.runs import loggers, processes, run_folder, stopping
 from experiments.startup import use_cores
 from vae_jax.data.errors import one_line
@@ -157,9 +157,9 @@ class Experiment:
         for field in dataclasses.fields(self.config_type):
             value, expected = getattr(asked, field.name), getattr(wanted, field.name)
             if field.name not in ("resume", *processes.OPTIONS) and value != expected:
-                option = f"--{field.name.replace('_', '-')}"
                 theirs = "the default" if expected is None else expected
-                raise UsageError(f"{option} {value}: {owner} {theirs}" + (f"; {advice}" if advice else ""))
+                more = f"; {advice}" if advice else ""
+                raise UsageError(f"{as_option(field.name)} {value}: {owner} {theirs}{more}")
 
     @contextmanager
     def resumable(self, opened: run_folder.Run) -> Iterator[None]:
@@ -184,7 +184,7 @@ class Experiment:
             unnamed = value == getattr(defaults, field.name) and field.name != "preset"
             if unnamed or field.name in ("run_dir", "resume", *processes.OPTIONS):
                 continue
-            words.append(f"--{field.name.replace('_', '-')}")
+            words.append(as_option(field.name))
             if not isinstance(value, bool):
                 words.extend(shlex.quote(str(v)) for v in (value if isinstance(value, tuple) else (value,)))
         return " ".join(words)

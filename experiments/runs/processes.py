@@ -20,7 +20,16 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from experiments.command_line import FAILURE, USAGE_ERROR, Interrupted, RunError, UsageError, report
+from experiments.command_line import (
+    FAILURE,
+    USAGE_ERROR,
+    Interrupted,
+    RunError,
+    UsageError,
+    as_option,
+    refusal,
+    report,
+)
 from experiments.runs.native_output import NativeOutput, exit_now
 from vae_jax.data.errors import first_line
 from vae_jax.training.parallel import data_mesh, divide, replicated
@@ -83,7 +92,7 @@ def _check(coordinator: str | None, num_processes: int | None, process_id: int |
     absent = [name for name, value in given.items() if value is None]
     if absent and len(absent) < len(given):
         present = next(name for name in given if name not in absent)
-        raise UsageError(f"{_option(absent[0])}: needed with {_option(present)} {given[present]}")
+        raise UsageError(f"{as_option(absent[0])}: needed with {as_option(present)} {given[present]}")
     if coordinator is None or num_processes is None or process_id is None:
         return
     host, _, port = coordinator.rpartition(":")
@@ -94,11 +103,7 @@ def _check(coordinator: str | None, num_processes: int | None, process_id: int |
     }
     for name, (fine, expected) in rules.items():
         if not fine:
-            raise UsageError(f"{_option(name)} {given[name]}: expected {expected}")
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+            raise refusal(name, given[name], expected)
 
 
 def launched(environment: Mapping[str, str]) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from experiments import PROGRAM
-from experiments.command_line import UsageError, parse, run
+from experiments.command_line import UsageError, parse, refusal, run
 from experiments.runs import stopping
 from experiments.runs.progress import WorkProgress, console
 from experiments.score.config import ScoreConfig
@@ -112,7 +112,7 @@ def check_cluster(config: ScoreConfig) -> None:
         raise UsageError("--engine ray: needs the package ray: pip install 'ray[data]'")
     check_common(config)
     if config.workers is not None and config.workers < 1:
-        raise UsageError(f"--workers {config.workers}: expected 1 or more")
+        raise refusal("workers", config.workers, "1 or more")
     for option, path in (("--input", config.input), ("--output", config.output)):
         if path == PIPE:
             raise UsageError(f"{option} -: --engine ray takes a file or folder to read, and a folder to write")
