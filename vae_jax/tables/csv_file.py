@@ -94,7 +94,7 @@ def read_header(path: Path, text: str) -> tuple[list[str], str]:
         names = [name.strip() for name in next(csv.reader([header], delimiter=separator), [])]
     except csv.Error:
         names = []
-    if not any(names) or all(map(_is_number, names)) or max(map(len, names)) > LONGEST_NAME:
+    if not any(names) or all(map(is_number, names)) or max(map(len, names)) > LONGEST_NAME:
         raise DataError(f"{path}: no header with the names of the columns in the first line")
     if found := repeated(names):
         raise DataError(f"{path}: column repeated {', '.join(map(repr, found[:5]))}")
@@ -106,7 +106,8 @@ def repeated(names: Sequence[str]) -> list[str]:
     return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
-def _is_number(word: str) -> bool:
+def is_number(word: str) -> bool:
+    """Whether Python reads a word as a number, also as infinity or NaN."""
     try:
         float(word)
     except ValueError:
