@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import codecs
 import gzip
-import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -34,6 +33,7 @@ from experiments.score.tables import (
     make_block,
 )
 from vae_jax.data.errors import CellError
+from vae_jax.tables.cells import to_float
 from vae_jax.tables.text_numbers import NumberFormat, to_numbers
 
 PIECE = 4 << 20  # bytes read and parsed at once
@@ -250,17 +250,9 @@ def as_numbers(cells: np.ndarray, number_format: NumberFormat) -> tuple[np.ndarr
     typed = np.array([type(cell) in (int, float) for cell in cells], bool)
     texts = np.array([None if cell is None else str(cell).strip() for cell in cells[~typed]], object)
     numbers, bad = np.empty(len(cells)), np.zeros(len(cells), bool)
-    numbers[typed] = [_float(cell) for cell in cells[typed]]
+    numbers[typed] = [to_float(cell) for cell in cells[typed]]
     numbers[~typed], bad[~typed] = to_numbers(texts, number_format)
     return numbers, bad | ~is_sound(numbers)
-
-
-def _float(number: float) -> float:
-    """A whole number beyond float64 becomes infinite, as one written with an exponent is."""
-    try:
-        return float(number)
-    except OverflowError:
-        return math.inf
 
 
 def empty_rows(features: np.ndarray) -> list[int]:
