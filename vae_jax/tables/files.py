@@ -243,9 +243,9 @@ def _parse_quickly(text: str, separator: str, width: int) -> list[np.ndarray] | 
 def _words(column: pa.ChunkedArray) -> np.ndarray:
     """Strips text, and makes blank cells None."""
     import pyarrow as pa
-    import pyarrow.compute
 
-    pc: Any = pyarrow.compute  # its functions are made when it is imported, which type checkers don't see
+    from vae_jax.tables.arrow import pc
+
     kind = pa.large_string()
     text = pc.utf8_trim_whitespace(column.cast(kind))
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, kind), text).to_numpy()
@@ -426,9 +426,9 @@ def _length_of_texts(column: pa.ChunkedArray) -> int:
 
 def _lengths(texts: pa.Array) -> pa.Array:
     import pyarrow as pa
-    import pyarrow.compute
 
-    pc: Any = pyarrow.compute  # its functions are made when it is imported, which type checkers don't see
+    from vae_jax.tables.arrow import pc
+
     if not pa.types.is_string_view(texts.type):
         return pc.binary_length(texts).cast(pa.int64())
     if not len(texts):
