@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ import numpy as np
 import optax
 import optax.contrib
 from flax import linen as nn
+from jax.sharding import Mesh
 from rich.console import Console
 
 from experiments.mnist.config import STAGES, MnistConfig, images_per_step
@@ -30,9 +31,8 @@ from vae_jax.training import (
     create_train_state,
     evaluate,
     stream_key,
-    train_steps,
 )
-from vae_jax.training.parallel import AXIS, compile_parallel, data_mesh, replicate, replicated
+from vae_jax.training.parallel import data_mesh, replicate
 
 PIXELS = 784
 # Of Burda et al. 2016, section 5: hidden layers below each layer of latents, and latents, by number of layers.
@@ -219,19 +219,12 @@ def steps_per_call(model: Model, steps_per_epoch: int) -> int:
     return next(steps for steps in range(min(most, steps_per_epoch), 0, -1) if steps_per_epoch % steps == 0)
 
 
-Advance = Callable[[TrainState, int, int], tuple[TrainState, dict[str, jax.Array]]]
-
-
-def _advance(model: Model, config: MnistConfig, inputs: Inputs, mesh: Any) -> Advance:
+def _advance(model: Model, config: MnistConfig, inputs: Inputs, mesh: Mesh) -> loop.Advance:
     """Steps over images whose bits are drawn anew in each epoch."""
     pixels, key = replicate((inputs.train, jax.random.key(config.seed)), mesh)
     draw = jax.jit(lambda key, epoch, pixels: binarise(stream_key(key, "bits", epoch), pixels))
+    compiled = loop.resident_steps(model.batch_size, mesh)
     drawn: tuple[int, Any] = (-1, None)
-
-    @cache  # one number of steps in an epoch, but for a run begun on a machine that takes another
-    def compiled(count: int) -> Callable:
-        steps = partial(train_steps, batch_size=model.batch_size, num_steps=count, axis_name=AXIS)
-        return compile_parallel(steps, mesh, (replicated, replicated), (replicated, replicated), donate_argnums=0)
 
     def advance(state: TrainState, step: int, count: int):
         nonlocal drawn

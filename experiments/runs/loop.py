@@ -1,4 +1,4 @@
-"""The training loop of both experiments: compiled steps, log, checkpoints and stopping."""
+"""The training loop that the experiments share: compiled steps, log, checkpoints and stopping."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboardX.record_writer import RecordWriter
@@ -24,12 +26,15 @@ from experiments.runs import processes
 from experiments.runs.progress import TrainingProgress
 from experiments.runs.run_folder import Run, disk_errors
 from experiments.runs.stopping import deferred, held
-from vae_jax.training import TrainState
+from vae_jax.training import TrainState, train_steps
 from vae_jax.training.checkpoints import CheckpointError, Checkpoints
 from vae_jax.training.finite import TERMS, first_not_finite, is_finite
+from vae_jax.training.parallel import AXIS, compile_parallel, replicated
 
 METRICS_LOG = "metrics.jsonl"
 STEPS = "steps"  # key of an epoch's sums: the number of steps summed
+
+Advance = Callable[[TrainState, int, int], tuple[TrainState, dict[str, jax.Array]]]
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Training:
     """
 
     name: str
-    advance: Callable[[TrainState, int, int], tuple[TrainState, dict[str, jax.Array]]]
+    advance: Advance
     validate: Callable[[TrainState], dict[str, Any]]
     epochs: int
     steps_per_epoch: int
@@ -58,6 +63,17 @@ class Training:
     save_every: int
     save_every_minutes: float | None = None
     unit: str = "rows"
+
+
+def resident_steps(batch_size: int, mesh: Mesh) -> Callable[[int], Callable]:
+    """Returns a function that compiles so many steps over data held whole on every device, once for each number."""
+
+    @cache
+    def compiled(count: int) -> Callable:
+        steps = partial(train_steps, batch_size=batch_size, num_steps=count, axis_name=AXIS)
+        return compile_parallel(steps, mesh, (replicated, replicated), (replicated, replicated), donate_argnums=0)
+
+    return compiled
 
 
 def train(run: Run, training: Training, state: TrainState, output: Any) -> TrainState:
