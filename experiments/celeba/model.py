@@ -185,10 +185,6 @@ class PictureChunks:
 
 
 def _encode_part(state: TrainState, x: jax.Array, noise: jax.Array):
-    return jax.lax.all_gather(_evaluate_chunk(state, x, noise), AXIS, tiled=True)
-
-
-def _evaluate_chunk(state: TrainState, x: jax.Array, noise: jax.Array):
     terms, posterior, _ = evaluate(state, x, noise)
     losses = {"loss": state.objective.loss(terms), "reconstruction": terms.reconstruction, "kl": terms.kl}
-    return losses, posterior.mean, posterior.log_var
+    return jax.lax.all_gather((losses, posterior.mean, posterior.log_var), AXIS, tiled=True)
