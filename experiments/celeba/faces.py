@@ -168,10 +168,14 @@ def write(folder: Path, name: str, sheet: Sheet, singles: Iterable[np.ndarray]) 
         draw_sheet(folder / f"{name}.png", sheet)
         written = 0
         for picture in singles:
-            pixels = (np.clip(picture, 0, 1) * 255).round().astype(np.uint8)
-            Image.fromarray(pixels).save(folder / f"{name}_{written:04}.png")
+            Image.fromarray(as_pixels(picture)).save(folder / f"{name}_{written:04}.png")
             written += 1
     return written
+
+
+def as_pixels(picture: np.ndarray) -> np.ndarray:
+    """Converts [0, 1] to 0..255."""
+    return (np.clip(picture, 0, 1) * 255).round().astype(np.uint8)
 
 
 def sample(config: SampleConfig, read: Read, model: FaceModel) -> tuple[Sheet, Iterable[np.ndarray]]:
