@@ -121,9 +121,8 @@ def to_dates(
     if date_format not in DATE_FORMATS:
         raise ValueError(f"unknown format of dates {date_format!r}")
     codes, distinct = _distinct(cells)
-    dates = np.append(_dates(_extract(distinct, date_format), date_format), np.datetime64("NaT", "us"))[
-        codes
-    ]  # the last for missing cells
+    known = _dates(_extract(distinct, date_format), date_format)
+    dates = np.append(known, np.datetime64("NaT", "us"))[codes]  # a missing cell has code -1
     return dates, np.isnat(dates) & (codes >= 0)
 
 

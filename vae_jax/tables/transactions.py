@@ -182,12 +182,14 @@ def _read(path: Path, keep_time: bool, prefix: str = "", reading: Reading | None
     elif keep_time:
         raise DataError(f"--keep-time: {path} has other columns than the credit card set; all of them are kept anyway")
     found = from_frame(path, frame, reading, places)
+    if times is None:
+        seconds = np.arange(len(frame), dtype="float64")
+    else:
+        seconds = _seconds(typed_cells_of(times, finite=False), found.number_format)
     return Transactions(
         found.features,
         found.labels,
-        np.arange(len(frame), dtype="float64")
-        if times is None
-        else _seconds(typed_cells_of(times, finite=False), found.number_format),
+        seconds,
         found.names,
         f"{prefix}{path}",
         number_format=found.number_format,
