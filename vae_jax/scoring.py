@@ -129,14 +129,19 @@ def score_block(
     gaps: bool = False,
 ) -> Scores:
     """The same as `reconstruction_probability` for all rows at once, with the noise that `latent_noise` draws."""
-    seen = jnp.where(jnp.isnan(x), 0.0, x) if gaps and getattr(vae.decoder, "layout", None) is None else x
     with jax.default_matmul_precision(PRECISION):
-        return _score_encoded(vae, params, x, encode(vae, params, seen), noise, residual_sd, gaps)
+        return _score_encoded(vae, params, x, _encode(vae, params, x, gaps), noise, residual_sd, gaps)
 
 
 def latent_noise(vae: VAE, key: PRNGKeyArray, num_samples: int) -> Float[Array, "S L"]:
     """The noise of a row's S latent samples, which all rows share."""
     return jax.random.normal(key, (num_samples, vae.latent_dim))
+
+
+def _encode(vae: VAE, params: Any, x: Float[Array, "N D"], gaps: bool) -> Gaussian:
+    """Encodes rows; a dense encoder sees 0 in a gap, and one of columns knows of gaps."""
+    filled = gaps and getattr(vae.decoder, "layout", None) is None
+    return encode(vae, params, jnp.where(jnp.isnan(x), 0.0, x) if filled else x)
 
 
 def _score_encoded(
@@ -248,8 +253,7 @@ def reconstruction_probability(
         def score_part(part: tuple[Array, Gaussian]) -> Scores:
             return _score_encoded(vae, params, part[0], part[1], noise, residual_sd, gaps)
 
-        seen = jnp.where(jnp.isnan(block), 0.0, block) if gaps and not layout else block
-        return map_chunks(score_part, (block, encode(vae, params, seen)), size)
+        return map_chunks(score_part, (block, _encode(vae, params, block, gaps)), size)
 
     with jax.default_matmul_precision(PRECISION):
         return map_chunks(score, x, size * max(1, ROWS_ENCODED // size))
