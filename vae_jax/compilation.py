@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-# Of XLA on a CPU.
+# Options of XLA on a CPU.
 QUICK = {
     "xla_backend_optimization_level": 1,
     "xla_cpu_use_fusion_emitters": False,

@@ -45,8 +45,8 @@ COLUMN_NUMBERS = 2**18  # of a table of columns on a CPU: one row's logits alone
 # the last one adds up in another order, so that a score's last bit would depend on the row's place in its chunk.
 PANEL_NUMBERS = 2**15
 ROWS_ENCODED = 256  # rows encoded at once, approximately: a decoded chunk has too few rows to encode fast
-# Of products. By default GPUs and TPUs shorten their factors; on an H200 that moved scores by up to 0.006 of their
-# standard deviation.
+# Precision of products. By default GPUs and TPUs shorten their factors; on an H200 that moved scores by up to 0.006 of
+# their standard deviation.
 PRECISION = "highest"
 # Lower bound on a residual's standard deviation, in units of the standardised feature. A feature that is constant in
 # training has residual 0, so any other value would have density 0 and alone decide the score.

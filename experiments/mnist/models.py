@@ -37,7 +37,7 @@ from vae_jax.training.parallel import data_mesh, replicate
 PIXELS = 784
 # Of Burda et al. 2016, section 5: hidden layers below each layer of latents, and latents, by number of layers.
 NETWORKS = {1: (((200, 200),), (50,)), 2: (((200, 200), (100, 100)), (100, 50))}
-ADAM_EPSILON = 1e-4  # there
+ADAM_EPSILON = 1e-4  # of the same section
 PLANE = "plane"  # name of the model with two latents
 AEVB_HIDDEN = (500,)  # Kingma & Welling 2013, section 5
 # Steps of one posterior sample in a compiled call, on a CPU and elsewhere: about a second's worth.

@@ -1,4 +1,4 @@
-"""What both experiments' commands share: from a command line to a config, its inputs and an open run folder."""
+"""What the experiments' commands share: from a command line to a config, its inputs and an open run folder."""
 
 from __future__ import annotations
 
