@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def draw_curves(path: Path, logs: Mapping[str, list[dict]], titles: Mapping[str,
     """Plots each model's bound on held-out images by epoch, and the published log likelihoods as lines."""
     with chart(path, 8.25, 4.2) as (axes,):
         lowest, highest = [], []
-        for colour, (name, log) in zip(_cycle(), logs.items(), strict=False):
+        for colour, (name, log) in zip(cycle(COLOURS), logs.items(), strict=False):
             losses = [line["validation_loss"] for line in log]
             lowest += [*losses, published.get(name, np.inf)]
             highest.append(losses[len(losses) // 5])  # the first epochs would flatten the rest
@@ -52,7 +53,7 @@ def draw_bounds(path: Path, logs: Mapping[str, list[dict]], titles: Mapping[str,
     """Plots the bound against the number of training images seen, as figure 2 of Kingma & Welling 2013 does."""
     with chart(path, 8.25, 4.2) as (axes,):
         lows = []
-        for colour, (name, log) in zip(_cycle(), logs.items(), strict=False):
+        for colour, (name, log) in zip(cycle(COLOURS), logs.items(), strict=False):
             seen = [line["epoch"] * per_epoch for line in log]
             style = {"color": colour, "marker": point_mark(log)}
             axes.plot(seen, [-line["loss"] for line in log], label=titles[name], **style)
@@ -62,11 +63,6 @@ def draw_bounds(path: Path, logs: Mapping[str, list[dict]], titles: Mapping[str,
         axes.set_ylim(bottom=min(lows) - 10)
         axes.set(xlabel="training images seen", ylabel="bound (nats): training solid, held-out dashed")
         axes.legend(fontsize="small")
-
-
-def _cycle():
-    while True:
-        yield from COLOURS
 
 
 def draw_samples(path: Path, state: TrainState) -> None:
