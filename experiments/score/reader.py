@@ -24,18 +24,16 @@ from experiments.score.csv_parser import csv_parser
 from experiments.score.json_parser import JsonParser
 from experiments.score.parsers import check_columns
 from experiments.score.tables import (
-    NO_CELL,
     PIPE,
     Block,
     BrokenRow,
     Columns,
     InputFormat,
     OnBroken,
-    describe_number,
     is_sound,
     make_block,
 )
-from experiments.score.text import as_numbers, cut_line, empty_rows, open_text, read_features, read_pieces, read_rows
+from experiments.score.text import as_numbers, cut_line, open_text, read_features, read_pieces, read_rows, wrong_rows
 from vae_jax.data.errors import DataError, first_line
 from vae_jax.data.unpacking import MOST_BYTES, MOST_TIMES
 from vae_jax.tables.files import read_frame
@@ -295,14 +293,9 @@ def _features(batch: pa.RecordBatch, columns: Columns) -> tuple[np.ndarray, dict
         frame = batch.select(list(columns.features)).to_pandas(types_mapper=NULLABLE.get)
         cells = frame.astype(object).where(frame.notna(), None).map(str, na_action="ignore")
         return *read_features(frame, columns), cells
-    features = np.column_stack([_floats(batch[column], columns.number_format) for column in columns.features])
-    sound = is_sound(features)
-    wrong = {}
-    for i in np.flatnonzero(~sound.all(1)).tolist():
-        j = int(np.argmin(sound[i]))
-        name = columns.features[j]
-        wrong[i] = describe_number(name, batch[name][i].as_py(), features[i, j])
-    return features, {**dict.fromkeys(empty_rows(features), NO_CELL), **wrong}, None
+    cells = [batch[column] for column in columns.features]
+    features = np.column_stack([_floats(column, columns.number_format) for column in cells])
+    return features, wrong_rows(columns, features, ~is_sound(features), lambda i, j: cells[j][i].as_py()), None
 
 
 def _floats(column: pa.Array, number_format: NumberFormat) -> np.ndarray:
