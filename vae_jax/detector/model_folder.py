@@ -228,24 +228,22 @@ def _read_arrays(
     found = jax.tree.unflatten(jax.tree.structure(like), leaves)
     if settings.recipe != "exemplar":
         return found, residual_sd, None
-    if f"{EXEMPLARS}/log_var" not in arrays:  # format 3: the kernels of each model, and no marginals
-        vae = recipes.make_vae(settings, rows.shape[1])
-        log_var = exemplar.log_variances(settings, vae, found["params"], arrays[f"{EXEMPLARS}/rows"])
+    of_exemplars = {name.removeprefix(f"{EXEMPLARS}/"): array for name, array in arrays.items()}
+    return found, residual_sd, _read_exemplars(settings, found["params"], of_exemplars)
+
+
+def _read_exemplars(settings: Resolved, params: Any, arrays: dict[str, np.ndarray]) -> Exemplars:
+    if "log_var" not in arrays:  # format 3: the kernels of each model, and no marginals
+        vae = recipes.make_vae(settings, arrays["rows"].shape[1])
+        log_var = exemplar.log_variances(settings, vae, params, arrays["rows"])
         models = len(log_var)
-        arrays |= {
-            f"{EXEMPLARS}/log_var": log_var,
-            f"{EXEMPLARS}/bandwidths": arrays[f"{EXEMPLARS}/bandwidths"][:, None],
-            f"{EXEMPLARS}/pooled": np.append(np.full(models, 1 / models), 0.0),
-        }
-    # Folders of earlier versions don't tell how many rows there were.
-    arrays.setdefault(f"{EXEMPLARS}/seen", arrays[f"{EXEMPLARS}/numbers"][-1:] + 1)
-    return found, residual_sd, _read_exemplars(arrays)
+        arrays["log_var"], arrays["bandwidths"] = log_var, arrays["bandwidths"][:, None]
+        arrays["pooled"] = np.append(np.full(models, 1 / models), 0.0)
+    arrays.setdefault("seen", arrays["numbers"][-1:] + 1)  # earlier versions didn't tell how many rows there were
 
-
-def _read_exemplars(arrays: dict[str, np.ndarray]) -> Exemplars:
     def of(kind: type, **others: Any) -> Any:
         names = [name for name in kind.__annotations__ if name not in others]
-        return kind(**others, **{name: arrays[f"{EXEMPLARS}/{name}"] for name in names})
+        return kind(**others, **{name: arrays[name] for name in names})
 
     return of(Exemplars, gaussianiser=of(Gaussianiser))
 
