@@ -26,16 +26,7 @@ from experiments.runs.experiment import INPUTS
 from experiments.runs.run_folder import Run, read_config
 from experiments.score.reader import Source, Table, open_table
 from experiments.score.scoring import CHUNK, DECISION, ROW, SCORE, chunks, load, score, score_types
-from experiments.score.tables import (
-    INPUT_SUFFIXES,
-    Block,
-    BrokenRow,
-    Columns,
-    InputFormat,
-    OnBroken,
-    format_of,
-    join,
-)
+from experiments.score.tables import INPUT_SUFFIXES, Block, BrokenRow, Columns, InputFormat, OnBroken, format_of, join
 from experiments.score.text import GZIP
 from experiments.score.writer import open_writer
 from vae_jax.data.errors import DataError

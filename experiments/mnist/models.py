@@ -23,15 +23,7 @@ from experiments.runs import loop
 from experiments.runs.run_folder import Run
 from vae_jax.importance import SampledBound, elbo, iwae
 from vae_jax.networks import dense_vae, hierarchical_vae
-from vae_jax.training import (
-    TrainState,
-    active_latents,
-    batch_noise,
-    binarise,
-    create_train_state,
-    evaluate,
-    stream_key,
-)
+from vae_jax.training import TrainState, active_latents, batch_noise, binarise, create_train_state, evaluate, stream_key
 from vae_jax.training.parallel import data_mesh, replicate
 
 PIXELS = 784

@@ -20,16 +20,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from experiments.command_line import (
-    FAILURE,
-    USAGE_ERROR,
-    Interrupted,
-    RunError,
-    UsageError,
-    as_option,
-    refusal,
-    report,
-)
+from experiments.command_line import FAILURE, USAGE_ERROR, Interrupted, RunError, UsageError, as_option, refusal, report
 from experiments.runs.native_output import NativeOutput, exit_now
 from vae_jax.data.errors import first_line
 from vae_jax.training.parallel import data_mesh, divide, replicated

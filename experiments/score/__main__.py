@@ -32,15 +32,7 @@ from experiments.score.scoring import (
     score,
     score_types,
 )
-from experiments.score.tables import (
-    INPUT_SUFFIXES,
-    PIPE,
-    SUFFIXES,
-    Block,
-    Format,
-    InputFormat,
-    format_of,
-)
+from experiments.score.tables import INPUT_SUFFIXES, PIPE, SUFFIXES, Block, Format, InputFormat, format_of
 from experiments.score.writer import REJECTS, Rejects, open_writer
 from experiments.startup import prepare_jax
 from vae_jax.data.errors import DataError

@@ -23,16 +23,7 @@ from experiments.command_line import UsageError
 from experiments.score.csv_parser import csv_parser
 from experiments.score.json_parser import JsonParser
 from experiments.score.parsers import check_columns
-from experiments.score.tables import (
-    PIPE,
-    Block,
-    BrokenRow,
-    Columns,
-    InputFormat,
-    OnBroken,
-    is_sound,
-    make_block,
-)
+from experiments.score.tables import PIPE, Block, BrokenRow, Columns, InputFormat, OnBroken, is_sound, make_block
 from experiments.score.text import as_numbers, cut_line, open_text, read_features, read_pieces, read_rows, wrong_rows
 from vae_jax.data.errors import DataError, first_line
 from vae_jax.data.unpacking import MOST_BYTES, MOST_TIMES

@@ -21,14 +21,7 @@ from vae_jax.data.parts import TEST, TRAIN, TRAIN_SHARE, VALIDATION, VALIDATION_
 from vae_jax.images.celeba_lists import read_attributes, read_partition
 from vae_jax.images.decoding import SUFFIXES
 from vae_jax.images.drawn_faces import ATTRIBUTES, draw_face
-from vae_jax.images.listing import (
-    ATTRIBUTE_LISTS,
-    IMAGE_FOLDER,
-    PARTITION_LISTS,
-    Found,
-    list_folder,
-    list_zip,
-)
+from vae_jax.images.listing import ATTRIBUTE_LISTS, IMAGE_FOLDER, PARTITION_LISTS, Found, list_folder, list_zip
 from vae_jax.images.readers import DrawingReader, Reader, RecordReader, SomeReader
 
 if TYPE_CHECKING:

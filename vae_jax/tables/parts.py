@@ -181,11 +181,7 @@ _PARTS: dict[str, Callable[[Found], Any]] = {
     "real": lambda found: [_standardised("gaussian", found.values)],
     "positive": lambda found: [_standardised("gaussian", found.values, log=True)],
     "count": lambda found: [
-        _standardised(
-            "count",
-            found.values,
-            log=skewness(found.values) > SKEWED and bool(np.nanmin(found.values) >= 0),
-        )
+        _standardised("count", found.values, log=skewness(found.values) > SKEWED and bool(np.nanmin(found.values) >= 0))
     ],
     "yes-no": lambda found: [answer(found.values, found.numeric)],
     "category": lambda found: [category(found.values, found.numeric)],
