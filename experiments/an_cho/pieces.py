@@ -136,10 +136,9 @@ def score_all(
     some = numbers[few].astype(np.float64)
     variance = config.mnist_pca_variance if task == "mnist" else config.kdd99_pca_variance
     kernel = models.gaussian_kernel(some, config.kernel_width)
+    probability = models.reconstruction_probability(vae, params, config.num_samples, key("score"))
     return {
-        "reconstruction_probability": models.reconstruction_probability(vae, params, config.num_samples, key("score"))(
-            measured
-        ),
+        "reconstruction_probability": probability(measured),
         "vae_error": models.reconstruction_error(vae, params)(measured),
         "autoencoder": models.reconstruction_error(plain, plain_params)(measured),
         "pca": models.pca(numbers, variance)(held_out),
