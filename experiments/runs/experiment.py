@@ -29,16 +29,6 @@ PLACES = ("data", "cache")  # options that name locations, which may change when
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "pandas", "scikit-learn")
 
 
-def no_preset(config: Any) -> Any:
-    """The defaults of a config type without presets."""
-    return type(config)()
-
-
-def settled(config: Any) -> Any:
-    """A config whose options do not depend on the machine."""
-    return config
-
-
 @dataclass(frozen=True)
 class Experiment:
     """What differs between the experiments at the start of a run.
@@ -50,7 +40,7 @@ class Experiment:
       prepare: config -> checked inputs.
       describe: inputs -> JSON object that identifies the data and holds what a model needs besides its parameters.
       divided: config -> number of things to divide among the CPU cores, see `use_cores`.
-      preset: config -> the defaults of the options that it does not name.
+      preset: config -> the defaults of the options that it does not name; by default its type's.
       settle: config -> one whose options that depend on the machine are decided; it is saved with the run.
       recognise: (inputs, description) -> whether a description, perhaps by an earlier version, is of the same data; by
         default, whether it is that of these inputs.
@@ -62,8 +52,8 @@ class Experiment:
     prepare: Callable[[Any], Any]
     describe: Callable[[Any], dict]
     divided: Callable[[Any], int | None]
-    preset: Callable[[Any], Any] = no_preset
-    settle: Callable[[Any], Any] = settled
+    preset: Callable[[Any], Any] = lambda config: type(config)()
+    settle: Callable[[Any], Any] = lambda config: config
     recognise: Callable[[Any, Any], bool] | None = None
 
     @property

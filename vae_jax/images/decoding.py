@@ -71,7 +71,7 @@ def decode(data: bytes, size: int, crop: str = "none") -> UInt8[np.ndarray, "siz
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own warnings about large images and odd EXIF data
-            picture = Image.open(io.BytesIO(data), formats=_formats())
+            picture = Image.open(io.BytesIO(data), formats=(*FORMATS, "HEIF") if reads_heic() else FORMATS)
             width, height = picture.size
             if width * height > MOST_PIXELS:
                 raise PictureError(f"{width:,} x {height:,} pixels are more than {MOST_PIXELS:,}")
@@ -103,10 +103,6 @@ def reads_heic() -> bool:
         return False
     register_heif_opener()
     return True
-
-
-def _formats() -> tuple[str, ...]:
-    return (*FORMATS, "HEIF") if reads_heic() else FORMATS
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from jaxtyping import Int
 
 IMAGE_ZIP = f"{IMAGE_FOLDER}.zip"
-
 KAGGLE_SET = "jessicali9530/celeba-dataset"
 DRAWN_FACES = 5_000
 
@@ -101,7 +100,7 @@ def _find(source: str, limit: int | None, seed: int) -> Pictures:
     if source == "synthetic":
         return drawn_faces(limit or DRAWN_FACES, seed)
     if source == "kaggle":
-        return read_path(_kaggle(), seed, "Kaggle: ")
+        return read_path(download_from_kaggle(KAGGLE_SET, f"PATH/{IMAGE_ZIP}"), seed, "Kaggle: ")
     if source == "tfds":
         return read_tfds()
     if source != "auto":
@@ -114,10 +113,6 @@ def _find(source: str, limit: int | None, seed: int) -> Pictures:
         return _find("kaggle", limit, seed)
     except DataError:
         return _find("tfds", limit, seed)
-
-
-def _kaggle() -> Path:
-    return download_from_kaggle(KAGGLE_SET, "PATH/img_align_celeba.zip")
 
 
 def read_path(path: Path, seed: int = 0, prefix: str = "", with_lists: bool = True) -> Pictures:
