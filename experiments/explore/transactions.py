@@ -213,7 +213,7 @@ def open_rows(path: Path, file_format: InputFormat, columns: Columns, on_broken:
     if file_format in ("csv", "jsonl") and content.startswith(GZIP):
         try:
             with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
-                content = read_at_most(file, MOST_BYTES)  # pyright: ignore[reportArgumentType]
+                content = read_at_most(file, MOST_BYTES)
         except DataError as error:
             raise UsageError(f"{path}: {error}; {WITHOUT_LIMIT}") from None
         except DAMAGE as error:
