@@ -31,7 +31,9 @@ def ink(grey: Any) -> np.ndarray:
     return np.repeat(pictures, 3, axis=-1)
 
 
-def draw_curves(path: Path, logs: Mapping[str, list[dict]], titles: Mapping[str, str], published: Mapping[str, float]):
+def draw_curves(
+    path: Path, logs: Mapping[str, list[dict]], titles: Mapping[str, str], published: Mapping[str, float]
+) -> None:
     """Plots each model's bound on held-out images by epoch, and the published log likelihoods as lines."""
     with chart(path, 8.25, 4.2) as (axes,):
         lowest, highest = [], []
@@ -72,7 +74,9 @@ def draw_samples(path: Path, state: TrainState) -> None:
     draw_sheet(path, Sheet(ink(new).reshape(5, COLUMNS, SIDE, SIDE, 3)))
 
 
-def draw_reconstructions(path: Path, states: Mapping[str, TrainState], titles: Mapping[str, str], bits: np.ndarray):
+def draw_reconstructions(
+    path: Path, states: Mapping[str, TrainState], titles: Mapping[str, str], bits: np.ndarray
+) -> None:
     """Draws test images above each model's reconstruction from one sample of its posterior."""
     shown = bits[:COLUMNS]
     rows, labels = [ink(shown)], ["test image"]

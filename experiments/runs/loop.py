@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboardX.record_writer import RecordWriter
@@ -76,7 +77,7 @@ def resident_steps(batch_size: int, mesh: Mesh) -> Callable[[int], Callable]:
     return compiled
 
 
-def train(run: Run, training: Training, state: TrainState, output: Any) -> TrainState:
+def train(run: Run, training: Training, state: TrainState, output: Console) -> TrainState:
     """Trains from the latest checkpoint, or else from `state` at step 0, to the last epoch.
 
     All processes of a run train and save; one of them writes the log.
@@ -133,7 +134,7 @@ def _train(
     first: int,
     sums: dict[str, float],
     checkpoints: Checkpoints,
-    output: Any,
+    output: Console,
 ) -> TrainState:
     last = training.epochs * training.steps_per_epoch
     with (
