@@ -147,7 +147,7 @@ def _conv_transpose_direct_backward(x: Array, kernel: Array, gradient: Array) ->
 
 
 def _turned(kernel: Float[Array, "3 3 C O"]) -> Float[Array, "3 3 O C"]:
-    """The kernel of the convolution whose transpose this kernel is of; behind a barrier, or XLA would turn it back."""
+    """The kernel of the convolution that is transposed; behind a barrier, or XLA would turn it back."""
     return jax.lax.optimization_barrier(kernel[::-1, ::-1].transpose(0, 1, 3, 2))
 
 

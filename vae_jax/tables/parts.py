@@ -121,6 +121,7 @@ def _standardised(likelihood: Likelihood, values: np.ndarray, what: str = "", lo
 
 
 def answer(values: np.ndarray, numeric: bool, what: str = "", levels: tuple[str, ...] = ()) -> Part:
+    """Learns the part of a cell that is one of two values; `levels` are no and yes, if they are known."""
     texts, counts = _counted(values, numeric)
     levels = levels or tuple(sorted(texts, key=lambda text: (text.lower() in YES, text)))
     n = sum(counts)
@@ -129,6 +130,7 @@ def answer(values: np.ndarray, numeric: bool, what: str = "", levels: tuple[str,
 
 
 def category(values: np.ndarray, numeric: bool, what: str = "") -> Part:
+    """Learns the part of a cell that is one of several levels, pooling those of few rows."""
     texts, counts = _counted(values, numeric)
     n = sum(counts)
     rare = min(max(RARE_SHARE * n, FEWEST_RARE), MOST_RARE)

@@ -145,7 +145,7 @@ def _pattern(date_format: str) -> str:
 
 
 def _extract(texts: list[str], date_format: str) -> pa.StructArray:
-    """Takes dates into pieces, "" for one that isn't there; null for what has another format."""
+    """Takes dates apart, "" for a piece that isn't there; null for what has another format."""
     import pyarrow as pa
 
     from vae_jax.tables.arrow import pc
