@@ -323,9 +323,7 @@ def choose_exemplars(
     if len(chosen) == 1:  # without its own kernel there is none
         return found
     own = rng.permutation(len(chosen))[:MOST_MEASURED]
-    ready = Ready.of(found)
-    marginal = ready.marginals.log_density(chosen[own], ready.own_weights(own)).sum(1)
-    spreads = iqr([*ready.joint(chosen[own], own), marginal], axis=1)
+    spreads = iqr(Ready.of(found).log_densities(chosen[own], own), axis=1)
     inverse = 1 / np.maximum(spreads, max(LEAST_SPREAD * spreads.max(), 1e-6))
     return found._replace(pooled=inverse / inverse.sum())
 
@@ -369,14 +367,12 @@ class Ready(NamedTuple):
         """Places exemplars on all devices."""
         return cls(exemplars, [PlacedKernels.of(of_set) for of_set in kernel_sets(exemplars)], marginals_of(exemplars))
 
-    def joint(self, rows: Float[np.ndarray, "N D"], own: Int[np.ndarray, " N"]) -> Float[np.ndarray, "J N"]:
-        """The S * B log densities of rows under kernels."""
+    def log_densities(self, rows: Float[np.ndarray, "N D"], own: Int[np.ndarray, " N"]) -> Float[np.ndarray, "P N"]:
+        """The log densities that are pooled, of rows made Gaussian; `own` is as for `exemplars.log_density`."""
         sets = zip(self.placed, self.exemplars.bandwidths, strict=True)
-        return np.concatenate([log_densities(of_set, bandwidths, rows, own) for of_set, bandwidths in sets])
-
-    def own_weights(self, own: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
-        """The weights of exemplars by number, 0 for -1."""
-        return np.where(own < 0, 0.0, np.exp(self.exemplars.log_weights.astype(np.float64))[own])
+        joint = [log_densities(of_set, bandwidths, rows, own) for of_set, bandwidths in sets]
+        weights = np.where(own < 0, 0.0, np.exp(self.exemplars.log_weights.astype(np.float64))[own])
+        return np.concatenate([*joint, self.marginals.log_density(rows, weights).sum(1)[None]])
 
 
 def scorer(ready: Ready, what: tuple[str, ...]) -> Callable[[Float[np.ndarray, "N D"]], tuple[np.ndarray, ...]]:
@@ -400,9 +396,7 @@ def score(ready: Ready, x: Float[np.ndarray, "N D"], own: Int[np.ndarray, " N"])
     for start in range(0, len(x), ROWS_AT_ONCE):
         part = slice(start, start + ROWS_AT_ONCE)
         rows = ready.exemplars.gaussianiser.transform(x[part])
-        marginal = ready.marginals.log_density(rows, ready.own_weights(own[part])).sum(1)
-        densities = np.stack([*ready.joint(rows, own[part]), marginal])
-        found[part] = (ready.exemplars.pooled[:, None] * densities).sum(0)
+        found[part] = (ready.exemplars.pooled[:, None] * ready.log_densities(rows, own[part])).sum(0)
     return found
 
 
