@@ -126,7 +126,7 @@ def main(arguments: Sequence[str]) -> None:
         raise UsageError(f"unknown action '{arguments[0]}': expected {names}")
     config_type, make = ACTIONS[arguments[0]]
     config = parse(config_type, f"{COMMAND} {arguments[0]}", arguments[1:])
-    if getattr(config, "count", 1) < 1:
+    if config.count < 1:
         raise refusal("count", config.count, "1 or more")
     if not 0 <= config.seed < 2**32:
         raise refusal("seed", config.seed, "between 0 and 2^32 - 1")
