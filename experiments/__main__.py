@@ -32,16 +32,7 @@ COMMANDS = {  # module and help of each; run.sh has the same
     "sweep": ("fraud.sweep", "compare weights of the reconstruction term in fraud's report recipe"),
     "celeba-sweep": ("celeba.sweep", "compare weights of the reconstruction term in celeba"),
 }
-IN_A_CLONE = (
-    "adbench",
-    "bench",
-    "lower",
-    "faults",
-    "test",
-    "oldest",
-    "check",
-    "docs",
-)
+IN_A_CLONE = ("adbench", "bench", "lower", "faults", "test", "oldest", "check", "docs")
 
 
 def main() -> int:

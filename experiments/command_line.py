@@ -58,10 +58,15 @@ def parse(config_type: type[Config], command: str, arguments: Sequence[str], def
         raise UsageError(f"{_first_sentence(refusal.getvalue())} (see {command} --help)") from None
 
 
+def as_option(name: str) -> str:
+    """A field's name as its option is typed."""
+    return f"--{name.replace('_', '-')}"
+
+
 def refusal(name: str, value: Any, expected: str) -> UsageError:
     """The error for an option with an invalid value."""
     shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-    return UsageError(f"--{name.replace('_', '-')} {shown}: expected {expected}")
+    return UsageError(f"{as_option(name)} {shown}: expected {expected}")
 
 
 def require(config: Any, rules: Iterable[tuple[str, Any, str]]) -> None:

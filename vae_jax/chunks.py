@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 import jax
@@ -18,7 +19,7 @@ def in_chunks(function: Callable[..., Any], *arrays: np.ndarray, size: int) -> A
         count = len(taken[0])
         # The last chunk is padded, so that one program serves all.
         filled = [np.concatenate([rows, np.zeros((size - count, *rows.shape[1:]), rows.dtype)]) for rows in taken]
-        found.append(jax.tree.map(lambda leaf: leaf[:count], jax.device_get(function(*filled))))  # noqa: B023 (at once)
+        found.append(jax.tree.map(itemgetter(slice(count)), jax.device_get(function(*filled))))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, wraps
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 
-# Of XLA on a CPU.
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+# Options of XLA on a CPU.
 QUICK = {
     "xla_backend_optimization_level": 1,
     "xla_cpu_use_fusion_emitters": False,
@@ -45,14 +48,14 @@ def _is_known(name: str, value: Any) -> bool:
     return True
 
 
-def in_32_bits(function: Callable) -> Callable:
+def in_32_bits(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Computes alike where a program has set `jax_enable_x64`, or a seed would give other models and noise there.
 
     A thread that the function starts needs this anew.
     """
 
     @wraps(function)
-    def wrapped(*arguments: Any, **named: Any) -> Any:
+    def wrapped(*arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
         with jax.enable_x64(False):
             return function(*arguments, **named)
 

@@ -236,7 +236,7 @@ def _doubly_reparameterised(weigh: Callable[[Any, Any], tuple[Any, Any]], operan
 
 
 def _bound_forward(weigh: Callable[[Any, Any], tuple[Any, Any]], operands: Any, z: Array):
-    log_w, back, log_likelihood = jax.vjp(lambda *given: weigh(*given), operands, z, has_aux=True)
+    log_w, back, log_likelihood = jax.vjp(weigh, operands, z, has_aux=True)
     return (iwae(log_w), (log_w, log_likelihood)), (back, jax.nn.softmax(log_w, axis=0))
 
 

@@ -46,8 +46,8 @@ COLUMN_NUMBERS = 2**18  # of a table of columns on a CPU: one row's logits alone
 # the last one adds up in another order, so that a score's last bit would depend on the row's place in its chunk.
 PANEL_NUMBERS = 2**15
 ROWS_ENCODED = 256  # rows encoded at once, approximately: a decoded chunk has too few rows to encode fast
-# Of products. By default GPUs and TPUs shorten their factors; on an H200 that moved scores by up to 0.006 of their
-# standard deviation.
+# Precision of products. By default GPUs and TPUs shorten their factors; on an H200 that moved scores by up to 0.006 of
+# their standard deviation.
 PRECISION = "highest"
 # Lower bound on a residual's standard deviation, in units of the standardised feature. A feature that is constant in
 # training has residual 0, so any other value would have density 0 and alone decide the score.
@@ -130,15 +130,20 @@ def score_block(
     gaps: bool = False,
 ) -> Scores:
     """The same as `reconstruction_probability` for all rows at once, with the noise that `latent_noise` draws."""
-    seen = jnp.where(jnp.isnan(x), 0.0, x) if gaps and getattr(vae.decoder, "layout", None) is None else x
     with jax.default_matmul_precision(PRECISION):
-        return _score_encoded(vae, params, x, encode(vae, params, seen), noise, residual_sd, gaps)
+        return _score_encoded(vae, params, x, _encode(vae, params, x, gaps), noise, residual_sd, gaps)
 
 
 def latent_noise(vae: VAE, key: PRNGKeyArray, num_samples: int) -> Float[Array, "S L"]:
     """The noise of a row's S latent samples, which all rows share; raises ValueError where S is below 1."""
     check_num_samples(num_samples)
     return jax.random.normal(key, (num_samples, vae.latent_dim))
+
+
+def _encode(vae: VAE, params: Any, x: Float[Array, "N D"], gaps: bool) -> Gaussian:
+    """Encodes rows; a dense encoder sees 0 in a gap, and one of columns knows of gaps."""
+    filled = gaps and getattr(vae.decoder, "layout", None) is None
+    return encode(vae, params, jnp.where(jnp.isnan(x), 0.0, x) if filled else x)
 
 
 def _score_encoded(
@@ -253,8 +258,7 @@ def reconstruction_probability(
         def score_part(part: tuple[Array, Gaussian]) -> Scores:
             return _score_encoded(vae, params, part[0], part[1], noise, residual_sd, gaps)
 
-        seen = jnp.where(jnp.isnan(block), 0.0, block) if gaps and not layout else block
-        return map_chunks(score_part, (block, encode(vae, params, seen)), size)
+        return map_chunks(score_part, (block, _encode(vae, params, block, gaps)), size)
 
     with jax.default_matmul_precision(PRECISION):
         return map_chunks(score, x, size * max(1, ROWS_ENCODED // size))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from vae_jax.data.downloads import network_answers
-from vae_jax.data.errors import DataError
+from vae_jax.data.downloads import local_data, network_answers
+from vae_jax.data.errors import DataError, first_line
 from vae_jax.data.unpacking import DAMAGE, gunzip
 from vae_jax.tables.csv_file import LARGEST_CELL
 from vae_jax.tables.scaling import Scaler
@@ -89,10 +88,8 @@ def find_connections(source: str, later: bool) -> Connections | None:
     """
     if source != "auto":
         return read_folder(Path(source), later)
-    folders = [Path(os.environ["VAE_JAX_DATA"])] if os.environ.get("VAE_JAX_DATA") else []
-    for folder in [*folders, Path("data")]:
-        if (folder / "kdd99").exists():
-            return read_folder(folder / "kdd99", later)
+    if folder := local_data("kdd99"):
+        return read_folder(folder, later)
     if later:
         raise DataError(f"--attacks later: needs a folder with {LATER}; scikit-learn's download has {FIRST} alone")
     frame = _fetch()
@@ -130,7 +127,7 @@ def _read(path: Path) -> pd.DataFrame:
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     except DAMAGE as error:  # pandas' own errors are ValueErrors
-        raise DataError(f"{path}: {(str(error) or type(error).__name__).splitlines()[0]}") from error
+        raise DataError(f"{path}: {first_line(error)}") from error
     return _typed(frame, str(path))
 
 

@@ -18,6 +18,8 @@ from experiments.an_cho.inputs import Inputs, split_digits
 from experiments.runs.run_folder import Run
 from vae_jax.detector import VAEDetector
 
+Log = Callable[[str, dict], None]  # called with a model's name and the record of each of its epochs
+
 EXAMPLES = 8  # most and least normal images of the anomalous digit that the page shows
 
 
@@ -75,7 +77,7 @@ def run_piece(piece: Piece, config: AnChoConfig, inputs: Inputs, opened: Run) ->
     return (_run_digit if piece.task == "mnist" else _run_kdd99)(piece, config, inputs, log)
 
 
-def _run_digit(piece: Piece, config: AnChoConfig, inputs: Inputs, log: Callable) -> dict:
+def _run_digit(piece: Piece, config: AnChoConfig, inputs: Inputs, log: Log) -> dict:
     digits = inputs.digits
     assert digits is not None
     rows = split_digits(digits, int(piece.anomaly), config.on, config.train_rows, piece.seed)
@@ -95,7 +97,7 @@ def _run_digit(piece: Piece, config: AnChoConfig, inputs: Inputs, log: Callable)
     }
 
 
-def _run_kdd99(piece: Piece, config: AnChoConfig, inputs: Inputs, log: Callable) -> dict:
+def _run_kdd99(piece: Piece, config: AnChoConfig, inputs: Inputs, log: Log) -> dict:
     connections = inputs.connections
     assert connections is not None
     rows = kdd99.split(connections, config.on, config.train_rows, piece.seed)
@@ -121,7 +123,7 @@ def score_all(
     measured: np.ndarray,
     likelihood: Likelihood,
     config: AnChoConfig,
-    log: Callable[[str, dict], None],
+    log: Log,
 ) -> dict[str, np.ndarray]:
     """Fits every method on rows of numbers and scores others; higher = more normal."""
     task, anomaly, seed = piece
@@ -136,10 +138,9 @@ def score_all(
     some = numbers[few].astype(np.float64)
     variance = config.mnist_pca_variance if task == "mnist" else config.kdd99_pca_variance
     kernel = models.gaussian_kernel(some, config.kernel_width)
+    probability = models.reconstruction_probability(vae, params, config.num_samples, key("score"))
     return {
-        "reconstruction_probability": models.reconstruction_probability(vae, params, config.num_samples, key("score"))(
-            measured
-        ),
+        "reconstruction_probability": probability(measured),
         "vae_error": models.reconstruction_error(vae, params)(measured),
         "autoencoder": models.reconstruction_error(plain, plain_params)(measured),
         "pca": models.pca(numbers, variance)(held_out),

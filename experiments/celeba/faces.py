@@ -126,10 +126,10 @@ def main(arguments: Sequence[str]) -> None:
         raise UsageError(f"unknown action '{arguments[0]}': expected {names}")
     config_type, make = ACTIONS[arguments[0]]
     config = parse(config_type, f"{COMMAND} {arguments[0]}", arguments[1:])
-    if getattr(config, "count", 1) < 1:
-        raise UsageError(f"--count {config.count}: expected 1 or more")
+    if config.count < 1:
+        raise refusal("count", config.count, "1 or more")
     if not 0 <= config.seed < 2**32:
-        raise UsageError(f"--seed {config.seed}: expected between 0 and 2^32 - 1")
+        raise refusal("seed", config.seed, "between 0 and 2^32 - 1")
     if config.output:
         folder = Path(config.output)
         with run_folder.disk_errors(folder, UsageError):
@@ -168,10 +168,14 @@ def write(folder: Path, name: str, sheet: Sheet, singles: Iterable[np.ndarray]) 
         draw_sheet(folder / f"{name}.png", sheet)
         written = 0
         for picture in singles:
-            pixels = (np.clip(picture, 0, 1) * 255).round().astype(np.uint8)
-            Image.fromarray(pixels).save(folder / f"{name}_{written:04}.png")
+            Image.fromarray(as_pixels(picture)).save(folder / f"{name}_{written:04}.png")
             written += 1
     return written
+
+
+def as_pixels(picture: np.ndarray) -> np.ndarray:
+    """Converts [0, 1] to 0..255."""
+    return (np.clip(picture, 0, 1) * 255).round().astype(np.uint8)
 
 
 def sample(config: SampleConfig, read: Read, model: FaceModel) -> tuple[Sheet, Iterable[np.ndarray]]:
@@ -229,7 +233,7 @@ def interpolate(config: InterpolateConfig, read: Read, model: FaceModel) -> tupl
 def traverse(config: TraverseConfig, read: Read, model: FaceModel) -> tuple[Sheet, np.ndarray]:
     """The most active latents of one picture."""
     if not 1 <= config.latents <= len(model.active):
-        raise UsageError(f"--latents {config.latents}: expected 1 to {len(model.active)}")
+        raise refusal("latents", config.latents, f"1 to {len(model.active)}")
     sheet = gallery.traversals(model, read()[0], config.latents)
     return sheet, _singles(sheet)
 
@@ -241,7 +245,7 @@ def edit(config: EditConfig, read: Read, model: FaceModel) -> tuple[Sheet, Itera
         raise UsageError(f"--model {config.model}: trained on pictures without attributes")
     attribute = config.attribute or (known[0] if len(known) == 1 else "")
     if attribute not in known:
-        raise UsageError(f"--attribute {attribute or '(none)'}: expected one of {', '.join(known)}")
+        raise refusal("attribute", attribute or "(none)", f"one of {', '.join(known)}")
     if attribute not in model.editable:
         raise UsageError(f"--attribute {attribute}: all training pictures have it or none does; expected another")
     if not config.strengths or not np.isfinite(config.strengths).all():

@@ -24,10 +24,10 @@ def as_pictures(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(pixels, np.float32) / 255
 
 
-def reconstructions(model: FaceModel, pixels: np.ndarray, columns: int = 8, moved: np.ndarray | float = 0.0) -> Sheet:
+def reconstructions(model: FaceModel, pixels: np.ndarray, moved: np.ndarray | float = 0.0) -> Sheet:
     """Pictures, each with its reconstruction below, from latents `moved` by so much."""
     decoded = model.decode(model.encode(pixels) + moved)
-    above, below = (sheet_of(part, columns).pictures for part in (as_pictures(pixels), decoded))
+    above, below = (sheet_of(part, columns=8).pictures for part in (as_pictures(pixels), decoded))
     rows = np.stack([above, below], 1).reshape(-1, *above.shape[1:])
     return Sheet(rows, ("picture", "VAE") * len(above))
 

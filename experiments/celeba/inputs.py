@@ -50,17 +50,13 @@ def prepare(config: CelebaConfig, output: Console) -> Inputs:
     except DataError as error:
         raise UsageError(str(error)) from error
     inputs = Inputs(images, *(images.rows(part) for part in (TRAIN, VALIDATION, TEST)))
-    for name, rows, least in (
-        ("training", inputs.train, config.batch_size),
-        ("validation", inputs.validation, 1),
-        ("test", inputs.test, 2),  # to interpolate between
+    for option, name, rows, least in (
+        (f"--batch-size {config.batch_size}", "training", inputs.train, config.batch_size),
+        (f"--data {config.data}", "validation", inputs.validation, 1),
+        (f"--data {config.data}", "test", inputs.test, 2),  # to interpolate between
     ):
         if len(rows) < least:
-            option = "--batch-size" if name == "training" else "--data"
-            value = config.batch_size if name == "training" else config.data
-            raise UsageError(
-                f"{option} {value}: there are {len(rows):,} {name} pictures; at least {least:,} are needed"
-            )
+            raise UsageError(f"{option}: there are {len(rows):,} {name} pictures; at least {least:,} are needed")
     return inputs
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -30,7 +30,6 @@ from vae_jax.training import (
     evaluate,
     stream_key,
     train_batches,
-    train_steps,
 )
 from vae_jax.training.parallel import (
     AXIS,
@@ -102,28 +101,14 @@ def training(config: CelebaConfig, inputs: Inputs) -> tuple[loop.Training, Train
     return compiled, state
 
 
-Advance = Callable[[TrainState, int, int], tuple[TrainState, dict[str, jax.Array]]]
-
-
-def _resident_steps(config: CelebaConfig, inputs: Inputs, mesh: Mesh) -> Advance:
+def _resident_steps(config: CelebaConfig, inputs: Inputs, mesh: Mesh) -> loop.Advance:
     """Steps over pictures held whole on every device."""
     pixels = replicate(inputs.images.pixels[inputs.train], mesh)
-
-    def compiled(count: int):
-        steps = partial(train_steps, batch_size=config.batch_size, num_steps=count, axis_name=AXIS)
-        return compile_parallel(steps, mesh, (replicated, replicated), (replicated, replicated), donate_argnums=0)
-
-    by_count = {}  # an epoch's last call is shorter
-
-    def advance(state: TrainState, step: int, count: int):
-        if count not in by_count:
-            by_count[count] = compiled(count)
-        return by_count[count](state, pixels)
-
-    return advance
+    compiled = loop.resident_steps(config.batch_size, mesh)  # an epoch's last call is shorter
+    return lambda state, step, count: compiled(count)(state, pixels)
 
 
-def _streamed_steps(config: CelebaConfig, inputs: Inputs, mesh: Mesh) -> Advance:
+def _streamed_steps(config: CelebaConfig, inputs: Inputs, mesh: Mesh) -> loop.Advance:
     """The same steps over pictures read ahead from disk."""
     divided = PartitionSpec(None, AXIS)
     steps = partial(train_batches, axis_name=AXIS)
@@ -200,10 +185,6 @@ class PictureChunks:
 
 
 def _encode_part(state: TrainState, x: jax.Array, noise: jax.Array):
-    return jax.lax.all_gather(_evaluate_chunk(state, x, noise), AXIS, tiled=True)
-
-
-def _evaluate_chunk(state: TrainState, x: jax.Array, noise: jax.Array):
     terms, posterior, _ = evaluate(state, x, noise)
     losses = {"loss": state.objective.loss(terms), "reconstruction": terms.reconstruction, "kl": terms.kl}
-    return losses, posterior.mean, posterior.log_var
+    return jax.lax.all_gather((losses, posterior.mean, posterior.log_var), AXIS, tiled=True)

@@ -68,11 +68,7 @@ def tiles(scored: Scored, boundary: float) -> str:
                 counts.false_positives,
                 f"of {genuine:,} genuine rows, {_percent(counts.false_positives, genuine)}",
             ),
-            (
-                "Misses",
-                counts.false_negatives,
-                f"of {frauds:,} frauds, {_percent(counts.false_negatives, frauds)}",
-            ),
+            ("Misses", counts.false_negatives, f"of {frauds:,} frauds, {_percent(counts.false_negatives, frauds)}"),
             ("Frauds found", counts.true_positives, f"{_percent(counts.true_positives, alarms)} of {alarms:,} alarms"),
         ]
     )

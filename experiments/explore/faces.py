@@ -14,7 +14,7 @@ import numpy as np
 from experiments.celeba import gallery
 from experiments.celeba.config import CelebaConfig
 from experiments.celeba.face_model import FaceModel
-from experiments.celeba.faces import COMMAND, open_model
+from experiments.celeba.faces import COMMAND, as_pixels, open_model
 from experiments.command_line import UsageError
 from experiments.runs import run_folder
 from vae_jax.generation import interpolate
@@ -96,11 +96,6 @@ def way(faces: Faces, start: Start, end: Start) -> tuple[np.ndarray, str]:
     """The way between two photographs along a great circle, shape (STEPS, H, W, 3), and the command that draws it."""
     steps = interpolate(jnp.asarray(start.z), jnp.asarray(end.z), gallery.STEPS, spherical=True)
     return as_pixels(faces.model.decode(np.asarray(steps))), _command("interpolate", faces, ["--input", "two_photos/"])
-
-
-def as_pixels(picture: np.ndarray) -> np.ndarray:
-    """Converts [0, 1] to 0..255 as `bash run.sh faces` does."""
-    return (np.clip(picture, 0, 1) * 255).round().astype(np.uint8)
 
 
 def _command(action: str, faces: Faces, words: list) -> str:

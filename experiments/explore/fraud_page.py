@@ -15,6 +15,7 @@ from experiments.explore.finished import Finished
 from experiments.explore.opened import LIVE, ONCE, Opened, discard, empty, script, shown
 from experiments.explore.rows import POSITIONS
 from experiments.explore.transactions import MOST, Recipe, ScoredTable, score_command, scores_name
+from experiments.page.charts import minus
 from experiments.score.tables import INPUT_SUFFIXES
 
 ROWS_A_DAY = 10_000
@@ -175,7 +176,7 @@ def alarm_table(recipe: Recipe, boundary: float) -> str:
     lines = [
         [
             f"{scored.rows[place]:,}",
-            drawing.minus(float(scored.scores[place]), 1),
+            minus(float(scored.scores[place]), 1),
             label(int(scored.labels[place])),
             *([recipe.strongest[int(place)]] if recipe.inputs else []),
         ]
@@ -189,7 +190,7 @@ def own_table(table: ScoredTable) -> str:
     """The least normal rows of an uploaded table."""
     lowest = table.lowest
     lines = [
-        [f"{row:,}", drawing.minus(score, 1), decision]
+        [f"{row:,}", minus(score, 1), decision]
         for row, score, decision in zip(lowest["row"], lowest["score"], lowest["decision"], strict=True)
     ]
     title = "All rows" if len(lowest) == table.count else f"The {len(lowest)} least normal rows"
@@ -203,7 +204,7 @@ def label(code: int) -> str:
 
 def row_title(row: int, what: str, score: float) -> str:
     """A row in a few words."""
-    return f"Row {row:,}, {what}, {drawing.minus(score, 1)} nats"
+    return f"Row {row:,}, {what}, {minus(score, 1)} nats"
 
 
 def in_python(recipe: Recipe, boundary: float) -> str:
@@ -227,6 +228,6 @@ def summary(recipe: Recipe, table: ScoredTable, name: str) -> str:
     )
     return (
         f"<p><b>{table.alarms:,} of {table.count:,} rows</b> are below the model's own boundary, "
-        f"{drawing.minus(recipe.detector.offset_, 1)} nats.{markup.escape(broken)} {save}</p>"
+        f"{minus(recipe.detector.offset_, 1)} nats.{markup.escape(broken)} {save}</p>"
         f"{markup.code(score_command(recipe, table, name))}"
     )

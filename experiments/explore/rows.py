@@ -47,7 +47,7 @@ class Scored:
 
     def place(self, score: float) -> float:
         """Where on the axis a score is: 0 = its left end, 1 = its right end."""
-        return float(np.clip(1 - self.scale.compress(score) / self.scale.compress(self.scale.bottom), 0, 1))
+        return float(np.clip(self.scale.share(score), 0, 1))
 
     def at(self, position: float) -> float:
         """The boundary at a position of the slider."""
@@ -90,6 +90,6 @@ class Scored:
     @cached_property
     def bars(self) -> tuple[np.ndarray, np.ndarray]:
         """Genuine rows and frauds in each bin; bins are equally wide on the axis, shape (BINS,) each."""
-        places = 1 - self.scale.compress(self.scores) / self.scale.compress(self.scale.bottom)
+        places = self.scale.share(self.scores)
         genuine, frauds = (np.histogram(places[self.labels == label], BINS, (0, 1))[0] for label in (0, 1))
         return genuine, frauds

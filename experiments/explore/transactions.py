@@ -26,16 +26,7 @@ from experiments.runs.experiment import INPUTS
 from experiments.runs.run_folder import Run, read_config
 from experiments.score.reader import Source, Table, open_table
 from experiments.score.scoring import CHUNK, DECISION, ROW, SCORE, chunks, load, score, score_types
-from experiments.score.tables import (
-    INPUT_SUFFIXES,
-    Block,
-    BrokenRow,
-    Columns,
-    InputFormat,
-    OnBroken,
-    format_of,
-    join,
-)
+from experiments.score.tables import INPUT_SUFFIXES, Block, BrokenRow, Columns, InputFormat, OnBroken, format_of, join
 from experiments.score.text import GZIP
 from experiments.score.writer import open_writer
 from vae_jax.data.errors import DataError
@@ -222,7 +213,7 @@ def open_rows(path: Path, file_format: InputFormat, columns: Columns, on_broken:
     if file_format in ("csv", "jsonl") and content.startswith(GZIP):
         try:
             with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
-                content = read_at_most(file, MOST_BYTES)  # pyright: ignore[reportArgumentType]
+                content = read_at_most(file, MOST_BYTES)
         except DataError as error:
             raise UsageError(f"{path}: {error}; {WITHOUT_LIMIT}") from None
         except DAMAGE as error:

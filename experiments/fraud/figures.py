@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
@@ -12,15 +12,18 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from experiments.baselines import TITLES
 from experiments.page.charts import BOUNDARY, FRAUD, GENUINE, HistogramScale, chart, draw_training, minus
 
+if TYPE_CHECKING:
+    from experiments.fraud.results import Result
+    from experiments.measures import Scored
+
 SCORER_COLOURS = ("#0072B2", "#D55E00", "#999999", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 HISTOGRAM_BINS = 60
 
 
-def draw(folder: Path, results: Mapping[str, Any], scorers: Mapping[str, Any], metrics: dict) -> dict[str, Path]:
+def draw(folder: Path, results: Mapping[str, Result], scorers: Mapping[str, Scored], metrics: dict) -> dict[str, Path]:
     """Draws every figure as PNG and SVG; returns the path of each PNG file by name.
 
-    `results` has each recipe's `Result`, `scorers` the `Scored` rows of each recipe and baseline; `metrics` is
-    `metrics.json`.
+    `results` are those of the recipes, `scorers` the rows of each recipe and baseline; `metrics` is `metrics.json`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = {}
@@ -72,7 +75,7 @@ def draw_histogram(path: Path, scores: np.ndarray, labels: np.ndarray, measures:
         )
 
 
-def draw_curves(path: Path, scorers: Mapping[str, Any], recipes: Collection[str]) -> None:
+def draw_curves(path: Path, scorers: Mapping[str, Scored], recipes: Collection[str]) -> None:
     """ROC and precision-recall curves of all scorers, recipes in bold."""
     with chart(path, 8.25, 4.6, columns=2) as (roc, precision_recall):
         for (name, scored), colour in zip(scorers.items(), SCORER_COLOURS, strict=False):

@@ -99,8 +99,9 @@ def prepare(config: FraudConfig) -> Inputs:
         split = split_rows(table.codes(), table.labels, table.time, config.split, config.seed)
         features, x = _learn(table, split, config)
     except CellError as error:
-        place = place_of(error.row, error.column, table.places)
-        raise UsageError(f"{config.data}: {place}: {error.wrong}; {_advice(error.column)}") from error
+        place, name = place_of(error.row, error.column, table.places), shlex.quote(error.column)
+        advice = f"mend the cell, or say --category {name} or --drop {name}"
+        raise UsageError(f"{config.data}: {place}: {error.wrong}; {advice}") from error
     except DataError as error:
         raise UsageError(str(error)) from error
     if isinstance(features, Schema) and set(config.recipes) == {"report"}:
@@ -123,11 +124,6 @@ def _learn(table: Transactions, split: Split, config: FraudConfig) -> tuple[Scal
     train, said = table.features.iloc[split.train], config.reading().columns
     schema = Schema.fit(train, said, config.missing, config.limit, table.number_format)
     return schema, schema.transform(table.features)
-
-
-def _advice(column: str) -> str:
-    name = shlex.quote(column)
-    return f"mend the cell, or say --category {name} or --drop {name}"
 
 
 FRAUD = Experiment(

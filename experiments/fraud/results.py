@@ -88,8 +88,7 @@ def evaluate(recipe: Recipe, applied: Applied, config: FraudConfig, inputs: Inpu
     ]
     log = loop.read_log(opened, recipe)
     measures = {
-        **measure(averaged, config.boundary, config.false_alarm_rate),
-        "average_precision_interval": bootstrap_interval(averaged.test, averaged.test_labels, config.seed),
+        **_measure_with_interval(averaged, config),
         "active_latents": min(active),
         "collapsed": min(active) == 0,
         "best_epoch": detector.n_steps_ // steps_per_epoch(config, inputs),
@@ -123,6 +122,11 @@ def _scored(scores: np.ndarray, inputs: Inputs) -> Scored:
     return Scored(scores[:cut], labels[split.validation], scores[cut:], labels[split.test])
 
 
+def _measure_with_interval(scored: Scored, config: FraudConfig) -> dict:
+    interval = bootstrap_interval(scored.test, scored.test_labels, config.seed)
+    return {**measure(scored, config.boundary, config.false_alarm_rate), "average_precision_interval": interval}
+
+
 def _over_models(models: list[dict], statistic: Callable[[list[float]], float]) -> dict:
     """A statistic over the models, for each measure that all of them have."""
     return {
@@ -140,7 +144,5 @@ def evaluate_baselines(config: FraudConfig, inputs: Inputs) -> dict[str, tuple[d
     scored_by = score_baselines(x[inputs.split.train], x[rows], config.seed, one_hot=inputs.schema is not None)
     for name, scores in scored_by.items():
         scored = _scored(scores, inputs)
-        measures = measure(scored, config.boundary, config.false_alarm_rate)
-        measures["average_precision_interval"] = bootstrap_interval(scored.test, scored.test_labels, config.seed)
-        results[name] = (measures, scored)
+        results[name] = (_measure_with_interval(scored, config), scored)
     return results

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,13 @@ def ink(grey: Any) -> np.ndarray:
     return np.repeat(pictures, 3, axis=-1)
 
 
-def draw_curves(path: Path, logs: Mapping[str, list[dict]], titles: Mapping[str, str], published: Mapping[str, float]):
+def draw_curves(
+    path: Path, logs: Mapping[str, list[dict]], titles: Mapping[str, str], published: Mapping[str, float]
+) -> None:
     """Plots each model's bound on held-out images by epoch, and the published log likelihoods as lines."""
     with chart(path, 8.25, 4.2) as (axes,):
         lowest, highest = [], []
-        for colour, (name, log) in zip(_cycle(), logs.items(), strict=False):
+        for colour, (name, log) in zip(cycle(COLOURS), logs.items(), strict=False):
             losses = [line["validation_loss"] for line in log]
             lowest += [*losses, published.get(name, np.inf)]
             highest.append(losses[len(losses) // 5])  # the first epochs would flatten the rest
@@ -52,7 +55,7 @@ def draw_bounds(path: Path, logs: Mapping[str, list[dict]], titles: Mapping[str,
     """Plots the bound against the number of training images seen, as figure 2 of Kingma & Welling 2013 does."""
     with chart(path, 8.25, 4.2) as (axes,):
         lows = []
-        for colour, (name, log) in zip(_cycle(), logs.items(), strict=False):
+        for colour, (name, log) in zip(cycle(COLOURS), logs.items(), strict=False):
             seen = [line["epoch"] * per_epoch for line in log]
             style = {"color": colour, "marker": point_mark(log)}
             axes.plot(seen, [-line["loss"] for line in log], label=titles[name], **style)
@@ -64,11 +67,6 @@ def draw_bounds(path: Path, logs: Mapping[str, list[dict]], titles: Mapping[str,
         axes.legend(fontsize="small")
 
 
-def _cycle():
-    while True:
-        yield from COLOURS
-
-
 def draw_samples(path: Path, state: TrainState) -> None:
     """Draws new digits, each the mean of p(x|z) at a sample of the prior."""
     count = 5 * COLUMNS
@@ -76,7 +74,9 @@ def draw_samples(path: Path, state: TrainState) -> None:
     draw_sheet(path, Sheet(ink(new).reshape(5, COLUMNS, SIDE, SIDE, 3)))
 
 
-def draw_reconstructions(path: Path, states: Mapping[str, TrainState], titles: Mapping[str, str], bits: np.ndarray):
+def draw_reconstructions(
+    path: Path, states: Mapping[str, TrainState], titles: Mapping[str, str], bits: np.ndarray
+) -> None:
     """Draws test images above each model's reconstruction from one sample of its posterior."""
     shown = bits[:COLUMNS]
     rows, labels = [ink(shown)], ["test image"]

@@ -12,8 +12,8 @@ from experiments.runs.experiment import Experiment
 from vae_jax.data.errors import DataError
 from vae_jax.images.digits import Digits, find_digits
 
-# Training images that choose the best epoch: 2,000 of 60,000. Those of one chunk of `models.validate` at a time.
-VALIDATION_SHARE, CHUNK = 1 / 30, 100
+VALIDATION_SHARE = 1 / 30  # of the training images, to choose the best epoch by: 2,000 of 60,000
+CHUNK = 100  # of them that are measured at once; their number is a multiple of it
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from rich.console import Console
 
 from experiments.mnist.models import Model
 from experiments.runs.progress import WorkProgress
@@ -40,7 +41,7 @@ def draw_test_bits(pixels: np.ndarray, seed: int) -> np.ndarray:
     return np.asarray(binarise(stream_key(jax.random.key(seed), "test bits"), jnp.asarray(pixels)))
 
 
-def evaluate(model: Model, state: TrainState, bits: np.ndarray, num_samples: int, output: Any) -> dict:
+def evaluate(model: Model, state: TrainState, bits: np.ndarray, num_samples: int, output: Console) -> dict:
     """Estimates each image's log p(x), and counts the latents in use."""
 
     @jax.jit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ import numpy as np
 import optax
 import optax.contrib
 from flax import linen as nn
+from jax.sharding import Mesh
 from rich.console import Console
 
 from experiments.mnist.config import STAGES, MnistConfig, images_per_step
@@ -22,22 +23,13 @@ from experiments.runs import loop
 from experiments.runs.run_folder import Run
 from vae_jax.importance import SampledBound, elbo, iwae
 from vae_jax.networks import dense_vae, hierarchical_vae
-from vae_jax.training import (
-    TrainState,
-    active_latents,
-    batch_noise,
-    binarise,
-    create_train_state,
-    evaluate,
-    stream_key,
-    train_steps,
-)
-from vae_jax.training.parallel import AXIS, compile_parallel, data_mesh, replicate, replicated
+from vae_jax.training import TrainState, active_latents, batch_noise, binarise, create_train_state, evaluate, stream_key
+from vae_jax.training.parallel import data_mesh, replicate
 
 PIXELS = 784
 # Of Burda et al. 2016, section 5: hidden layers below each layer of latents, and latents, by number of layers.
 NETWORKS = {1: (((200, 200),), (50,)), 2: (((200, 200), (100, 100)), (100, 50))}
-ADAM_EPSILON = 1e-4  # there
+ADAM_EPSILON = 1e-4  # of the same section
 PLANE = "plane"  # name of the model with two latents
 AEVB_HIDDEN = (500,)  # Kingma & Welling 2013, section 5
 # Steps of one posterior sample in a compiled call, on a CPU and elsewhere: about a second's worth.
@@ -219,19 +211,12 @@ def steps_per_call(model: Model, steps_per_epoch: int) -> int:
     return next(steps for steps in range(min(most, steps_per_epoch), 0, -1) if steps_per_epoch % steps == 0)
 
 
-Advance = Callable[[TrainState, int, int], tuple[TrainState, dict[str, jax.Array]]]
-
-
-def _advance(model: Model, config: MnistConfig, inputs: Inputs, mesh: Any) -> Advance:
+def _advance(model: Model, config: MnistConfig, inputs: Inputs, mesh: Mesh) -> loop.Advance:
     """Steps over images whose bits are drawn anew in each epoch."""
     pixels, key = replicate((inputs.train, jax.random.key(config.seed)), mesh)
     draw = jax.jit(lambda key, epoch, pixels: binarise(stream_key(key, "bits", epoch), pixels))
+    compiled = loop.resident_steps(model.batch_size, mesh)
     drawn: tuple[int, Any] = (-1, None)
-
-    @cache  # one number of steps in an epoch, but for a run begun on a machine that takes another
-    def compiled(count: int) -> Callable:
-        steps = partial(train_steps, batch_size=model.batch_size, num_steps=count, axis_name=AXIS)
-        return compile_parallel(steps, mesh, (replicated, replicated), (replicated, replicated), donate_argnums=0)
 
     def advance(state: TrainState, step: int, count: int):
         nonlocal drawn

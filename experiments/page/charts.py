@@ -77,6 +77,10 @@ class HistogramScale:
         """Maps scores to places on the axis, which ends at 0."""
         return -np.log1p(np.maximum(self.top - np.asarray(scores), 0) / HISTOGRAM_LINEAR)
 
+    def share(self, scores: Any) -> np.ndarray:
+        """Where on the axis scores are: 0 = its left end, 1 = its right end."""
+        return 1 - self.compress(scores) / self.compress(self.bottom)
+
     def ticks(self) -> list[float]:
         """Round scores to label the axis at."""
         candidates = [0.0, *(-d * 10.0**e for e in range(1, 8) for d in (1, 3))]

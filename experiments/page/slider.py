@@ -31,7 +31,7 @@ def positions(scores: np.ndarray, labels: np.ndarray, boundary: float) -> dict:
     genuine, frauds = (np.sort(scores[labels == label]) for label in (0, 1))
     return {
         "boundary": boundaries.tolist(),
-        "place": (1 - scale.compress(boundaries) / scale.compress(scale.bottom)).round(5).tolist(),
+        "place": scale.share(boundaries).round(5).tolist(),
         # side="left": a row exactly at the boundary raises no alarm.
         "false_alarms": np.searchsorted(genuine, boundaries, side="left").tolist(),
         "found": np.searchsorted(frauds, boundaries, side="left").tolist(),

@@ -1,4 +1,4 @@
-"""What both experiments' commands share: from a command line to a config, its inputs and an open run folder."""
+"""What the experiments' commands share: from a command line to a config, its inputs and an open run folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.panel import Panel
 
 from experiments import PROGRAM
-from experiments.command_line import Interrupted, UsageError, parse
+from experiments.command_line import Interrupted, UsageError, as_option, parse
 from experiments.runs import loggers, processes, run_folder, stopping
 from experiments.startup import use_cores
 from vae_jax.data.errors import one_line
@@ -27,16 +27,6 @@ from vae_jax.version import __version__
 INPUTS = "checkpoints/inputs.json"
 PLACES = ("data", "cache")  # options that name locations, which may change when a run is continued
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "pandas", "scikit-learn")
-
-
-def no_preset(config: Any) -> Any:
-    """The defaults of a config type without presets."""
-    return type(config)()
-
-
-def settled(config: Any) -> Any:
-    """A config whose options do not depend on the machine."""
-    return config
 
 
 @dataclass(frozen=True)
@@ -50,7 +40,7 @@ class Experiment:
       prepare: config -> checked inputs.
       describe: inputs -> JSON object that identifies the data and holds what a model needs besides its parameters.
       divided: config -> number of things to divide among the CPU cores, see `use_cores`.
-      preset: config -> the defaults of the options that it does not name.
+      preset: config -> the defaults of the options that it does not name; by default its type's.
       settle: config -> one whose options that depend on the machine are decided; it is saved with the run.
       recognise: (inputs, description) -> whether a description, perhaps by an earlier version, is of the same data; by
         default, whether it is that of these inputs.
@@ -62,8 +52,8 @@ class Experiment:
     prepare: Callable[[Any], Any]
     describe: Callable[[Any], dict]
     divided: Callable[[Any], int | None]
-    preset: Callable[[Any], Any] = no_preset
-    settle: Callable[[Any], Any] = settled
+    preset: Callable[[Any], Any] = lambda config: type(config)()
+    settle: Callable[[Any], Any] = lambda config: config
     recognise: Callable[[Any, Any], bool] | None = None
 
     @property
@@ -157,9 +147,9 @@ class Experiment:
         for field in dataclasses.fields(self.config_type):
             value, expected = getattr(asked, field.name), getattr(wanted, field.name)
             if field.name not in ("resume", *processes.OPTIONS) and value != expected:
-                option = f"--{field.name.replace('_', '-')}"
                 theirs = "the default" if expected is None else expected
-                raise UsageError(f"{option} {value}: {owner} {theirs}" + (f"; {advice}" if advice else ""))
+                more = f"; {advice}" if advice else ""
+                raise UsageError(f"{as_option(field.name)} {value}: {owner} {theirs}{more}")
 
     @contextmanager
     def resumable(self, opened: run_folder.Run) -> Iterator[None]:
@@ -184,7 +174,7 @@ class Experiment:
             unnamed = value == getattr(defaults, field.name) and field.name != "preset"
             if unnamed or field.name in ("run_dir", "resume", *processes.OPTIONS):
                 continue
-            words.append(f"--{field.name.replace('_', '-')}")
+            words.append(as_option(field.name))
             if not isinstance(value, bool):
                 words.extend(shlex.quote(str(v)) for v in (value if isinstance(value, tuple) else (value,)))
         return " ".join(words)

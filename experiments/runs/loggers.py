@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-from experiments.command_line import UsageError
+from experiments.command_line import UsageError, refusal
 
 # Takes the run's options; returns a function that is called with each epoch's record.
 Logger = Callable[[dict[str, Any]], Callable[[dict[str, Any]], object]]
@@ -24,7 +24,7 @@ def find(name: str | None) -> Logger | None:
         with _working_directory_last():
             found = getattr(importlib.import_module(module_name), function_name)
     except (ImportError, ValueError, AttributeError) as error:
-        raise UsageError(f"--logger {name}: expected MODULE:FUNCTION; {error}") from None
+        raise refusal("logger", name, f"MODULE:FUNCTION; {error}") from None
     if not callable(found):
         raise UsageError(f"--logger {name}: {function_name} is not a function")
     return cast(Logger, found)

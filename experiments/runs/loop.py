@@ -1,4 +1,4 @@
-"""The training loop of both experiments: compiled steps, log, checkpoints and stopping."""
+"""The training loop that the experiments share: compiled steps, log, checkpoints and stopping."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
+from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboardX.record_writer import RecordWriter
@@ -24,12 +27,15 @@ from experiments.runs import processes
 from experiments.runs.progress import TrainingProgress
 from experiments.runs.run_folder import Run, disk_errors
 from experiments.runs.stopping import deferred, held
-from vae_jax.training import TrainState
+from vae_jax.training import TrainState, train_steps
 from vae_jax.training.checkpoints import CheckpointError, Checkpoints
 from vae_jax.training.finite import TERMS, first_not_finite, is_finite
+from vae_jax.training.parallel import AXIS, compile_parallel, replicated
 
 METRICS_LOG = "metrics.jsonl"
 STEPS = "steps"  # key of an epoch's sums: the number of steps summed
+
+Advance = Callable[[TrainState, int, int], tuple[TrainState, dict[str, jax.Array]]]
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class Training:
     """
 
     name: str
-    advance: Callable[[TrainState, int, int], tuple[TrainState, dict[str, jax.Array]]]
+    advance: Advance
     validate: Callable[[TrainState], dict[str, Any]]
     epochs: int
     steps_per_epoch: int
@@ -60,7 +66,18 @@ class Training:
     unit: str = "rows"
 
 
-def train(run: Run, training: Training, state: TrainState, output: Any) -> TrainState:
+def resident_steps(batch_size: int, mesh: Mesh) -> Callable[[int], Callable]:
+    """Returns a function that compiles so many steps over data held whole on every device, once for each number."""
+
+    @cache
+    def compiled(count: int) -> Callable:
+        steps = partial(train_steps, batch_size=batch_size, num_steps=count, axis_name=AXIS)
+        return compile_parallel(steps, mesh, (replicated, replicated), (replicated, replicated), donate_argnums=0)
+
+    return compiled
+
+
+def train(run: Run, training: Training, state: TrainState, output: Console) -> TrainState:
     """Trains from the latest checkpoint, or else from `state` at step 0, to the last epoch.
 
     All processes of a run train and save; one of them writes the log.
@@ -117,7 +134,7 @@ def _train(
     first: int,
     sums: dict[str, float],
     checkpoints: Checkpoints,
-    output: Any,
+    output: Console,
 ) -> TrainState:
     last = training.epochs * training.steps_per_epoch
     with (

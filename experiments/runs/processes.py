@@ -20,8 +20,9 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from experiments.command_line import FAILURE, USAGE_ERROR, Interrupted, RunError, UsageError, report
+from experiments.command_line import FAILURE, USAGE_ERROR, Interrupted, RunError, UsageError, as_option, refusal, report
 from experiments.runs.native_output import NativeOutput, exit_now
+from vae_jax.data.errors import first_line
 from vae_jax.training.parallel import data_mesh, divide, replicated
 
 Result = TypeVar("Result")
@@ -66,7 +67,7 @@ def connect(
         index, count = jax.process_index(), jax.process_count()
     except (RuntimeError, ValueError) as error:
         native.close()
-        raise RunError(f"can't connect the processes through {where}: {_first_line(error)}") from error
+        raise RunError(f"can't connect the processes through {where}: {first_line(error)[:300]}") from error
     if count == 1:  # e.g. a TPU on a single machine
         native.close()
         return
@@ -82,7 +83,7 @@ def _check(coordinator: str | None, num_processes: int | None, process_id: int |
     absent = [name for name, value in given.items() if value is None]
     if absent and len(absent) < len(given):
         present = next(name for name in given if name not in absent)
-        raise UsageError(f"{_option(absent[0])}: needed with {_option(present)} {given[present]}")
+        raise UsageError(f"{as_option(absent[0])}: needed with {as_option(present)} {given[present]}")
     if coordinator is None or num_processes is None or process_id is None:
         return
     host, _, port = coordinator.rpartition(":")
@@ -93,11 +94,7 @@ def _check(coordinator: str | None, num_processes: int | None, process_id: int |
     }
     for name, (fine, expected) in rules.items():
         if not fine:
-            raise UsageError(f"{_option(name)} {given[name]}: expected {expected}")
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+            raise refusal(name, given[name], expected)
 
 
 def launched(environment: Mapping[str, str]) -> bool:
@@ -221,7 +218,7 @@ class _Link:
     def _named(self, error: BaseException) -> BaseException:
         """The error to report, with this process's number unless it is 0."""
         if isinstance(error, jax.errors.JaxRuntimeError):
-            error = RunError(f"a joint computation failed ({_first_line(error)}); {LOST}")
+            error = RunError(f"a joint computation failed ({first_line(error)[:300]}); {LOST}")
         if self.index and isinstance(error, UsageError | RunError):
             return type(error)(f"process {self.index}: {error}")
         return error
@@ -304,7 +301,3 @@ def _exit_code(error: BaseException) -> int:
     if isinstance(error, Interrupted):
         return 128 + error.signal_number
     return FAILURE
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

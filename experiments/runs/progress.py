@@ -85,10 +85,8 @@ class TrainingProgress:
         if self._output.is_terminal:
             self._bar.update(self._task, completed=step, description=text)
         else:
-            self._output.print(f"{text}  {self._time_left(step)} left", soft_wrap=True)
-
-    def _time_left(self, step: int) -> str:
-        return _clock((time.monotonic() - self._started) / (step - self._first) * (self._last - step))
+            left = (time.monotonic() - self._started) / (step - self._first) * (self._last - step)
+            self._output.print(f"{text}  {_clock(left)} left", soft_wrap=True)
 
 
 def _clock(seconds: float) -> str:

@@ -108,12 +108,12 @@ def create(experiment: str, run_dir: str | None, config: Any, records: Mapping[s
     return run
 
 
-def reopen(experiment: str, name: str, option: str = "--resume") -> Run:
+def reopen(experiment: str, name: str) -> Run:
     """Opens an existing run to go on with it; raises UsageError if there is none, or if another process has it open.
 
-    `name` is `latest`, the name of a folder in `runs/<experiment>`, or a path; `option` is named in the error.
+    `name` is `latest`, the name of a folder in `runs/<experiment>`, or a path.
     """
-    folder = _find(experiment, name, option)
+    folder = _find(experiment, name, "--resume")
     with disk_errors(folder, UsageError):
         run = _open(folder.resolve())
         (run.folder / LINK).unlink(missing_ok=True)  # left by a process that was killed
@@ -121,7 +121,10 @@ def reopen(experiment: str, name: str, option: str = "--resume") -> Run:
 
 
 def open_to_read(experiment: str, name: str, option: str) -> Run:
-    """Opens an existing run for reading, also one that another user owns or another process has open; see `reopen`."""
+    """Opens an existing run for reading, also one that another user owns or another process has open.
+
+    `name` is as for `reopen`; `option` is named in the error.
+    """
     return Run(_find(experiment, name, option).resolve(), None)
 
 

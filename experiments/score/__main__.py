@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from experiments import PROGRAM
-from experiments.command_line import UsageError, parse, run
+from experiments.command_line import UsageError, parse, refusal, run
 from experiments.runs import stopping
 from experiments.runs.progress import WorkProgress, console
 from experiments.score.config import ScoreConfig
@@ -32,15 +32,7 @@ from experiments.score.scoring import (
     score,
     score_types,
 )
-from experiments.score.tables import (
-    INPUT_SUFFIXES,
-    PIPE,
-    SUFFIXES,
-    Block,
-    Format,
-    InputFormat,
-    format_of,
-)
+from experiments.score.tables import INPUT_SUFFIXES, PIPE, SUFFIXES, Block, Format, InputFormat, format_of
 from experiments.score.writer import REJECTS, Rejects, open_writer
 from experiments.startup import prepare_jax
 from vae_jax.data.errors import DataError
@@ -112,7 +104,7 @@ def check_cluster(config: ScoreConfig) -> None:
         raise UsageError("--engine ray: needs the package ray: pip install 'ray[data]'")
     check_common(config)
     if config.workers is not None and config.workers < 1:
-        raise UsageError(f"--workers {config.workers}: expected 1 or more")
+        raise refusal("workers", config.workers, "1 or more")
     for option, path in (("--input", config.input), ("--output", config.output)):
         if path == PIPE:
             raise UsageError(f"{option} -: --engine ray takes a file or folder to read, and a folder to write")

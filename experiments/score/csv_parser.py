@@ -16,7 +16,7 @@ from experiments.score.tables import Columns
 from vae_jax.tables.files import SEPARATORS
 from vae_jax.tables.text_numbers import MISSING_WORDS, PLAIN
 
-MOST_LINES = 1_000  # of a broken row, beyond which rows are no longer looked for in its other lines, save of one line
+MOST_LINES = 1_000  # of a broken row; in the other lines of a longer one, only rows of one line are looked for
 NOT_CLOSED, NOT_CLOSED_IN_LINE = "a quote is not closed", "a quote is not closed in its line"
 
 QUOTE = ord('"')

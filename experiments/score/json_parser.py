@@ -14,8 +14,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.json as arrow_json
 
-from experiments.score.parsers import Parsed, Record, cells_frame, floats, pc, read_csv, rows_but
+from experiments.score.parsers import Parsed, Record, cells_frame, floats, read_csv, rows_but
 from experiments.score.tables import Columns
+from vae_jax.tables.arrow import pc
 
 # A name and the colon, with the brace before the first; a value follows.
 NAME = re.compile(rb'[ \t]*(\{?)[ \t]*("(?:[^"\\]|\\.)*")[ \t]*:[ \t]*')

@@ -11,17 +11,15 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute
 import pyarrow.csv as arrow_csv
 
 from experiments.command_line import UsageError
 from experiments.score.tables import Columns
+from vae_jax.tables.arrow import pc
 
 LINE_END = ord("\n")
 MOST_SKIPPED = 1_000  # rows of another number of cells, each of which takes time; a text with more is cut in halves
 LONGEST_ROW = 8 << 20  # largest size of a row in bytes, so that memory is bounded
-
-pc: Any = pyarrow.compute  # its functions are made when it is imported, which type checkers don't see
 
 
 class Record(NamedTuple):

@@ -23,20 +23,9 @@ from experiments.command_line import UsageError
 from experiments.score.csv_parser import csv_parser
 from experiments.score.json_parser import JsonParser
 from experiments.score.parsers import check_columns
-from experiments.score.tables import (
-    NO_CELL,
-    PIPE,
-    Block,
-    BrokenRow,
-    Columns,
-    InputFormat,
-    OnBroken,
-    describe_number,
-    is_sound,
-    make_block,
-)
-from experiments.score.text import as_numbers, cut_line, empty_rows, open_text, read_features, read_pieces, read_rows
-from vae_jax.data.errors import DataError
+from experiments.score.tables import PIPE, Block, BrokenRow, Columns, InputFormat, OnBroken, is_sound, make_block
+from experiments.score.text import as_numbers, cut_line, open_text, read_features, read_pieces, read_rows, wrong_rows
+from vae_jax.data.errors import DataError, first_line
 from vae_jax.data.unpacking import MOST_BYTES, MOST_TIMES
 from vae_jax.tables.files import read_frame
 from vae_jax.tables.packed_sizes import chunks, pages
@@ -163,7 +152,7 @@ def _refuse_bombs(source: str, file: IO[bytes], groups: range) -> None:
                 raise UsageError(f"{source}: a page of column {name} has {largest:,} bytes when unpacked, {most}")
     except ARROW_DAMAGE as error:
         what = f"column {name} is damaged" if name else "not a Parquet file, or a damaged one"
-        raise UsageError(f"{source}: {what} ({_first_line(error)})") from None
+        raise UsageError(f"{source}: {what} ({first_line(error)[:120]})") from None
 
 
 def row_groups(source: Source, rows: int) -> list[tuple[int, int]]:
@@ -188,7 +177,7 @@ def _parquet_file(source: Source) -> tuple[IO[bytes], pq.ParquetFile, pa.Schema]
         schema.names  # noqa: B018 (a name that is not UTF-8 is noticed here)
         return raw, file, schema
     except ARROW_DAMAGE as error:
-        raise UsageError(f"{source.name}: not a Parquet file, or a damaged one ({_first_line(error)})") from None
+        raise UsageError(f"{source.name}: not a Parquet file, or a damaged one ({first_line(error)[:120]})") from None
 
 
 def _open_excel(source: Source, columns: Columns, on_broken: OnBroken) -> Table:
@@ -274,7 +263,7 @@ def _blocks(
             if batch is not None:
                 batch.validate(full=True)
         except ARROW_DAMAGE as error:
-            raise UsageError(f"{name}: damaged after row {row} ({_first_line(error)})") from None
+            raise UsageError(f"{name}: damaged after row {row} ({first_line(error)[:120]})") from None
         if batch is None:
             return
         features, wrong, cells = _features(batch, columns)
@@ -295,14 +284,9 @@ def _features(batch: pa.RecordBatch, columns: Columns) -> tuple[np.ndarray, dict
         frame = batch.select(list(columns.features)).to_pandas(types_mapper=NULLABLE.get)
         cells = frame.astype(object).where(frame.notna(), None).map(str, na_action="ignore")
         return *read_features(frame, columns), cells
-    features = np.column_stack([_floats(batch[column], columns.number_format) for column in columns.features])
-    sound = is_sound(features)
-    wrong = {}
-    for i in np.flatnonzero(~sound.all(1)).tolist():
-        j = int(np.argmin(sound[i]))
-        name = columns.features[j]
-        wrong[i] = describe_number(name, batch[name][i].as_py(), features[i, j])
-    return features, {**dict.fromkeys(empty_rows(features), NO_CELL), **wrong}, None
+    cells = [batch[column] for column in columns.features]
+    features = np.column_stack([_floats(column, columns.number_format) for column in cells])
+    return features, wrong_rows(columns, features, ~is_sound(features), lambda i, j: cells[j][i].as_py()), None
 
 
 def _floats(column: pa.Array, number_format: NumberFormat) -> np.ndarray:
@@ -313,7 +297,3 @@ def _floats(column: pa.Array, number_format: NumberFormat) -> np.ndarray:
     if pa.types.is_decimal(column.type):
         column = column.cast(pa.string())  # Arrow rounds text to a float correctly, but not decimals
     return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:120]

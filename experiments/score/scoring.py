@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pyarrow as pa
 
-from experiments.command_line import UsageError
+from experiments.command_line import UsageError, refusal
 from experiments.score.config import ScoreConfig
 from experiments.score.tables import Block, Columns, join
 from experiments.startup import use_cores
@@ -36,7 +36,7 @@ def open_model(config: ScoreConfig) -> tuple[VAEDetector, Columns]:
     detector = load(str(config.model))
     columns = Columns(detector.features_.modelled, config.keep, detector.features_)
     if not 0 <= config.explain <= len(columns.features):
-        raise UsageError(f"--explain {config.explain}: expected 0 to {len(columns.features)}, the model's features")
+        raise refusal("explain", config.explain, f"0 to {len(columns.features)}, the model's features")
     return detector, columns
 
 

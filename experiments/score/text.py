@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import codecs
 import gzip
-import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -34,6 +33,7 @@ from experiments.score.tables import (
     make_block,
 )
 from vae_jax.data.errors import CellError
+from vae_jax.tables.cells import to_float
 from vae_jax.tables.text_numbers import NumberFormat, to_numbers
 
 PIECE = 4 << 20  # bytes read and parsed at once
@@ -218,13 +218,18 @@ def _numbers(text: bytes, parser: Parser, columns: Columns) -> tuple[Block, np.n
 def _cells(text: bytes, parser: Parser, columns: Columns) -> tuple[Block, np.ndarray]:
     """Reads rows of any cells; also returns which rows are left."""
     frame, left = parser.parse_cells(text)
+    rows = rows_but(left, len(frame))
+    block, wrong = _sound_rows(frame, rows, columns)
+    return block, np.union1d(left, rows[list(wrong)])
+
+
+def _sound_rows(frame: pd.DataFrame, rows: np.ndarray, columns: Columns) -> tuple[Block, dict[int, str]]:
+    """Reads rows, of these numbers, that can be scored; the second value is that of `read_features`."""
     features, wrong = read_features(frame, columns)
     sound = np.array([i not in wrong for i in range(len(frame))], bool)
-    rows = rows_but(left, len(frame))
     cells = frame[sound].reset_index(drop=True) if wrong else frame
     copied = {name: cells[name].tolist() for name in columns.copied}
-    block = make_block(columns, rows[sound], features[sound], copied, cells if columns.schema else None)
-    return block, np.union1d(left, rows[~sound])
+    return make_block(columns, rows[sound], features[sound], copied, cells if columns.schema else None), wrong
 
 
 def read_features(frame: pd.DataFrame, columns: Columns) -> tuple[np.ndarray, dict[int, str]]:
@@ -238,11 +243,18 @@ def read_features(frame: pd.DataFrame, columns: Columns) -> tuple[np.ndarray, di
     cells = frame.to_numpy(object)[:, : len(columns.features)]
     numbers, bad = as_numbers(cells.ravel(), columns.number_format)
     features, bad = numbers.reshape(cells.shape), bad.reshape(cells.shape)
-    wrong = dict.fromkeys(empty_rows(features), NO_CELL)
+    return features, wrong_rows(columns, features, bad, lambda i, j: str(cells[i, j]).strip())
+
+
+def wrong_rows(
+    columns: Columns, features: np.ndarray, bad: np.ndarray, cell: Callable[[int, int], object]
+) -> dict[int, str]:
+    """What is wrong with rows of numbers, by place: the first bad cell, read by `cell`, or that all are gaps."""
+    wrong = dict.fromkeys(np.flatnonzero(np.isnan(features).all(1)).tolist(), NO_CELL)
     for i in np.flatnonzero(bad.any(1)).tolist():
         j = int(bad[i].argmax())
-        wrong[i] = describe_number(columns.features[j], str(cells[i, j]).strip(), features[i, j])
-    return features, wrong
+        wrong[i] = describe_number(columns.features[j], cell(i, j), features[i, j])
+    return wrong
 
 
 def as_numbers(cells: np.ndarray, number_format: NumberFormat) -> tuple[np.ndarray, np.ndarray]:
@@ -250,22 +262,9 @@ def as_numbers(cells: np.ndarray, number_format: NumberFormat) -> tuple[np.ndarr
     typed = np.array([type(cell) in (int, float) for cell in cells], bool)
     texts = np.array([None if cell is None else str(cell).strip() for cell in cells[~typed]], object)
     numbers, bad = np.empty(len(cells)), np.zeros(len(cells), bool)
-    numbers[typed] = [_float(cell) for cell in cells[typed]]
+    numbers[typed] = [to_float(cell) for cell in cells[typed]]
     numbers[~typed], bad[~typed] = to_numbers(texts, number_format)
     return numbers, bad | ~is_sound(numbers)
-
-
-def _float(number: float) -> float:
-    """A whole number beyond float64 becomes infinite, as one written with an exponent is."""
-    try:
-        return float(number)
-    except OverflowError:
-        return math.inf
-
-
-def empty_rows(features: np.ndarray) -> list[int]:
-    """Rows of gaps alone."""
-    return np.flatnonzero(np.isnan(features).all(1)).tolist()
 
 
 def _half(text: bytes, parser: Parser) -> int:
@@ -280,17 +279,13 @@ def _search(text: bytes, row: int, line: int, parser: Parser, columns: Columns) 
     problems = {i: problem for i, record in enumerate(records) if (problem := _problem(record, columns))}
     whole = [i for i in range(len(records)) if i not in problems]
     frame = cells_frame([records[i] for i in whole], columns)
-    features, wrong = read_features(frame, columns)
+    block, wrong = _sound_rows(frame, row + np.array(whole, np.int64), columns)
     problems |= {whole[i]: what for i, what in wrong.items()}
     broken = [
         BrokenRow(row + i, line + records[i].line, problem, _printable(records[i].text))
         for i, problem in sorted(problems.items())
     ]
-    kept = np.array([i not in wrong for i in range(len(whole))], bool)
-    cells = frame[kept].reset_index(drop=True)
-    copied = {name: cells[name].tolist() for name in columns.copied}
-    numbers = row + np.array(whole, np.int64)[kept]
-    return make_block(columns, numbers, features[kept], copied, cells if columns.schema else None), broken
+    return block, broken
 
 
 def _problem(record: Record, columns: Columns) -> str:

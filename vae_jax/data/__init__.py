@@ -1,1 +1,1 @@
-"""What the image and table readers share: downloads, and one-line errors."""
+"""What the readers of images and tables share: places, downloads, unpacking, strict JSON, errors, and parts."""

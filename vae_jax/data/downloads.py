@@ -1,16 +1,23 @@
-"""Downloads of public data sets from Kaggle, and a check for a network."""
+"""Where public data sets are: on this machine, or on Kaggle; and a check for a network."""
 
 from __future__ import annotations
 
 import fcntl
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vae_jax.data.errors import DataError
+from vae_jax.data.errors import DataError, first_line
 
 NETWORK_TIMEOUT = 5.0  # seconds
+
+
+def local_data(name: str) -> Path | None:
+    """The file or folder of this name in `$VAE_JAX_DATA` or else in `data`; None if there is none."""
+    places = [Path(folder, name) for folder in (os.environ.get("VAE_JAX_DATA"), "data") if folder]
+    return next((place for place in places if place.exists()), None)
 
 
 def network_answers() -> bool:
@@ -74,8 +81,7 @@ def download_from_kaggle(name: str, by_hand: str) -> Path:
         with _locked(name):
             return earlier_download(name) or Path(kagglehub.dataset_download(name))
     except Exception as error:  # kagglehub, requests, zipfile and the disk each raise their own
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(
-            f"downloading {name} from Kaggle failed ({reason[:200]}); download it by hand and pass "
+            f"downloading {name} from Kaggle failed ({first_line(error)[:200]}); download it by hand and pass "
             f"--data {by_hand}, or use --data synthetic"
         ) from error

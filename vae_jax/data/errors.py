@@ -26,6 +26,17 @@ def printable(text: str) -> str:
     return "\n".join(map(one_line, text.split("\n")))
 
 
+def first_line(error: BaseException) -> str:
+    r"""The first line of another library's error, or its type where it says nothing: to be quoted in a message.
+
+    Examples:
+      >>> from vae_jax.data.errors import first_line
+      >>> first_line(OSError("no space left\nand more")), first_line(EOFError())
+      ('no space left', 'EOFError')
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class OneLineError(Exception):
     """An error whose message is one line, whatever it quotes."""
 

@@ -20,7 +20,7 @@ DAMAGE = (OSError, EOFError, ValueError, KeyError, RuntimeError, struct.error)
 DAMAGE += (zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 
 
-def read_at_most(file: IO[bytes], most: int) -> bytes:
+def read_at_most(file: IO[bytes] | gzip.GzipFile, most: int) -> bytes:
     """Reads a file to its end, whatever an archive's directory says of its size; raises DataError if it is longer."""
     pieces, length = [], 0
     while piece := file.read(PIECE):
@@ -51,6 +51,6 @@ def check_size(content: bytes, archive: zipfile.ZipFile) -> None:
 
 def _read(file: IO[bytes] | gzip.GzipFile, content: bytes) -> bytes:
     try:
-        return read_at_most(file, max(MOST_BYTES, MOST_TIMES * len(content)))  # pyright: ignore[reportArgumentType]
+        return read_at_most(file, max(MOST_BYTES, MOST_TIMES * len(content)))
     except DataError as error:
         raise DataError(f"{error} and {MOST_TIMES} times its size; unpack it by hand if that is meant") from None

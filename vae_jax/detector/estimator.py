@@ -67,11 +67,12 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     its own; a gap is left out, so that the score is over what the row has. The kinds are inferred from the training
     rows, see `schema_`; `columns` sets them. Numbers are standardised, so units do not matter.
 
+    Arguments besides these two are described in [`Settings`][vae_jax.detector.settings.Settings]; `fit` checks them.
+
     Args:
       random_state: another name for `seed`, which it overrides; None leaves that.
       callback: called by `fit` after each epoch with its record: `epoch`, means over steps and models of `loss`,
-        `reconstruction` and `kl`, and the same on held-out rows as `validation_loss` and so on. The other arguments are
-        described in [`Settings`][vae_jax.detector.settings.Settings]; `fit` checks them.
+        `reconstruction` and `kl`, and the same on held-out rows as `validation_loss` and so on.
 
     Attributes:
       settings_: the settings it was fitted with; it scores by these, even after `set_params`.

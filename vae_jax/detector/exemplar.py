@@ -371,9 +371,7 @@ def choose_exemplars(
     if len(chosen) == 1:  # without its own kernel there is none
         return found
     own = rng.permutation(len(chosen))[:MOST_MEASURED]
-    ready = Ready.of(found)
-    marginal = ready.marginals.log_density(chosen[own], ready.own_weights(own)).sum(1)
-    spreads = iqr([*ready.joint(chosen[own], own), marginal], axis=1)
+    spreads = iqr(Ready.of(found).log_densities(chosen[own], own), axis=1)
     inverse = 1 / np.maximum(spreads, max(LEAST_SPREAD * spreads.max(), 1e-6))
     return found._replace(pooled=inverse / inverse.sum())
 
@@ -430,19 +428,17 @@ class Ready(NamedTuple):
         """Places exemplars on all devices."""
         return cls(exemplars, [PlacedKernels.of(of_set) for of_set in kernel_sets(exemplars)], marginals_of(exemplars))
 
-    def joint(self, rows: Float[np.ndarray, "N D"], own: Int[np.ndarray, " N"]) -> Float[np.ndarray, "J N"]:
-        """The S * B log densities of rows under kernels."""
+    def log_densities(self, rows: Float[np.ndarray, "N D"], own: Int[np.ndarray, " N"]) -> Float[np.ndarray, "P N"]:
+        """The log densities that are pooled, of rows made Gaussian; `own` is as for `exemplars.log_density`."""
         sets = zip(self.placed, self.exemplars.bandwidths, strict=True)
-        found = np.concatenate([log_densities(of_set, bandwidths, rows, own) for of_set, bandwidths in sets])
-        return found + self.frequencies(rows).sum(1)
+        joint = [log_densities(of_set, bandwidths, rows, own) for of_set, bandwidths in sets]
+        weights = np.where(own < 0, 0.0, np.exp(self.exemplars.log_weights.astype(np.float64))[own])
+        alone = self.marginals.log_density(rows, weights).sum(1)
+        return np.concatenate([np.concatenate(joint) + self.log_frequencies(rows).sum(1), alone[None]])
 
-    def frequencies(self, rows: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N A"]:
+    def log_frequencies(self, rows: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N A"]:
         """Log frequencies of levels, in units of which kernels give theirs."""
         return self.marginals.frequencies.log_prob(rows[:, len(self.marginals.densities) :])
-
-    def own_weights(self, own: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
-        """The weights of exemplars by number, 0 for -1."""
-        return np.where(own < 0, 0.0, np.exp(self.exemplars.log_weights.astype(np.float64))[own])
 
 
 def scorer(ready: Ready, what: tuple[str, ...]) -> Callable[[Float[np.ndarray, "N D"]], tuple[np.ndarray, ...]]:
@@ -475,9 +471,7 @@ def score_exemplars(ready: Ready, numbers: Int[np.ndarray, " N"]) -> Float[np.nd
 
 
 def _pooled(ready: Ready, rows: Float[np.ndarray, "N D"], own: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
-    marginal = ready.marginals.log_density(rows, ready.own_weights(own)).sum(1)
-    densities = np.stack([*ready.joint(rows, own), marginal])
-    return (ready.exemplars.pooled[:, None] * densities).sum(0)
+    return (ready.exemplars.pooled[:, None] * ready.log_densities(rows, own)).sum(0)
 
 
 def _contributions(ready: Ready, x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
@@ -489,7 +483,7 @@ def _contributions(ready: Ready, x: Float[np.ndarray, "N D"]) -> Float[np.ndarra
         for bandwidth, weight in zip(bandwidths, of_weights, strict=True):
             found = found + weight * shares(of_set.widened(float(bandwidth)), rows)
     if exemplars.layout is not None:
-        found[:, exemplars.layout.measured :] += exemplars.pooled[:-1].sum() * ready.frequencies(rows)
+        found[:, exemplars.layout.measured :] += exemplars.pooled[:-1].sum() * ready.log_frequencies(rows)
     return found
 
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from vae_jax.column_kernels import category_levels
 from vae_jax.data import strict_json
-from vae_jax.data.errors import OneLineError
+from vae_jax.data.errors import OneLineError, first_line
 from vae_jax.detector import exemplar, recipes
 from vae_jax.detector.exemplar import Exemplars
 from vae_jax.detector.settings import LEFT_TO_RECIPE, OF_RECIPE, Resolved, check
@@ -129,8 +129,7 @@ def load(folder: Path, feature_names: Sequence[str] | None = None) -> Fitted:
     except ModelError:
         raise
     except Exception as error:  # of whatever type: the checksums are right, but a stranger may have written anything
-        what = (str(error) or type(error).__name__).splitlines()[0][:200]
-        raise ModelError(f"{folder}: not a model ({type(error).__name__}: {what})") from error
+        raise ModelError(f"{folder}: not a model ({type(error).__name__}: {first_line(error)[:200]})") from error
     names = fitted.features.feature_names
     if feature_names is not None and tuple(feature_names) != names:
         raise ModelError(f"{folder}: {_difference(names, tuple(feature_names))}")
@@ -232,28 +231,28 @@ def _read_arrays(
     found = jax.tree.unflatten(jax.tree.structure(like), leaves)
     if settings.recipe != "exemplar":
         return found, residual_sd, None
-    if f"{EXEMPLARS}/log_var" not in arrays:  # format 3: the kernels of each model, and no marginals
-        vae = recipes.make_vae(settings, rows.shape[1])
-        log_var = exemplar.log_variances(settings, vae, found["params"], arrays[f"{EXEMPLARS}/rows"])
-        models = len(log_var)
-        arrays |= {
-            f"{EXEMPLARS}/log_var": log_var,
-            f"{EXEMPLARS}/bandwidths": arrays[f"{EXEMPLARS}/bandwidths"][:, None],
-            f"{EXEMPLARS}/pooled": np.append(np.full(models, 1 / models), 0.0),
-        }
-    # Folders of earlier versions don't tell how many rows there were.
-    arrays.setdefault(f"{EXEMPLARS}/seen", arrays[f"{EXEMPLARS}/numbers"][-1:] + 1)
+    of_exemplars = {name.removeprefix(f"{EXEMPLARS}/"): array for name, array in arrays.items()}
     layout = exemplar.counts_as_numbers(columns.layout) if columns else None
-    return found, residual_sd, _read_exemplars(arrays, layout)
+    return found, residual_sd, _read_exemplars(settings, found["params"], of_exemplars, layout)
 
 
-def _read_exemplars(arrays: dict[str, np.ndarray], layout: ColumnLayout | None) -> Exemplars:
+def _read_exemplars(
+    settings: Resolved, params: Any, arrays: dict[str, np.ndarray], layout: ColumnLayout | None
+) -> Exemplars:
+    if "log_var" not in arrays:  # format 3: the kernels of each model, and no marginals
+        vae = recipes.make_vae(settings, arrays["rows"].shape[1])
+        log_var = exemplar.log_variances(settings, vae, params, arrays["rows"])
+        models = len(log_var)
+        arrays["log_var"], arrays["bandwidths"] = log_var, arrays["bandwidths"][:, None]
+        arrays["pooled"] = np.append(np.full(models, 1 / models), 0.0)
+    arrays.setdefault("seen", arrays["numbers"][-1:] + 1)  # earlier versions didn't tell how many rows there were
+
     def of(kind: type, **others: Any) -> Any:
         names = [name for name in kind.__annotations__ if name not in others]
-        return kind(**others, **{name: arrays[f"{EXEMPLARS}/{name}"] for name in names})
+        return kind(**others, **{name: arrays[name] for name in names})
 
     if layout is not None:
-        levels = arrays[f"{EXEMPLARS}/rows"][:, layout.measured :]
+        levels = arrays["rows"][:, layout.measured :]
         if not (np.isnan(levels) | (levels >= 0) & (levels < category_levels(layout))).all():
             raise ValueError("exemplars have levels that their columns have not")
     return of(Exemplars, gaussianiser=of(Gaussianiser), layout=layout)

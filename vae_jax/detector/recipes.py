@@ -105,10 +105,17 @@ def make_vae(settings: Resolved, feature_dim: int, layout: ColumnLayout | None =
     if settings.recipe == "exemplar":
         return exemplar.make_vae(settings, feature_dim, layout)
     if layout is not None:
-        return column_vae(layout, tuple(settings.hidden_dims), settings.latent_dim, MEAN_BOUND)
+        return column_vae(layout, settings.hidden_dims, settings.latent_dim, MEAN_BOUND)
     if settings.recipe == "report":
-        return dense_vae(feature_dim, tuple(settings.hidden_dims), settings.latent_dim)
-    return dense_vae(feature_dim, tuple(settings.hidden_dims), settings.latent_dim, True, True, MEAN_BOUND)
+        return dense_vae(feature_dim, settings.hidden_dims, settings.latent_dim)
+    return dense_vae(
+        feature_dim,
+        settings.hidden_dims,
+        settings.latent_dim,
+        learned_variance=True,
+        bounded=True,
+        mean_bound=MEAN_BOUND,
+    )
 
 
 def make_objective(settings: Resolved, kl_warmup_steps: int, layout: ColumnLayout | None = None) -> Objective:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vae_jax.data.errors import DataError
+from vae_jax.data.errors import DataError, first_line
 from vae_jax.data.parts import TEST, TRAIN, VALIDATION
 from vae_jax.data.unpacking import DAMAGE, MOST_BYTES, read_at_most
 
@@ -105,8 +105,7 @@ def _read(path: ListFile, header: int | None) -> pd.DataFrame:
             frame.columns = columns
         return frame
     except (*DAMAGE, IndexError) as error:  # pandas' own errors are ValueErrors
-        what = (str(error) or type(error).__name__).splitlines()[0][:150]
-        raise DataError(f"{path}: malformed ({what})") from error
+        raise DataError(f"{path}: malformed ({first_line(error)[:150]})") from error
 
 
 def _check_values(path: ListFile, table: pd.DataFrame, allowed: Sequence[int]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vae_jax.data.errors import OneLineError
+from vae_jax.data.errors import OneLineError, first_line
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -71,7 +71,7 @@ def decode(data: bytes, size: int, crop: str = "none") -> UInt8[np.ndarray, "siz
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own warnings about large images and odd EXIF data
-            picture = Image.open(io.BytesIO(data), formats=_formats())
+            picture = Image.open(io.BytesIO(data), formats=(*FORMATS, "HEIF") if reads_heic() else FORMATS)
             width, height = picture.size
             if width * height > MOST_PIXELS:
                 raise PictureError(f"{width:,} x {height:,} pixels are more than {MOST_PIXELS:,}")
@@ -85,7 +85,7 @@ def decode(data: bytes, size: int, crop: str = "none") -> UInt8[np.ndarray, "siz
             raise PictureError("reading HEIC needs pillow-heif: pip install pillow-heif") from error
         raise PictureError(f"not a {FORMAT_NAMES} picture") from error
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and others for damage
-        raise PictureError(f"damaged ({(str(error) or type(error).__name__).splitlines()[0][:100]})") from error
+        raise PictureError(f"damaged ({first_line(error)[:100]})") from error
     if crop == "center":
         side = min(rgb.size)
         left, top = (rgb.width - side) // 2, (rgb.height - side) // 2
@@ -103,10 +103,6 @@ def reads_heic() -> bool:
         return False
     register_heif_opener()
     return True
-
-
-def _formats() -> tuple[str, ...]:
-    return (*FORMATS, "HEIF") if reads_heic() else FORMATS
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

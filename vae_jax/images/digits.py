@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 import struct
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vae_jax.data.downloads import download_from_kaggle, earlier_download, network_answers
-from vae_jax.data.errors import DataError
+from vae_jax.data.downloads import download_from_kaggle, earlier_download, local_data, network_answers
+from vae_jax.data.errors import DataError, first_line
 from vae_jax.data.unpacking import DAMAGE
 
 if TYPE_CHECKING:
@@ -94,10 +93,8 @@ def find_digits(source: str = "auto") -> Digits:
         return _read_tfds()
     if source != "auto":
         return read_folder(Path(source))
-    folders = [Path(os.environ["VAE_JAX_DATA"])] if os.environ.get("VAE_JAX_DATA") else []
-    for folder in [*folders, Path("data")]:
-        if (folder / "mnist").exists():
-            return read_folder(folder / "mnist")
+    if folder := local_data("mnist"):
+        return read_folder(folder)
     if not (earlier_download(KAGGLE_SET) or network_answers()):
         return drawn_digits()
     try:
@@ -164,10 +161,9 @@ def _read_tfds() -> Digits:
             parts.append(np.stack([record["image"] for record in records]).reshape(len(records), -1))
             parts.append(np.array([record["label"] for record in records], np.uint8))
     except Exception as error:  # a dozen types
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(
-            f"tensorflow-datasets could not prepare mnist ({type(error).__name__}: {reason[:200]}); use --data kaggle, "
-            "--data synthetic, or name a folder with the four idx files"
+            f"tensorflow-datasets could not prepare mnist ({type(error).__name__}: {first_line(error)[:200]}); "
+            "use --data kaggle, --data synthetic, or name a folder with the four idx files"
         ) from error
     return Digits(*parts, source="tensorflow-datasets: mnist")
 

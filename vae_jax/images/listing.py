@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from vae_jax.data.errors import DataError
-from vae_jax.data.unpacking import DAMAGE
+from vae_jax.data.unpacking import DAMAGE, MOST_BYTES
 from vae_jax.images.celeba_lists import ListFile
 from vae_jax.images.decoding import SUFFIXES
-from vae_jax.images.readers import MOST_BYTES, FolderReader, Reader, ZipReader
+from vae_jax.images.readers import FolderReader, Reader, ZipReader
 
 PARTITION_LISTS = ("list_eval_partition.csv", "list_eval_partition.txt")
 ATTRIBUTE_LISTS = ("list_attr_celeba.csv", "list_attr_celeba.txt")

@@ -7,36 +7,27 @@ attributes, and reads one image at a time.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vae_jax.data.downloads import download_from_kaggle, earlier_download, network_answers
-from vae_jax.data.errors import DataError
+from vae_jax.data.downloads import download_from_kaggle, earlier_download, local_data, network_answers
+from vae_jax.data.errors import DataError, first_line
 from vae_jax.data.parts import TEST, TRAIN, TRAIN_SHARE, VALIDATION, VALIDATION_SHARE
 from vae_jax.images.celeba_lists import read_attributes, read_partition
 from vae_jax.images.decoding import SUFFIXES
 from vae_jax.images.drawn_faces import ATTRIBUTES, draw_face
-from vae_jax.images.listing import (
-    ATTRIBUTE_LISTS,
-    IMAGE_FOLDER,
-    PARTITION_LISTS,
-    Found,
-    list_folder,
-    list_zip,
-)
+from vae_jax.images.listing import ATTRIBUTE_LISTS, IMAGE_FOLDER, PARTITION_LISTS, Found, list_folder, list_zip
 from vae_jax.images.readers import DrawingReader, Reader, RecordReader, SomeReader
 
 if TYPE_CHECKING:
     from jaxtyping import Int
 
 IMAGE_ZIP = f"{IMAGE_FOLDER}.zip"
-
 KAGGLE_SET = "jessicali9530/celeba-dataset"
 DRAWN_FACES = 5_000
 
@@ -75,7 +66,7 @@ class Pictures:
     fingerprint: str
     stamp: str = ""
     synthetic: bool = False
-    notices: tuple[str, ...] = field(default=())
+    notices: tuple[str, ...] = ()
 
 
 def find_pictures(source: str = "auto", limit: int | None = None, seed: int = 0) -> Pictures:
@@ -109,25 +100,19 @@ def _find(source: str, limit: int | None, seed: int) -> Pictures:
     if source == "synthetic":
         return drawn_faces(limit or DRAWN_FACES, seed)
     if source == "kaggle":
-        return read_path(_kaggle(), seed, "Kaggle: ")
+        return read_path(download_from_kaggle(KAGGLE_SET, f"PATH/{IMAGE_ZIP}"), seed, "Kaggle: ")
     if source == "tfds":
         return read_tfds()
     if source != "auto":
         return read_path(Path(source), seed)
-    folders = [Path(os.environ["VAE_JAX_DATA"])] if os.environ.get("VAE_JAX_DATA") else []
-    for folder in [*folders, Path("data")]:
-        if (folder / "celeba").exists():
-            return read_path(folder / "celeba", seed)
+    if path := local_data("celeba"):
+        return read_path(path, seed)
     if not (earlier_download(KAGGLE_SET) or network_answers()):
         return _find("synthetic", limit, seed)
     try:
         return _find("kaggle", limit, seed)
     except DataError:
         return _find("tfds", limit, seed)
-
-
-def _kaggle() -> Path:
-    return download_from_kaggle(KAGGLE_SET, "PATH/img_align_celeba.zip")
 
 
 def read_path(path: Path, seed: int = 0, prefix: str = "", with_lists: bool = True) -> Pictures:
@@ -242,11 +227,10 @@ def read_tfds() -> Pictures:
             for split in ("train", "validation", "test")
         ]
     except Exception as error:  # a dozen types, e.g. NonMatchingChecksumError if Drive sends an HTML page
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         page = "Google Drive sends a page instead of the file when its quota is used up; "
         hint = page if "Checksum" in type(error).__name__ else ""
         raise DataError(
-            f"tensorflow-datasets could not prepare celeb_a ({type(error).__name__}: {reason[:200]}); {hint}"
+            f"tensorflow-datasets could not prepare celeb_a ({type(error).__name__}: {first_line(error)[:200]}); {hint}"
             "use --data kaggle or --data synthetic, or name a folder of pictures"
         ) from error
     return list_tfds(splits)

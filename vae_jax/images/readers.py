@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vae_jax.data.errors import DataError
-from vae_jax.data.unpacking import DAMAGE, read_at_most
+from vae_jax.data.unpacking import DAMAGE, MOST_BYTES, read_at_most
 from vae_jax.images.decoding import PictureError, decode
 from vae_jax.images.drawn_faces import draw_face
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
-
-MOST_BYTES = 100_000_000  # of an image or a list; more is treated as a bomb, which fills the memory
 
 
 class Reader(ABC):

@@ -28,7 +28,9 @@ def conv(
     x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C O"], matrix_products: bool | None = None
 ) -> Float[Array, "B H/2 W/2 O"]:
     """Convolves images to half their size, which must be even, with stride 2 and SAME padding; see `Conv`."""
-    _check_even(x.shape[1:3])
+    height, width = x.shape[1:3]
+    if height % STRIDE or width % STRIDE:
+        raise ValueError(f"pictures of {height} x {width} can't be halved: both sides must be even")
     return _CONV[matrix_products](x, kernel)
 
 
@@ -79,11 +81,6 @@ def _parameters(module: Conv | ConvTranspose, x: Array) -> list[Array]:
     bias = module.param("bias", nn.initializers.zeros_init(), (module.features,), jnp.float32)
     x, kernel, bias = promote_dtype(x, kernel, bias, dtype=module.dtype)
     return [x, kernel, bias.reshape(1, 1, 1, -1)]
-
-
-def _check_even(size: tuple[int, ...]) -> None:
-    if any(side % STRIDE for side in size):
-        raise ValueError(f"pictures of {size[0]} x {size[1]} can't be halved: both sides must be even")
 
 
 def _patches(x: Float[Array, "B H W C"]) -> Float[Array, "B H/2 W/2 9C"]:
@@ -150,7 +147,7 @@ def _conv_transpose_direct_backward(x: Array, kernel: Array, gradient: Array) ->
 
 
 def _turned(kernel: Float[Array, "3 3 C O"]) -> Float[Array, "3 3 O C"]:
-    """The kernel of the convolution whose transpose this kernel is of; behind a barrier, or XLA would turn it back."""
+    """The kernel of the convolution that is transposed; behind a barrier, or XLA would turn it back."""
     return jax.lax.optimization_barrier(kernel[::-1, ::-1].transpose(0, 1, 3, 2))
 
 

@@ -1,1 +1,1 @@
-"""Tables: reading transactions and other CSV files, splitting, standardising and simulating rows."""
+"""Tables: reading files of any kind, what their columns are, and rows that are split, standardised or simulated."""

@@ -255,7 +255,7 @@ def _objects(column: pd.Series) -> np.ndarray:
     if inferred == "integer" and any(not pd.isna(cell) and abs(int(cell)) >= LARGEST_EXACT for cell in column):
         return _texts(column)
     if inferred in ("integer", "floating", "mixed-integer-float", "decimal"):
-        return np.array([np.nan if pd.isna(cell) else _float(cell) for cell in column], np.float64)
+        return np.array([np.nan if pd.isna(cell) else to_float(cell) for cell in column], np.float64)
     if inferred in ("datetime", "datetime64", "date"):
         return _dates(column)
     if inferred in ("timedelta", "timedelta64"):
@@ -263,12 +263,12 @@ def _objects(column: pd.Series) -> np.ndarray:
     return _texts(column)
 
 
-def _float(cell: Any) -> float:
-    """A whole number beyond float64 becomes infinite, as one written with an exponent is."""
+def to_float(number: Any) -> float:
+    """Converts a number; a whole one beyond float64 becomes infinite, as one written with an exponent is."""
     try:
-        return float(cell)
+        return float(number)
     except OverflowError:
-        return math.inf if cell > 0 else -math.inf
+        return math.inf if number > 0 else -math.inf
 
 
 def _texts(column: pd.Series) -> np.ndarray:

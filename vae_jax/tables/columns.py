@@ -10,7 +10,7 @@ import numpy as np
 from vae_jax.data.errors import CellError
 from vae_jax.tables import text_dates
 from vae_jax.tables.cells import cells_of
-from vae_jax.tables.kinds import Found, Kind, date_words
+from vae_jax.tables.kinds import NUMBERS, Found, Kind, date_words
 from vae_jax.tables.parts import GAP, TYPICAL, Part, as_level, encoded, gap_part, learn, part_of
 from vae_jax.tables.text_numbers import NumberFormat, to_numbers
 
@@ -44,7 +44,7 @@ class Column:
     @property
     def reads_numbers(self) -> bool:
         """Whether its cells, or its levels, are numbers."""
-        return self.numeric or self.kind in ("real", "positive", "count")
+        return self.numeric or self.kind in NUMBERS
 
 
 def column_of(name: str, found: Found, missing: Missing) -> Column:
@@ -72,7 +72,6 @@ def values_of(
         else:
             dates, bad = nothing.astype("datetime64[us]"), ~np.isnan(cells)
         return _checked(column, dates, bad, cells, "a date", wrong)
-    is_number = column.kind in ("real", "positive", "count")
     if cells.dtype.kind == "M":
         if column.date_format:  # of a category
             return date_words(cells)
@@ -81,8 +80,9 @@ def values_of(
         return _checked(column, values, ~np.isnat(cells), cells, expected, wrong)
     if column.reads_numbers:
         numbers, bad = to_numbers(cells, number_format)
-        # A word where the levels are numbers is a level that was not seen.
-        return _checked(column, numbers, bad, cells, "a number", wrong) if is_number else np.where(bad, np.inf, numbers)
+        if column.kind in NUMBERS:
+            return _checked(column, numbers, bad, cells, "a number", wrong)
+        return np.where(bad, np.inf, numbers)  # a word where the levels are numbers is a level that was not seen
     if cells.dtype == np.float64:
         return np.array([None if np.isnan(cell) else as_level(cell) for cell in cells], object)
     return cells
@@ -113,7 +113,7 @@ def remark(column: Column, cell: Any, number_format: NumberFormat, limit: float)
     if pd.isna(cells[0]):
         return ""
     part = column.parts[0]
-    if column.kind in ("real", "positive", "count"):
+    if column.kind in NUMBERS:
         low, high = part.typical
         found = f"{low:.6g} to {high:.6g}" if low < high else f"{low:.6g}"
         return f"{_percent(TYPICAL[1] - TYPICAL[0])} of training rows have {found}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from vae_jax.data.errors import DataError
+from vae_jax.data.errors import DataError, first_line
 from vae_jax.data.unpacking import DAMAGE, check_size, gunzip, unzip
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def read_header(path: Path, text: str) -> tuple[list[str], str]:
         names = [name.strip() for name in next(csv.reader([header], delimiter=separator), [])]
     except csv.Error:
         names = []
-    if not any(names) or all(map(_is_number, names)) or max(map(len, names)) > LONGEST_NAME:
+    if not any(names) or all(map(is_number, names)) or max(map(len, names)) > LONGEST_NAME:
         raise DataError(f"{path}: no header with the names of the columns in the first line")
     if found := repeated(names):
         raise DataError(f"{path}: column repeated {', '.join(map(repr, found[:5]))}")
@@ -106,7 +106,8 @@ def repeated(names: Sequence[str]) -> list[str]:
     return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
-def _is_number(word: str) -> bool:
+def is_number(word: str) -> bool:
+    """Whether Python reads a word as a number, also as infinity or NaN."""
     try:
         float(word)
     except ValueError:
@@ -138,7 +139,7 @@ def parse(path: Path, text: str, names: list[str], separator: str) -> pd.DataFra
             f"{path}: {place_of(0, names[0]) + ': blank' if rows.strip() else 'a header, but no rows'}"
         ) from None
     except (pd.errors.ParserError, ValueError) as error:
-        raise DataError(f"{path}: {str(error).splitlines()[0]}") from None
+        raise DataError(f"{path}: {first_line(error)}") from None
     if frame.shape[1] != len(names):
         raise DataError(f"{path}: the header names {len(names)} columns, the rows have {frame.shape[1]}")
     return frame.set_axis(names, axis="columns")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vae_jax.data.errors import DataError
+from vae_jax.data.errors import DataError, first_line
 from vae_jax.data.unpacking import MOST_BYTES, MOST_TIMES
 from vae_jax.tables.csv_file import LONGEST_NAME, Places, read_bytes, repeated, unpack
 from vae_jax.tables.packed_sizes import size_of_batches, size_of_pages
@@ -243,9 +243,9 @@ def _parse_quickly(text: str, separator: str, width: int) -> list[np.ndarray] | 
 def _words(column: pa.ChunkedArray) -> np.ndarray:
     """Strips text, and makes blank cells None."""
     import pyarrow as pa
-    import pyarrow.compute
 
-    pc: Any = pyarrow.compute  # its functions are made when it is imported, which type checkers don't see
+    from vae_jax.tables.arrow import pc
+
     kind = pa.large_string()
     text = pc.utf8_trim_whitespace(column.cast(kind))
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, kind), text).to_numpy()
@@ -283,8 +283,7 @@ def _read_excel(path: Path, content: bytes, notices: list[str]) -> tuple[list[st
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     except Exception as error:  # whatever openpyxl's readers of zip and XML come across
-        what = (str(error) or type(error).__name__).splitlines()[0]
-        raise DataError(f"{path}: damaged or unsupported Excel file ({what})") from None
+        raise DataError(f"{path}: damaged or unsupported Excel file ({first_line(error)})") from None
     if len(book.worksheets) > 1:
         notices.append(f"{path}: of {len(book.worksheets)} sheets, {sheet.title!r} is read")
     names = _check_header(path, ["" if cell is None else cell for cell in cells[0]])
@@ -385,8 +384,7 @@ def _read_arrow(path: Path, content: bytes, drop: Sequence[str], notices: list[s
     except DataError:
         raise
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        what = (str(error) or type(error).__name__).splitlines()[0][:200]
-        raise DataError(f"{path}: damaged, truncated or unsupported file ({what})") from None
+        raise DataError(f"{path}: damaged, truncated or unsupported file ({first_line(error)[:200]})") from None
     names, columns = [], []
     for name, column in zip(table.column_names, table.columns, strict=True):
         if _SAVED_INDEX.fullmatch(name) and name not in drop:
@@ -428,9 +426,9 @@ def _length_of_texts(column: pa.ChunkedArray) -> int:
 
 def _lengths(texts: pa.Array) -> pa.Array:
     import pyarrow as pa
-    import pyarrow.compute
 
-    pc: Any = pyarrow.compute  # its functions are made when it is imported, which type checkers don't see
+    from vae_jax.tables.arrow import pc
+
     if not pa.types.is_string_view(texts.type):
         return pc.binary_length(texts).cast(pa.int64())
     if not len(texts):

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Kind = Literal["real", "positive", "count", "yes-no", "category", "date", "constant", "id", "empty", "dropped"]
-KINDS: tuple[Kind, ...] = ("real", "positive", "count", "yes-no", "category", "date", "constant", "id", "dropped")
+NUMBERS: tuple[Kind, ...] = ("real", "positive", "count")
+KINDS: tuple[Kind, ...] = (*NUMBERS, "yes-no", "category", "date", "constant", "id", "dropped")
 
 FEW = 20  # whole numbers of at most so many values are names rather than amounts
 ROWS_PER_VALUE = 10  # and of so many rows for each value
@@ -115,7 +116,7 @@ def read_as(kind: Kind, name: str, cells: np.ndarray, number_format: NumberForma
     said = "said so"
     if not _given(cells).any():
         return _empty(cells)
-    if kind in ("real", "positive", "count"):
+    if kind in NUMBERS:
         numbers, bad = to_numbers(cells, number_format) if cells.dtype.kind != "M" else (cells, ~np.isnat(cells))
         if bad.any():
             row = int(bad.argmax())

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vae_jax.data.errors import DataError
-from vae_jax.tables.csv_file import Places, place_of
+from vae_jax.tables.cells import LARGEST_EXACT
+from vae_jax.tables.csv_file import Places, is_number, place_of
 from vae_jax.tables.text_numbers import is_missing
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 # In lower case; numbers in their shortest form.
 ANOMALY_WORDS = frozenset(("1", "true", "yes", "y", "fraud", "fraudulent", "anomaly", "outlier"))
 NORMAL_WORDS = frozenset(("0", "false", "no", "n", "genuine", "legit", "legitimate", "normal", "inlier"))
-EXACT = 2**53  # below it, float64 tells all integers apart
 
 
 def to_labels(
@@ -83,7 +83,7 @@ def to_labels(
         first = known.index(False)  # in order of occurrence
         row = int((codes == first).argmax())
         advice = "say which value is the anomaly with --anomaly VALUE"
-        if _is_number(words[first]):
+        if is_number(words[first]):
             wrong = f"{words[first]} is neither 0 (genuine) nor 1 (fraud)"
             raise DataError(f"{path}: {place_of(row, name, places)}: {wrong}; {advice}")
         if any(known):  # this one may be a mistake in a single row
@@ -97,20 +97,12 @@ def to_labels(
 def _word(cell: Any) -> str:
     """Writes a label: 1, 1.0, "1" and "1.0" are the same."""
     text = str(cell).strip()
-    if not _is_number(text):
+    if not is_number(text):
         return text
     value = float(text)
     if value.is_integer():
-        return str(int(value)) if abs(value) < EXACT else text
+        return str(int(value)) if abs(value) < LARGEST_EXACT else text
     return f"{value:g}" if float(f"{value:g}") == value else text
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _listed(words: list[str]) -> str:

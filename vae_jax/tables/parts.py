@@ -10,7 +10,7 @@ import numpy as np
 
 from vae_jax.networks.columns import UNKNOWN
 from vae_jax.tables.kinds import SKEWED, Found, skewness
-from vae_jax.tables.scaling import OF_CONSTANT, sd_of_constant
+from vae_jax.tables.scaling import OF_CONSTANT, mean_and_sd, sd_of_constant
 
 Likelihood = Literal["gaussian", "count", "bernoulli", "categorical"]
 LIKELIHOODS: tuple[Likelihood, ...] = ("gaussian", "count", "bernoulli", "categorical")  # in a layout's order
@@ -102,9 +102,10 @@ def _standardised(likelihood: Likelihood, values: np.ndarray, what: str = "", lo
     shift = 0.0
     if log:
         above = given[given > 0]
-        shift = (
-            1.0 if likelihood == "count" or not len(above) else 0.0 if len(above) == len(given) else float(above.min())
-        )
+        if likelihood == "count" or not len(above):
+            shift = 1.0
+        elif len(above) < len(given):
+            shift = float(above.min())
     part = Part(likelihood, what, log, shift)
     seen = part.transformed(given)
     if what == "elapsed":
@@ -112,16 +113,15 @@ def _standardised(likelihood: Likelihood, values: np.ndarray, what: str = "", lo
     else:
         low, high = np.quantile(given, TYPICAL, method="nearest")
         typical = (float(low), float(high))
-    _, exponent = np.frexp(np.abs(seen).max())
-    scaled = np.ldexp(seen, -exponent)  # as in `Scaler.fit`
-    mean, sd = (float(np.ldexp(of, exponent)) for of in (scaled.mean(), scaled.std()))
+    mean, sd = mean_and_sd(seen)
     if seen.max() == seen.min():
         # Counts differ by 1, and logarithms by a share of the value, in every unit.
-        mean, sd = float(seen[0]), 1.0 if likelihood == "count" else OF_CONSTANT if log else sd_of_constant(seen[0])
-    return Part(likelihood, what, log, shift, mean, float(sd), typical=typical)
+        mean, sd = seen[0], 1.0 if likelihood == "count" else OF_CONSTANT if log else sd_of_constant(seen[0])
+    return Part(likelihood, what, log, shift, float(mean), float(sd), typical=typical)
 
 
 def answer(values: np.ndarray, numeric: bool, what: str = "", levels: tuple[str, ...] = ()) -> Part:
+    """Learns the part of a cell that is one of two values; `levels` are no and yes, if they are known."""
     texts, counts = _counted(values, numeric)
     levels = levels or tuple(sorted(texts, key=lambda text: (text.lower() in YES, text)))
     n = sum(counts)
@@ -130,6 +130,7 @@ def answer(values: np.ndarray, numeric: bool, what: str = "", levels: tuple[str,
 
 
 def category(values: np.ndarray, numeric: bool, what: str = "") -> Part:
+    """Learns the part of a cell that is one of several levels, pooling those of few rows."""
     texts, counts = _counted(values, numeric)
     n = sum(counts)
     rare = min(max(RARE_SHARE * n, FEWEST_RARE), MOST_RARE)
@@ -182,11 +183,7 @@ _PARTS: dict[str, Callable[[Found], Any]] = {
     "real": lambda found: [_standardised("gaussian", found.values)],
     "positive": lambda found: [_standardised("gaussian", found.values, log=True)],
     "count": lambda found: [
-        _standardised(
-            "count",
-            found.values,
-            log=skewness(found.values) > SKEWED and bool(np.nanmin(found.values) >= 0),
-        )
+        _standardised("count", found.values, log=skewness(found.values) > SKEWED and bool(np.nanmin(found.values) >= 0))
     ],
     "yes-no": lambda found: [answer(found.values, found.numeric)],
     "category": lambda found: [category(found.values, found.numeric)],

@@ -65,12 +65,9 @@ class Scaler:
         Returns:
           The scaler.
         """
-        # By a power of two, which changes no digit, to about 1: squares of 1e300 overflow, those of 1e-300 vanish.
-        _, exponent = np.frexp(np.abs(features).max(0))
-        scaled = np.ldexp(features, -exponent)
-        constant = constant_features(features)
-        mean = np.where(constant, features[0], np.ldexp(scaled.mean(0), exponent))
-        sd = np.where(constant, sd_of_constant(features[0]), np.ldexp(scaled.std(0), exponent))
+        constant, (mean, sd) = constant_features(features), mean_and_sd(features)
+        mean = np.where(constant, features[0], mean)
+        sd = np.where(constant, sd_of_constant(features[0]), sd)
         return cls(mean, sd, tuple(feature_names), min(limit, LARGEST), number_format)
 
     def transform(self, features: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
@@ -129,6 +126,15 @@ class Scaler:
             record["limit"],
             NumberFormat(**record.get("number_format", {})),
         )
+
+
+def mean_and_sd(
+    values: Float[np.ndarray, "N *event"],
+) -> tuple[Float[np.ndarray, "*event"], Float[np.ndarray, "*event"]]:
+    """Returns mean and standard deviation over rows of any size: squares of 1e300 overflow, those of 1e-300 vanish."""
+    _, exponent = np.frexp(np.abs(values).max(0))
+    scaled = np.ldexp(values, -exponent)  # to about 1, by a power of two, which changes no digit
+    return np.ldexp(scaled.mean(0), exponent), np.ldexp(scaled.std(0), exponent)
 
 
 def constant_features(features: Float[np.ndarray, "N D"]) -> Bool[np.ndarray, " D"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -68,9 +68,8 @@ def recognise(cells: Shaped[np.ndarray, " N"]) -> str | None:
       >>> recognise(np.array(["2024-01-31T10:00:00Z"], dtype=object))
       '%Y-%m-%d %H:%M:%S%z'
     """
-    import pyarrow.compute
+    from vae_jax.tables.arrow import pc
 
-    pc: Any = pyarrow.compute  # its functions are made when it is imported, which type checkers don't see
     codes, distinct = _distinct(cells)
     if not distinct:
         return None
@@ -122,9 +121,8 @@ def to_dates(
     if date_format not in DATE_FORMATS:
         raise ValueError(f"unknown format of dates {date_format!r}")
     codes, distinct = _distinct(cells)
-    dates = np.append(_dates(_extract(distinct, date_format), date_format), np.datetime64("NaT", "us"))[
-        codes
-    ]  # the last for missing cells
+    known = _dates(_extract(distinct, date_format), date_format)
+    dates = np.append(known, np.datetime64("NaT", "us"))[codes]  # a missing cell has code -1
     return dates, np.isnat(dates) & (codes >= 0)
 
 
@@ -147,19 +145,18 @@ def _pattern(date_format: str) -> str:
 
 
 def _extract(texts: list[str], date_format: str) -> pa.StructArray:
-    """Takes dates into pieces, "" for one that isn't there; null for what has another format."""
+    """Takes dates apart, "" for a piece that isn't there; null for what has another format."""
     import pyarrow as pa
-    import pyarrow.compute
 
-    pc: Any = pyarrow.compute  # its functions are made when it is imported, which type checkers don't see
+    from vae_jax.tables.arrow import pc
+
     return pc.extract_regex(pa.array(texts, pa.large_string()), f"^(?:{_pattern(date_format)})$")
 
 
 def _dates(pieces: pa.StructArray, date_format: str) -> np.ndarray:
     """Puts dates together; NaT for what has another format, and for days and times that don't exist."""
-    import pyarrow.compute
+    from vae_jax.tables.arrow import pc
 
-    pc: Any = pyarrow.compute  # its functions are made when it is imported, which type checkers don't see
     dates = np.full(len(pieces), np.datetime64("NaT", "us"))
     found = pieces.is_valid().to_numpy(zero_copy_only=False)
     pieces = pieces.filter(pieces.is_valid())
@@ -192,9 +189,9 @@ def _dates(pieces: pa.StructArray, date_format: str) -> np.ndarray:
 def _integers(texts: pa.Array) -> np.ndarray:
     """Converts digits; 0 for ""."""
     import pyarrow as pa
-    import pyarrow.compute
 
-    pc: Any = pyarrow.compute  # its functions are made when it is imported, which type checkers don't see
+    from vae_jax.tables.arrow import pc
+
     return pc.cast(pc.utf8_lpad(texts, 2, "0"), pa.int64()).to_numpy(zero_copy_only=False)
 
 

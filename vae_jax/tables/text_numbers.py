@@ -245,9 +245,9 @@ def _shapes(cells: np.ndarray) -> Counter[str]:
 def _from_text(texts: list[str], number_format: NumberFormat) -> np.ndarray:
     """Converts words; NaN for those that are no numbers."""
     import pyarrow as pa
-    import pyarrow.compute
 
-    pc: Any = pyarrow.compute  # its functions are made when it is imported, which type checkers don't see
+    from vae_jax.tables.arrow import pc
+
     values = np.full(len(texts), np.nan)
     todo = np.arange(len(texts))
     cells = pa.array(texts, pa.large_string())

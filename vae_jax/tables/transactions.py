@@ -7,7 +7,6 @@ The set (Dal Pozzolo et al. 2015, https://www.kaggle.com/datasets/mlg-ulb/credit
 from __future__ import annotations
 
 import hashlib
-import os
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vae_jax.data.downloads import download_from_kaggle, earlier_download, network_answers
+from vae_jax.data.downloads import download_from_kaggle, earlier_download, local_data, network_answers
 from vae_jax.data.errors import DataError
 from vae_jax.tables.cells import as_texts, cells_of, typed_cells_of
 from vae_jax.tables.csv_file import Places, as_numbers, parse, place_of, read_header, read_text
@@ -160,11 +159,8 @@ def load_transactions(
         return _read(_download(), keep_time, "Kaggle: ")
     if source != "auto":
         return _read(Path(source), keep_time, reading=reading)
-    folders = [Path(os.environ["VAE_JAX_DATA"])] if os.environ.get("VAE_JAX_DATA") else []
-    for folder in [*folders, Path("data")]:
-        path = folder / "creditcard" / FILE_NAME
-        if path.exists():
-            return _read(path, keep_time)
+    if path := local_data(f"creditcard/{FILE_NAME}"):
+        return _read(path, keep_time)
     if earlier_download(KAGGLE_SET) or network_answers():
         return _read(_download(), keep_time, "Kaggle: ")
     return load_transactions("synthetic", keep_time, seed)
@@ -186,12 +182,14 @@ def _read(path: Path, keep_time: bool, prefix: str = "", reading: Reading | None
     elif keep_time:
         raise DataError(f"--keep-time: {path} has other columns than the credit card set; all of them are kept anyway")
     found = from_frame(path, frame, reading, places)
+    if times is None:
+        seconds = np.arange(len(frame), dtype="float64")
+    else:
+        seconds = _seconds(typed_cells_of(times, finite=False), found.number_format)
     return Transactions(
         found.features,
         found.labels,
-        np.arange(len(frame), dtype="float64")
-        if times is None
-        else _seconds(typed_cells_of(times, finite=False), found.number_format),
+        seconds,
         found.names,
         f"{prefix}{path}",
         number_format=found.number_format,

@@ -22,7 +22,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from vae_jax.data.errors import OneLineError, one_line
+from vae_jax.data.errors import OneLineError, first_line, one_line
 from vae_jax.training import TrainState
 
 KEEP_LATEST = 2
@@ -226,8 +226,7 @@ class Checkpoints:
         except Exception as error:
             if _other_process_is_gone(error):
                 raise
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise CheckpointError(f"can't {action} in {self.folder}: {reason[:300]}") from error
+            raise CheckpointError(f"can't {action} in {self.folder}: {first_line(error)[:300]}") from error
 
 
 def _other_process_is_gone(error: BaseException | None) -> bool:
