@@ -209,12 +209,14 @@ def test_pictures_that_can_not_be_used_are_listed(tmp_path: Path, cache: Path) -
     for i in range(60):
         Image.fromarray(draw_face(0, i, 40)[0]).save(pictures / f"{i:03}.png")
     (pictures / "bad.jpg").write_text("not a picture")
+    (pictures / "list_attr_celeba.csv").write_text("image_id,Hat\n" + "".join(f"{i:03}.png,1\n" for i in range(60)))
     arguments = ["--data", str(pictures), "--image-size", "16", "--batch-size", "8", "--cache", str(cache)]
     _, inputs, _ = celeba.CELEBA.start([*arguments, "--run-dir", str(tmp_path / "run")])
     assert inputs.images.left_out == {"bad.jpg": NO_PICTURE}
     assert len(inputs.images.usable) == 60
     notice = f"Pictures left out because they can't be used: 1, e.g. bad.jpg: {NO_PICTURE}."
-    assert celeba.notices(inputs)[-1] == notice
+    unlisted = "list_attr_celeba.csv does not list 1 of the pictures; their attributes are unknown."
+    assert celeba.notices(inputs) == [unlisted, notice]
 
 
 @pytest.mark.parametrize(
@@ -299,6 +301,14 @@ def test_traversals_are_labelled_with_their_values(finished: Path) -> None:
     model = faces.open_model(opened, run_folder.read_config(opened, CelebaConfig))
     labels = gallery.traversals(model, draw_face(1, 0, 32)[0]).column_labels
     assert [float(label.replace("\N{MINUS SIGN}", "-")) for label in labels] == np.linspace(-3, 3, 9).tolist()
+
+
+def test_edits_are_labelled_with_their_strengths(finished: Path) -> None:
+    opened = run_folder.Run(finished, None)
+    model = faces.open_model(opened, run_folder.read_config(opened, CelebaConfig))
+    strengths = (-2.0, -0.05, 0.25, 1.5)
+    labels = gallery.edits(model, draw_face(1, 0, 32)[0][None], "Smiling", strengths).column_labels
+    assert [float(label.replace("\N{MINUS SIGN}", "-")) for label in labels[1:]] == list(strengths)
 
 
 def test_an_attribute_of_all_pictures_has_no_edits(
