@@ -17,12 +17,13 @@ from PIL import Image
 from run_helpers import assert_bit_for_bit, final_arrays, logged_epochs, refused, resume, start, wait_for, write_config
 
 import experiments.celeba.__main__ as celeba
-from experiments.celeba import faces, gallery, outputs, page
+from experiments.celeba import faces, figures, gallery, outputs, page
 from experiments.celeba.card import MEASURES, TAGS, model_card
 from experiments.celeba.config import PRESETS, CelebaConfig, settle
 from experiments.celeba.inputs import prepare
-from experiments.celeba.model import NAME, train
+from experiments.celeba.model import NAME, Encoded, train
 from experiments.command_line import run
+from experiments.page.charts import GENUINE
 from experiments.runs import loop, run_folder
 from experiments.runs.progress import console
 from vae_jax.images.drawn_faces import ATTRIBUTES, draw_face
@@ -133,6 +134,20 @@ def test_the_page_needs_nothing_else(finished: Path) -> None:
 def test_the_page_names_a_reconstruction_of_ones_own(finished: Path, metrics: dict) -> None:
     config = {**metrics["config"], "reconstruction": "laplace"}  # added as docs/own.md says
     assert "<dd>laplace + KL</dd>" in page.render_page({**metrics, "config": config}, {})
+
+
+def test_the_page_tells_the_temperature_of_the_prior(finished: Path, metrics: dict) -> None:
+    assert "temperature" not in page.verdict(metrics)
+    cooler = {**metrics, "config": {**metrics["config"], "temperature": 0.3}}
+    shown = page.render_page(cooler, {"samples_prior": finished / "figures" / "samples_prior.png"})
+    for words in ("new faces from %s</th>", "new faces from %s and", "<h4>sampled from %s</h4>"):
+        assert words % "the prior at temperature 0.3" in shown
+
+
+def test_a_single_latent_is_a_point_that_can_be_seen(tmp_path: Path) -> None:
+    figures.draw_latents(tmp_path / "latents.png", Encoded({}, np.zeros((3, 1)), np.zeros((3, 1))), 0)
+    marks = re.findall(f"<use [^>]*fill: {GENUINE}", (tmp_path / "latents.svg").read_text(), re.IGNORECASE)
+    assert marks
 
 
 def test_killed_and_stopped_within_epochs_then_resumed_equals_uninterrupted(

@@ -248,13 +248,15 @@ def test_a_single_epoch_is_a_point_that_can_be_seen(epochs: int, marked: bool, t
     draw_curves(tmp_path / "curves.png", {"a": log}, {"a": "A"}, {})
     draw_bounds(tmp_path / "bounds.png", {"a": log}, {"a": "A"}, 100)
     full = [
-        {**line, **dict.fromkeys(("kl", "reconstruction", "validation_kl", "validation_reconstruction"), 1.0)}
+        {**line, **dict.fromkeys(("kl", "reconstruction", "validation_kl", "validation_reconstruction"), 5.0)}
         for line in log
     ]
     draw_training(tmp_path / "training.png", {"a": full})
     for name, colour in (("curves", COLOURS[0]), ("bounds", COLOURS[0]), ("training", GENUINE)):
         marks = re.findall(f"<use [^>]*fill: {colour}", (tmp_path / f"{name}.svg").read_text(), re.IGNORECASE)
         assert bool(marks) == marked
+        fractions = re.findall(r">[01]\.\d+<", (tmp_path / f"{name}.svg").read_text())  # of an epoch
+        assert name == "bounds" or not fractions or epochs > 1
 
 
 def test_a_call_takes_the_steps_that_it_is_asked_for() -> None:
