@@ -105,4 +105,4 @@ def edits(model: FaceModel, pixels: np.ndarray, attribute: str, strengths: Seque
 
 
 def _signed(number: float) -> str:
-    return f"{number:+.3g}".replace("-", "\N{MINUS SIGN}")
+    return f"{number:+g}".replace("-", "\N{MINUS SIGN}")
