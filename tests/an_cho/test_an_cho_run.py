@@ -57,6 +57,8 @@ def test_metrics_hold_every_class_and_method(metrics):
             for measures in of.values():
                 assert all(0 <= measures[name]["mean"] <= 1 for name in ("roc_auc", "average_precision", "f1"))
                 assert measures["roc_auc"]["values"] == [measures["roc_auc"]["mean"]]
+    of = [metrics["results"]["mnist"][digit]["pca"]["f1"]["mean"] for digit in ("1", "7")]
+    assert metrics["means"]["mnist"]["pca"]["f1"] == pytest.approx(sum(of) / 2)
     assert metrics["counts"]["mnist"]["1"] == [90, 10]
     assert metrics["counts"]["kdd99"]["DoS"] == [24, 8]
     assert metrics["train_rows"] == {"mnist": 64, "kdd99": 64}
