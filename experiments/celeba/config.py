@@ -60,7 +60,8 @@ loss and optimiser are float32 either way."""
 ahead from disk; each process reads only its share), or auto (resident for a single process if they fit, else \
 stream)."""
     temperature: float = 1.0
-    """Standard deviation of the latents that new faces are sampled from, relative to the prior's."""
+    """Standard deviation of the latents of new faces from the prior, relative to the prior's; the mixture keeps its \
+own."""
     mixture_components: int = 10
     """Maximum number of components of the Gaussian mixture fitted to the latents."""
     save_every_minutes: float = 10.0

@@ -87,9 +87,8 @@ def traversals(model: FaceModel, pixels: np.ndarray, count: int = 8) -> Sheet:
         model.decode(np.asarray(traverse(jnp.asarray(z), int(latent), jnp.asarray(values, jnp.float32))))
         for latent in model.active[:count]
     ]
-    return Sheet(
-        np.stack(rows), [f"latent {latent + 1}" for latent in model.active[:count]], [_signed(v, ".3g") for v in values]
-    )
+    labels = [f"latent {latent + 1}" for latent in model.active[:count]]
+    return Sheet(np.stack(rows), labels, [_signed(value) for value in values])
 
 
 def edits(model: FaceModel, pixels: np.ndarray, attribute: str, strengths: Sequence[float] = STRENGTHS) -> Sheet:
@@ -101,9 +100,9 @@ def edits(model: FaceModel, pixels: np.ndarray, attribute: str, strengths: Seque
     return Sheet(
         np.concatenate([as_pictures(pixels)[:, None], rows], 1),
         [attribute.replace("_", " ")] * len(pixels),
-        ["picture", *(_signed(strength, ".1f") for strength in strengths)],
+        ["picture", *(_signed(strength) for strength in strengths)],
     )
 
 
-def _signed(number: float, form: str) -> str:
-    return f"{number:+{form}}".replace("-", "\N{MINUS SIGN}")
+def _signed(number: float) -> str:
+    return f"{number:+g}".replace("-", "\N{MINUS SIGN}")

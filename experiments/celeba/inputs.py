@@ -115,7 +115,7 @@ def notices(inputs: Inputs) -> list[str]:
         found.append(
             "DRAWN FACES. A small program drew these pictures. Results of this run say nothing about photographs."
         )
-    found += [f"{notice[0].upper()}{notice[1:]}." for notice in images.pictures.notices]
+    found += [f"{notice}." for notice in images.pictures.notices]
     if images.left_out:
         examples = "; ".join(f"{name}: {reason}" for name, reason in islice(images.left_out.items(), 3))
         found.append(f"Pictures left out because they can't be used: {len(images.left_out):,}, e.g. {examples}.")

@@ -11,7 +11,13 @@ from experiments.page.report import COLLAPSE, Words, render, training_alternativ
 def render_page(metrics: dict, pictures: Mapping[str, Path]) -> str:
     """Renders the page; `pictures` are the figures' PNG files by name."""
     template, told = Path(__file__).with_name("celeba.html"), words(metrics, pictures)
-    return render(template, metrics, pictures, told, verdict=verdict(metrics), sliders={})
+    return render(template, metrics, pictures, told, verdict=verdict(metrics), sliders={}, prior=prior(metrics))
+
+
+def prior(metrics: dict) -> str:
+    """What new faces "from the prior" are sampled from."""
+    temperature = metrics["config"]["temperature"]
+    return "the prior" if temperature == 1 else f"the prior at temperature {temperature:g}"
 
 
 def verdict(metrics: dict) -> str:
@@ -22,7 +28,7 @@ def verdict(metrics: dict) -> str:
         f"Held-out pictures are reconstructed with an RMSE of {evaluation['rmse']:.3f} (mean picture: "
         f"{evaluation['mean_picture_rmse']:.3f}). The sliced Wasserstein distance to them is "
         f"{distances['mixture_samples']:.1f} for new faces from the mixture, {distances['prior_samples']:.1f} for new "
-        f"faces from the prior and {distances['training_pictures']:.1f} for training pictures."
+        f"faces from {prior(metrics)} and {distances['training_pictures']:.1f} for training pictures."
     )
 
 
@@ -43,13 +49,14 @@ def words(metrics: dict, figures: Iterable[str]) -> dict[str, Words]:
         "latents of training pictures, is there for that.",
     }
     for density, reason in why.items():
+        sampled_from = prior(metrics) if density == "prior" else f"the {density}"
         found[f"samples_{density}"] = Words(
             "New faces",
-            f"sampled from the {density}",
-            f"Each face is decoded from latents sampled from the {density}. Look for faces that could be photographs, "
+            f"sampled from {sampled_from}",
+            f"Each face is decoded from latents sampled from {sampled_from}. Look for faces that could be photographs, "
             "for variety, and for ghosts and double outlines: these come from latents far from any picture's."
             f"{reason}",
-            [f"Rows of faces, each decoded from its own sample of the {density}."],
+            [f"Rows of faces, each decoded from its own sample of {sampled_from}."],
         )
     found["interpolations"] = Words(
         "Between two faces",

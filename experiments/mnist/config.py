@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import jax
@@ -98,6 +98,26 @@ def preset(config: MnistConfig) -> MnistConfig:
     """The defaults of a config's preset."""
     chosen = PRESETS[config.preset]
     return replace(chosen, **AEVB_SHORT) if (config.preset, config.figure) == ("short", "aevb") else chosen
+
+
+# Options without a use for --figure aevb.
+IWAE_ONLY = (
+    "objective",
+    "samples",
+    "layers",
+    "doubly_reparameterised",
+    "continued_epochs",
+    "optimizer",
+    "schedule",
+    "test_samples",
+    "plane_epochs",
+)
+
+
+def settings(config: MnistConfig) -> dict:
+    """The options that a run had a use for."""
+    unused = IWAE_ONLY if config.figure == "aevb" else ("latents",)
+    return {name: value for name, value in asdict(config).items() if name not in unused}
 
 
 def images_per_step(config: MnistConfig) -> int:

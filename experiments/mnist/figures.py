@@ -47,7 +47,7 @@ def draw_curves(
                 axes.axhline(published[name], color=colour, linewidth=0.9, linestyle=(0, (2, 3)))
         axes.set_ylim(min(lowest) - 1, max(highest) + 1)
         axes.set(xlabel="epoch", ylabel="negative bound on held-out images (nats)")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.legend(fontsize="small", ncols=2 if len(logs) > 4 else 1)
 
 

@@ -83,10 +83,9 @@ def active_by_layer(state: TrainState, bits: np.ndarray, latent_dims: tuple[int,
 
         return mean(jax.random.fold_in(key, 0)), mean(jax.random.fold_in(key, 1))
 
-    rows = len(bits) // min(ROWS, len(bits)) * min(ROWS, len(bits))
     pairs = [
         halves(state.params, bits[start : start + ROWS], stream_key(state.key, "active latents", start))
-        for start in range(0, rows, ROWS)
+        for start in range(0, len(bits), ROWS)
     ]
     first, second = (np.concatenate([np.asarray(pair[half], np.float64) for pair in pairs]) for half in (0, 1))
     covariance = ((first - first.mean(0)) * (second - second.mean(0))).mean(0)

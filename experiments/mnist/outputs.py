@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from experiments.command_line import RunError
 from experiments.mnist import figures, measures, page
-from experiments.mnist.config import MnistConfig
+from experiments.mnist.config import MnistConfig, settings
 from experiments.mnist.inputs import MNIST, Inputs, notices
 from experiments.mnist.models import Model
 from experiments.runs import loop
@@ -47,7 +47,7 @@ def conclude(
             "test": len(inputs.test),
         },
         "models": measured,
-        "config": dataclasses.asdict(config),
+        "config": settings(config),
         "command": MNIST.command_line(config),
         "machine": describe_machine(),
     }
@@ -82,7 +82,9 @@ def describe(
 ) -> dict:
     """Everything that is told about a model."""
     epoch = int(state.step) // (len(inputs.train) // model.batch_size)
-    best = next(line for line in log if line["epoch"] == epoch)
+    best = next((line for line in log if line["epoch"] == epoch), None)
+    if best is None:
+        raise RunError(f"{loop.METRICS_LOG}: the line of epoch {epoch} of {model.name} is missing or damaged")
     told = {
         "title": model.title,
         "objective": model.objective,

@@ -115,7 +115,7 @@ def draw_training(path: Path, logs: Mapping[str, list[dict]]) -> None:
                 for key, colour, label in ((name, GENUINE, "training"), (f"validation_{name}", FRAUD, "validation")):
                     axes.plot(epochs, [line[key] for line in log], color=colour, label=label, marker=point_mark(log))
                 axes.set_xlabel("epoch")
-                axes.xaxis.get_major_locator().set_params(integer=True)
+                axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
             _clip_spikes(loss, log, "loss")
             _clip_spikes(reconstruction, log, "reconstruction")
             loss.set_ylabel(f"{recipe}: loss")

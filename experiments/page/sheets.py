@@ -42,19 +42,20 @@ def draw_sheet(path: Path, sheet: Sheet) -> None:
     scale = math.ceil(LEAST_DPI * INCHES / height)
     dpi = scale * height / INCHES
     canvas = canvas.repeat(scale, 0).repeat(scale, 1)
-    left, right, top, bottom = (
-        round(inches * dpi)
-        for inches in (0.8 if sheet.row_labels else 0.05, 0.05, 0.22 if sheet.column_labels else 0.05, 0.05)
-    )
+    right, top, bottom = (round(inches * dpi) for inches in (0.05, 0.22 if sheet.column_labels else 0.05, 0.05))
     pad = round(0.05 * dpi)  # between a label and its picture
-    dots = left + canvas.shape[1] + right, bottom + canvas.shape[0] + top
-    figure = plt.figure(figsize=(dots[0] / dpi, dots[1] / dpi), dpi=dpi, layout="none")
-    figure.figimage(canvas, left, bottom, origin="upper")
+    figure = plt.figure(dpi=dpi, layout="none")
     style = {"size": 8, "color": INK, "parse_math": False}  # an attribute's name may hold a $
+    row_labels = [figure.text(0, 0, label, ha="right", va="center", **style) for label in sheet.row_labels]
+    longest = max((label.get_window_extent().width for label in row_labels), default=0)
+    left = max(round((0.8 if row_labels else 0.05) * dpi), math.ceil(longest) + 2 * pad)
+    dots = left + canvas.shape[1] + right, bottom + canvas.shape[0] + top
+    figure.set_size_inches(dots[0] / dpi, dots[1] / dpi)
+    figure.figimage(canvas, left, bottom, origin="upper")
     step = scale * (height + gap), scale * (width + gap)
-    for row, label in enumerate(sheet.row_labels):
+    for row, label in enumerate(row_labels):
         y = dots[1] - top - row * step[0] - scale * height / 2
-        figure.text((left - pad) / dots[0], y / dots[1], label, ha="right", va="center", **style)
+        label.set_position(((left - pad) / dots[0], y / dots[1]))
     for column, label in enumerate(sheet.column_labels):
         x = left + column * step[1] + scale * width / 2
         figure.text(x / dots[0], 1 - (top - pad) / dots[1], label, ha="center", va="bottom", **style)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,9 @@ def sweep(
     """
     if not configs:
         raise UsageError("--weights: expected at least one weight")
+    for weight in configs:
+        if not 0 < weight < math.inf:
+            raise UsageError(f"--weights {weight:g}: expected more than 0")
     output, table, inputs = console(), Table(), None
     for title in ("weight", *columns):
         table.add_column(title, justify="right")

@@ -5,7 +5,7 @@ import pytest
 
 from experiments.an_cho import page, results
 from experiments.an_cho.pieces import measure
-from experiments.an_cho.published import TONNAER_ROC_AUC
+from experiments.an_cho.published import TONNAER_ROC_AUC, figures
 
 
 def test_measures_of_scores_by_hand():
@@ -61,7 +61,7 @@ def test_ahead_and_hardest():
 def test_verdict_names_the_numbers():
     published = TONNAER_ROC_AUC[32]
     summary = mnist({str(digit): (value, 0.5) for digit, value in enumerate(published)})
-    told = page.verdict({"results": summary})
+    told = page.verdict({"results": summary, "published": figures()})
     assert "ahead of PCA for 9 of 10 digits (mean ROC AUC 0.718 against 0.500)" in told
     assert "Its hardest digits are 1 (0.090), 7 (0.510) and 9 (0.580)." in told
     assert "The same three as in the published repetition: 1 (0.09), 7 (0.51) and 9 (0.58)." in told
@@ -69,17 +69,23 @@ def test_verdict_names_the_numbers():
 
 def test_verdict_says_when_the_hard_digits_differ():
     summary = mnist({str(digit): (0.5 + digit / 20, 0.5) for digit in range(10)})
-    assert "Not the same three" in page.verdict({"results": summary})
+    assert "Not the same three" in page.verdict({"results": summary, "published": figures()})
+
+
+def test_verdict_on_drawn_digits_compares_with_nothing_published():
+    summary = mnist({str(digit): (0.5, 0.6) for digit in range(10)})
+    assert page.verdict({"results": summary, "published": {}}).endswith("(mean ROC AUC 0.500 against 0.600).")
 
 
 def test_verdict_on_some_digits_compares_with_pca_alone():
-    assert page.verdict({"results": mnist({"3": (0.5, 0.6)})}).endswith("(mean ROC AUC 0.500 against 0.600).")
+    told = page.verdict({"results": mnist({"3": (0.5, 0.6)}), "published": figures()})
+    assert told.endswith("(mean ROC AUC 0.500 against 0.600).")
 
 
 def test_verdict_on_attacks():
     values = {"reconstruction_probability": 0.9, "pca": 0.8, "columns": 0.7}
     summary = results.summarise([record("kdd99", 0, {"DoS": values, "Probe": values | {"pca": 0.95}})])
-    told = page.verdict({"results": summary})
+    told = page.verdict({"results": summary, "published": {}})
     assert told.startswith("KDD99: by reconstruction probability the VAE is ahead of PCA for 1 of 2 classes")
     assert "it reaches 0.700" in told
 

@@ -9,6 +9,8 @@ from an_cho_data import write_connections, write_digits
 from run_helpers import refused
 
 import experiments.an_cho.__main__ as an_cho
+from experiments.an_cho.outputs import result_table
+from experiments.an_cho.page import render_page
 from experiments.an_cho.results import METHODS
 from experiments.command_line import run
 
@@ -55,6 +57,8 @@ def test_metrics_hold_every_class_and_method(metrics):
             for measures in of.values():
                 assert all(0 <= measures[name]["mean"] <= 1 for name in ("roc_auc", "average_precision", "f1"))
                 assert measures["roc_auc"]["values"] == [measures["roc_auc"]["mean"]]
+    of = [metrics["results"]["mnist"][digit]["pca"]["f1"]["mean"] for digit in ("1", "7")]
+    assert metrics["means"]["mnist"]["pca"]["f1"] == pytest.approx(sum(of) / 2)
     assert metrics["counts"]["mnist"]["1"] == [90, 10]
     assert metrics["counts"]["kdd99"]["DoS"] == [24, 8]
     assert metrics["train_rows"] == {"mnist": 64, "kdd99": 64}
@@ -72,6 +76,23 @@ def test_the_page_shows_figures_and_choices(finished):
     assert "could not be checked" in page
     assert "table 3.3" in page
     assert "save-every" not in page
+
+
+def test_the_page_says_what_was_used(metrics):
+    """Not what was asked for, where the options ask for more rows than there are."""
+    config = {**metrics["config"], "hidden_dims": [], "kernel_rows": 2000}
+    page = render_page({**metrics, "config": config}, {})
+    assert "fitted on 64 training rows (MNIST) or 64 training rows (KDD99)" in page
+    assert "no hidden layers" in page
+
+
+def test_drawn_digits_are_compared_with_nothing_published(metrics):
+    assert metrics["published"]["32"][1] == 0.09
+    drawn = {**metrics, "published": {}}
+    page = render_page(drawn, {})
+    assert "Tonnaer" not in page
+    assert "published" not in page.split("<h2>MNIST")[1].split("<h2>Settings")[0]
+    assert len(result_table("mnist", drawn["results"]["mnist"], compared=False).columns) == 6
 
 
 def test_a_killed_run_continued_equals_an_undisturbed_one(finished, metrics, tmp_path):

@@ -17,12 +17,13 @@ from PIL import Image
 from run_helpers import assert_bit_for_bit, final_arrays, logged_epochs, refused, resume, start, wait_for, write_config
 
 import experiments.celeba.__main__ as celeba
-from experiments.celeba import faces, gallery, outputs, page
+from experiments.celeba import faces, figures, gallery, outputs, page
 from experiments.celeba.card import MEASURES, TAGS, model_card
 from experiments.celeba.config import PRESETS, CelebaConfig, settle
 from experiments.celeba.inputs import prepare
-from experiments.celeba.model import NAME, train
+from experiments.celeba.model import NAME, Encoded, train
 from experiments.command_line import run
+from experiments.page.charts import GENUINE
 from experiments.runs import loop, run_folder
 from experiments.runs.progress import console
 from vae_jax.images.drawn_faces import ATTRIBUTES, draw_face
@@ -135,6 +136,20 @@ def test_the_page_names_a_reconstruction_of_ones_own(finished: Path, metrics: di
     assert "<dd>laplace + KL</dd>" in page.render_page({**metrics, "config": config}, {})
 
 
+def test_the_page_tells_the_temperature_of_the_prior(finished: Path, metrics: dict) -> None:
+    assert "temperature" not in page.verdict(metrics)
+    cooler = {**metrics, "config": {**metrics["config"], "temperature": 0.3}}
+    shown = page.render_page(cooler, {"samples_prior": finished / "figures" / "samples_prior.png"})
+    for words in ("new faces from %s</th>", "new faces from %s and", "<h4>sampled from %s</h4>"):
+        assert words % "the prior at temperature 0.3" in shown
+
+
+def test_a_single_latent_is_a_point_that_can_be_seen(tmp_path: Path) -> None:
+    figures.draw_latents(tmp_path / "latents.png", Encoded({}, np.zeros((3, 1)), np.zeros((3, 1))), 0)
+    marks = re.findall(f"<use [^>]*fill: {GENUINE}", (tmp_path / "latents.svg").read_text(), re.IGNORECASE)
+    assert marks
+
+
 def test_killed_and_stopped_within_epochs_then_resumed_equals_uninterrupted(
     finished: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,12 +224,14 @@ def test_pictures_that_can_not_be_used_are_listed(tmp_path: Path, cache: Path) -
     for i in range(60):
         Image.fromarray(draw_face(0, i, 40)[0]).save(pictures / f"{i:03}.png")
     (pictures / "bad.jpg").write_text("not a picture")
+    (pictures / "list_attr_celeba.csv").write_text("image_id,Hat\n" + "".join(f"{i:03}.png,1\n" for i in range(60)))
     arguments = ["--data", str(pictures), "--image-size", "16", "--batch-size", "8", "--cache", str(cache)]
     _, inputs, _ = celeba.CELEBA.start([*arguments, "--run-dir", str(tmp_path / "run")])
     assert inputs.images.left_out == {"bad.jpg": NO_PICTURE}
     assert len(inputs.images.usable) == 60
     notice = f"Pictures left out because they can't be used: 1, e.g. bad.jpg: {NO_PICTURE}."
-    assert celeba.notices(inputs)[-1] == notice
+    unlisted = "list_attr_celeba.csv does not list 1 of the pictures; their attributes are unknown."
+    assert celeba.notices(inputs) == [unlisted, notice]
 
 
 @pytest.mark.parametrize(
@@ -299,6 +316,14 @@ def test_traversals_are_labelled_with_their_values(finished: Path) -> None:
     model = faces.open_model(opened, run_folder.read_config(opened, CelebaConfig))
     labels = gallery.traversals(model, draw_face(1, 0, 32)[0]).column_labels
     assert [float(label.replace("\N{MINUS SIGN}", "-")) for label in labels] == np.linspace(-3, 3, 9).tolist()
+
+
+def test_edits_are_labelled_with_their_strengths(finished: Path) -> None:
+    opened = run_folder.Run(finished, None)
+    model = faces.open_model(opened, run_folder.read_config(opened, CelebaConfig))
+    strengths = (-2.0, -0.05, 0.25, 1.5)
+    labels = gallery.edits(model, draw_face(1, 0, 32)[0][None], "Smiling", strengths).column_labels
+    assert [float(label.replace("\N{MINUS SIGN}", "-")) for label in labels[1:]] == list(strengths)
 
 
 def test_an_attribute_of_all_pictures_has_no_edits(

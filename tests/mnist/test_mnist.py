@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from rich.console import Console
 from run_helpers import assert_bit_for_bit, logged_epochs, refused, resume, start, wait_for
 
+from experiments.mnist import measures
 from experiments.mnist.__main__ import main
 from experiments.mnist.config import PRESETS, STAGES, MnistConfig
 from experiments.mnist.figures import COLOURS, draw_bounds, draw_curves
@@ -87,8 +89,28 @@ def test_the_page_compares_with_published_figures(finished: Path) -> None:
     assert "<td>+0.50</td>" in shown
 
 
+@pytest.mark.parametrize(("samples", "told"), [(1, "1 epoch each<"), (2, "1 epoch each; with several samples, 15")])
+def test_the_page_counts_the_epochs_of_what_was_trained(samples: int, told: str, finished: Path) -> None:
+    metrics = json.loads((finished / "metrics.json").read_text())
+    for model in metrics["models"].values():
+        model["samples"] = samples
+    metrics["config"]["continued_epochs"] = 15
+    page = render_page(metrics, {})
+    assert told in page
+    assert f"This run took {1 if samples == 1 else 16}." in page
+
+
+def test_a_missing_line_of_the_log_is_named(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    log = run / "metrics.jsonl"
+    log.write_text("".join(line.replace('"epoch": 1', '"epoch": 0') for line in log.open()))
+    line = refused(main, ["--resume", run], capsys, code=1)
+    assert line.endswith("metrics.jsonl: the line of epoch 1 of iwae_2_samples_1_layer is missing or damaged")
+
+
 def test_the_bound_by_latents(folder: Path, tmp_path: Path) -> None:
-    main(small(folder, "--figure", "aevb", "--latents", "2", "3", "--run-dir", str(tmp_path / "run")))
+    words = ["--figure", "aevb", "--latents", "2", "3", "--continued-epochs", "15"]
+    main(small(folder, *words, "--run-dir", str(tmp_path / "run")))
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert list(metrics["models"]) == ["latents_2", "latents_3"]
     assert (tmp_path / "run" / "figures" / "bounds.svg").exists()
@@ -96,6 +118,8 @@ def test_the_bound_by_latents(folder: Path, tmp_path: Path) -> None:
     assert "−log p(x)" not in page
     assert "<dd>100 images, used to choose the best epoch and for held-out bounds</dd>" in page
     assert "<dd>60 images, used for latents in use and reconstructions</dd>" in page
+    assert "<dd>1 epoch each; Adagrad, step size 0.02, batches of 100</dd>" in page
+    assert "muon" not in page
     for model in metrics["models"].values():
         assert f"<td>−{model['validation_loss']:.2f}</td>" in re.sub(" data-title=[^>]*", "", page)
 
@@ -224,13 +248,15 @@ def test_a_single_epoch_is_a_point_that_can_be_seen(epochs: int, marked: bool, t
     draw_curves(tmp_path / "curves.png", {"a": log}, {"a": "A"}, {})
     draw_bounds(tmp_path / "bounds.png", {"a": log}, {"a": "A"}, 100)
     full = [
-        {**line, **dict.fromkeys(("kl", "reconstruction", "validation_kl", "validation_reconstruction"), 1.0)}
+        {**line, **dict.fromkeys(("kl", "reconstruction", "validation_kl", "validation_reconstruction"), 5.0)}
         for line in log
     ]
     draw_training(tmp_path / "training.png", {"a": full})
     for name, colour in (("curves", COLOURS[0]), ("bounds", COLOURS[0]), ("training", GENUINE)):
         marks = re.findall(f"<use [^>]*fill: {colour}", (tmp_path / f"{name}.svg").read_text(), re.IGNORECASE)
         assert bool(marks) == marked
+        fractions = re.findall(r">[01]\.\d+<", (tmp_path / f"{name}.svg").read_text())  # of an epoch
+        assert name == "bounds" or not fractions or epochs > 1
 
 
 def test_a_call_takes_the_steps_that_it_is_asked_for() -> None:
@@ -267,6 +293,19 @@ def test_active_latents_of_one_layer_are_those_of_the_posterior_means() -> None:
     bits = data.test > 127
     wanted = active_latents(encode(state.vae, params, bits.astype(np.float32)).mean).sum()
     assert active_by_layer(state.replace(params=params), bits, (50,)) == [int(wanted)] == [20]
+
+
+def test_active_latents_are_counted_over_all_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also over the last ones, which fill no call: here the others are all alike."""
+    config, data = MnistConfig(), inputs(100)
+    state = initial_state(models(config)[0], config, data)
+    params = jax.tree.map(lambda leaf: leaf, state.params)
+    kernel = params["params"]["encoder"]["mean"]["kernel"]
+    params["params"]["encoder"]["mean"]["kernel"] = 10 * kernel
+    bits = data.test > 127
+    bits[:60] = bits[0]
+    monkeypatch.setattr(measures, "ROWS", 60)
+    assert active_by_layer(state.replace(params=params), bits, (50,)) == [50]
 
 
 def test_both_presets_are_valid() -> None:

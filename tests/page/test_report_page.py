@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.keys import Keys
@@ -170,6 +171,13 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Page]:
         "fraud": fraud_page(tmp_path_factory.mktemp("fraud"), frauds=200),
         "celeba": celeba_page(tmp_path_factory.mktemp("celeba")),
     }
+
+
+@pytest.mark.parametrize("label", ["picture", "5 o Clock Shadow"])
+def test_the_labels_beside_a_sheet_are_whole(label: str, tmp_path: Path) -> None:
+    draw_sheet(tmp_path / "sheet.png", Sheet(np.ones((1, 2, 64, 64, 3)), [label]))
+    with Image.open(tmp_path / "sheet.png") as picture:
+        assert not np.asarray(picture)[:, 0, 3].any()  # no ink at the edge, where a longer label would be cut off
 
 
 def shown(browser: WebDriver, page: Page, width: int = 1100, media: str = "screen", scheme: str = "light") -> WebDriver:

@@ -37,7 +37,7 @@ def test_a_row_for_each_weight(capsys):
 
 def test_all_weights_are_checked_before_the_first_is_trained(capsys):
     trained = []
-    with pytest.raises(UsageError, match=r"--weight -1\.0: expected more than 0"):
+    with pytest.raises(UsageError, match="--weights -1: expected more than 0"):
         sweep_weights([1.0, -1.0], lambda config, inputs: trained.append(config) or [""])
     assert trained == []
     assert capsys.readouterr().out == ""

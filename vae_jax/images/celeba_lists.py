@@ -13,6 +13,7 @@ import numpy as np
 from vae_jax.data.errors import DataError, first_line
 from vae_jax.data.parts import TEST, TRAIN, VALIDATION
 from vae_jax.data.unpacking import DAMAGE, MOST_BYTES, read_at_most
+from vae_jax.images.decoding import SUFFIXES
 
 ListFile = Path | zipfile.Path
 
@@ -91,17 +92,26 @@ def _read(path: ListFile, header: int | None) -> pd.DataFrame:
         with path.open("rb") as file:
             text = read_at_most(file, MOST_BYTES).decode("utf-8-sig")
         if path.suffix == ".csv":
-            return pd.read_csv(io.StringIO(text), header=header, index_col=0, dtype=str)
-        lines = text.splitlines()
-        if header is not None:
-            lines = lines[1:]  # the original list starts with the number of images
-        rows = [line.split() for line in lines if line.strip()]
-        columns = rows.pop(0) if header is not None else None
-        for row in rows:
-            if len(row) != len(rows[0]):
-                raise ValueError(f"{row[0]} has {len(row) - 1} values, {rows[0][0]} has {len(rows[0]) - 1}")
-        frame = pd.DataFrame(rows).set_index(0)
+            # Without a header to pandas, which would shift one that is a name short.
+            table = pd.read_csv(io.StringIO(text), header=None, index_col=0, dtype=str)
+            frame, columns = table.iloc[1:], [str(name) for name in table.iloc[0]]
+            if str(table.index[0]).lower().endswith(SUFFIXES):
+                raise ValueError(f"the first line is of {table.index[0]}, expected names of columns")
+        else:
+            lines = text.splitlines()
+            if header is not None:
+                lines = lines[1:]  # the original list starts with the number of images
+            rows = [line.split() for line in lines if line.strip()]
+            columns = rows.pop(0) if header is not None else None
+            for row in rows:
+                if len(row) != len(rows[0]):
+                    raise ValueError(f"{row[0]} has {len(row) - 1} values, {rows[0][0]} has {len(rows[0]) - 1}")
+            if columns is not None and rows and len(columns) != len(rows[0]) - 1:
+                raise ValueError(f"{len(columns)} names of columns, but {rows[0][0]} has {len(rows[0]) - 1} values")
+            frame = pd.DataFrame(rows).set_index(0)
         if columns is not None:
+            if twice := [name for i, name in enumerate(columns) if name in columns[:i]]:
+                raise ValueError(f"two columns are called {twice[0]}")
             frame.columns = columns
         return frame
     except (*DAMAGE, IndexError) as error:  # pandas' own errors are ValueErrors
