@@ -99,7 +99,7 @@ def soft_clip(x: Float[Array, "*any"], low: float, high: float | Float[Array, "*
     References:
       Chua et al. 2018 (https://arxiv.org/abs/1805.12114), appendix A.1.
     """
-    if not isinstance(high, jax.Array) and high - low > WIDE:
+    if isinstance(high, float | int) and high - low > WIDE:
         # The same up to e^-40, with two exponentials and two logarithms: the soft maximum of `low` and a soft minimum.
         return jnp.logaddexp(low, -jnp.logaddexp(-x, -high))
     # low + softplus(high - softplus(high - x) - low) in closed form: one exponential and one logarithm, not two each.
