@@ -207,7 +207,9 @@ def shares(kernels: Kernels, rows: Float[np.ndarray, "N D"]) -> Float[np.ndarray
         padded[: len(numbers)] = total
         gaps = bool(np.isnan(rows[numbers]).any())
         parts = [program(x, of, padded, gaps=gaps, layout=placed.layout) for of, _ in placed.blocks]
-        found[numbers] = np.asarray(sum(parts[1:], parts[0]))[: len(numbers)]
+        of_features, total = (np.asarray(sum(of))[: len(numbers)] for of in zip(*parts, strict=True))
+        # The sum of probabilities is 1 but for rounding, which two programs may do in different ways.
+        found[numbers] = of_features / np.maximum(total, np.finfo(np.float32).tiny)[:, None]
     return found
 
 
@@ -311,7 +313,10 @@ def _log_kernels_at(
     return lambda bandwidth: halves / jnp.square(bandwidth) + rest, (~jnp.isnan(x)).sum(1).astype(x.dtype)
 
 
-def _shares(x: Array, kernels: tuple[Array, ...], log_total: Array, gaps: bool, layout: ColumnLayout | None) -> Array:
+def _shares(
+    x: Array, kernels: tuple[Array, ...], log_total: Array, gaps: bool, layout: ColumnLayout | None
+) -> tuple[Array, Array]:
+    """Sums over kernels of log densities of features, weighted by probabilities, and the sums of these."""
     centres, log_var, log_weights, *frequencies = kernels
     at, _ = _log_kernels_at(x, kernels, gaps, layout)
     probability = jnp.exp(at(jnp.ones(())) + log_weights[None] - log_total[:, None])
@@ -320,8 +325,10 @@ def _shares(x: Array, kernels: tuple[Array, ...], log_total: Array, gaps: bool, 
             array.astype(jnp.float64) for array in (probability, x, centres, log_var, *frequencies)
         )
         if layout is not None:
-            return column_kernels.shares(layout, probability, x, centres, log_var, *frequencies).astype(jnp.float32)
+            of_feature = column_kernels.shares(layout, probability, x, centres, log_var, *frequencies)
+            return of_feature.astype(jnp.float32), probability.sum(1).astype(jnp.float32)
         mean, precision = partial(jnp.matmul, probability), jnp.exp(-log_var)
         squares = jnp.square(x) * mean(precision) - 2 * x * mean(centres * precision) + mean(centres**2 * precision)
         of_feature = -0.5 * (LOG_2PI * probability.sum(1)[:, None] + mean(log_var) + squares)
-        return jnp.where(jnp.isnan(x), 0.0, of_feature).astype(jnp.float32)
+        of_feature = jnp.where(jnp.isnan(x), 0.0, of_feature)
+        return of_feature.astype(jnp.float32), probability.sum(1).astype(jnp.float32)
