@@ -32,7 +32,7 @@ from vae_jax.column_kernels import category_levels
 from vae_jax.compilation import compile_quickly, in_32_bits
 from vae_jax.detector.settings import Resolved
 from vae_jax.exemplars import Kernels, PlacedKernels, log_densities, reconstruct, shares
-from vae_jax.marginals import Marginals
+from vae_jax.marginals import Frequencies, Marginals
 from vae_jax.networks import (
     VAE,
     ColumnConstants,
@@ -157,15 +157,18 @@ def _objective(of_columns: bool) -> Objective:
     return Objective(column_likelihood if of_columns else gaussian)
 
 
-def _has_columns(vae: VAE) -> bool:
-    return hasattr(vae.decoder, "layout")
+def layout_of(vae: VAE) -> ColumnLayout | None:
+    """What the parts of a network's rows are; None for numbers alone."""
+    return getattr(vae.decoder, "layout", None)
 
 
 def train_state(settings: Resolved, vae: VAE, arrays: dict[str, Any]) -> TrainState:
     """Puts K models' step, parameters and optimiser state together."""
     keys = np.stack([np.random.SeedSequence([settings.seed, k]).generate_state(2) for k in range(settings.num_models)])
     key = jax.random.wrap_key_data(jnp.asarray(keys), impl="threefry2x32")
-    return TrainState(**arrays, key=key, vae=vae, objective=_objective(_has_columns(vae)), optimizer=optimizer())
+    return TrainState(
+        **arrays, key=key, vae=vae, objective=_objective(layout_of(vae) is not None), optimizer=optimizer()
+    )
 
 
 def initial_state(
@@ -275,7 +278,7 @@ def _compile_scoring(vae: VAE, params: Any, feature_dim: int) -> None:
     if vae not in _scoring_compiled:
         row = np.zeros((1, feature_dim), np.float32)
         reconstruct(vae, params, row, np.zeros((1, vae.latent_dim), np.float32))
-        log_densities(_kernels(row, row, np.zeros(1, np.float32), getattr(vae.decoder, "layout", None)), FACTORS, row)
+        log_densities(_kernels(row, row, np.zeros(1, np.float32), layout_of(vae)), FACTORS, row)
         _scoring_compiled.add(vae)
 
 
@@ -294,7 +297,7 @@ def _take(
     def minimised(flat: Array, i: Array) -> tuple[Array, dict[str, Array]]:
         params = {**model.params, **unravel(flat)}
         posterior, observation = cast(tuple[Gaussian, Observation], vae.apply(params, seen[i], noise[i]))
-        terms = _objective(_has_columns(vae)).terms(batches[i], posterior, observation)
+        terms = _objective(layout_of(vae) is not None).terms(batches[i], posterior, observation)
         reconstruction, kl = terms.reconstruction.mean(), terms.kl.mean()
         info = {"loss": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
         return reconstruction + schedule.kl_weight[i] * kl, info
@@ -397,9 +400,14 @@ def _kernels(rows: np.ndarray, log_var: np.ndarray, log_weights: np.ndarray, lay
     """Kernels of bandwidth 1."""
     if layout is None:
         return Kernels(rows, log_var, log_weights)
-    frequencies = _marginals(rows, log_weights, layout).frequencies
-    own = np.exp(frequencies.log_prob(rows[:, layout.measured :]))
+    categories = rows[:, layout.measured :]
+    frequencies = Frequencies.fit(categories, _weights(log_weights), category_levels(layout))
+    own = np.exp(frequencies.log_prob(categories))
     return Kernels(rows, log_var, log_weights, own.astype(np.float32), layout)
+
+
+def _weights(log_weights: np.ndarray) -> np.ndarray:
+    return np.exp(log_weights.astype(np.float64))
 
 
 def kernel_sets(exemplars: Exemplars) -> list[Kernels]:
@@ -409,30 +417,29 @@ def kernel_sets(exemplars: Exemplars) -> list[Kernels]:
 
 def marginals_of(exemplars: Exemplars) -> Marginals:
     """The densities of single features."""
-    return _marginals(exemplars.rows, exemplars.log_weights, exemplars.layout)
-
-
-def _marginals(rows: np.ndarray, log_weights: np.ndarray, layout: ColumnLayout | None) -> Marginals:
-    return Marginals.fit(rows, np.exp(log_weights.astype(np.float64)), category_levels(layout) if layout else ())
+    levels = category_levels(exemplars.layout) if exemplars.layout else ()
+    return Marginals.fit(exemplars.rows, _weights(exemplars.log_weights), levels)
 
 
 class Ready(NamedTuple):
     """Exemplars ready to score rows: on all devices, with the densities of single features."""
 
     exemplars: Exemplars
+    kernels: list[Kernels]
     placed: list[PlacedKernels]
     marginals: Marginals
 
     @classmethod
     def of(cls, exemplars: Exemplars) -> Ready:
         """Places exemplars on all devices."""
-        return cls(exemplars, [PlacedKernels.of(of_set) for of_set in kernel_sets(exemplars)], marginals_of(exemplars))
+        kernels = kernel_sets(exemplars)
+        return cls(exemplars, kernels, [PlacedKernels.of(of_set) for of_set in kernels], marginals_of(exemplars))
 
     def log_densities(self, rows: Float[np.ndarray, "N D"], own: Int[np.ndarray, " N"]) -> Float[np.ndarray, "P N"]:
         """The log densities that are pooled, of rows made Gaussian; `own` is as for `exemplars.log_density`."""
         sets = zip(self.placed, self.exemplars.bandwidths, strict=True)
         joint = [log_densities(of_set, bandwidths, rows, own) for of_set, bandwidths in sets]
-        weights = np.where(own < 0, 0.0, np.exp(self.exemplars.log_weights.astype(np.float64))[own])
+        weights = np.where(own < 0, 0.0, _weights(self.exemplars.log_weights)[own])
         alone = self.marginals.log_density(rows, weights).sum(1)
         return np.concatenate([np.concatenate(joint) + self.log_frequencies(rows).sum(1), alone[None]])
 
@@ -479,7 +486,7 @@ def _contributions(ready: Ready, x: Float[np.ndarray, "N D"]) -> Float[np.ndarra
     rows = exemplars.gaussianiser.transform(x)
     found = exemplars.pooled[-1] * ready.marginals.log_density(rows)
     weights = exemplars.pooled[:-1].reshape(exemplars.bandwidths.shape)
-    for of_set, bandwidths, of_weights in zip(kernel_sets(exemplars), exemplars.bandwidths, weights, strict=True):
+    for of_set, bandwidths, of_weights in zip(ready.kernels, exemplars.bandwidths, weights, strict=True):
         for bandwidth, weight in zip(bandwidths, of_weights, strict=True):
             found = found + weight * shares(of_set.widened(float(bandwidth)), rows)
     if exemplars.layout is not None:

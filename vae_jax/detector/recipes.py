@@ -315,7 +315,7 @@ def choose_exemplars(
     if train is None:
         raise ValueError("the exemplar recipe needs the training rows")
     if gaussianiser is None:
-        layout = getattr(vae.decoder, "layout", None)
+        layout = exemplar.layout_of(vae)
         gaussianiser = Gaussianiser.fit(train, layout.measured if layout else None)
     return exemplar.choose_exemplars(settings, vae, params, gaussianiser, train, held_out, weights, before)
 
