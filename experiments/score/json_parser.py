@@ -16,7 +16,7 @@ import pyarrow.json as arrow_json
 
 from experiments.score.parsers import Parsed, Record, cells_frame, floats, read_csv, rows_but
 from experiments.score.tables import Columns
-from vae_jax.tables.arrow import pc, reader_of
+from vae_jax.tables.arrow import pc, use_threads
 
 # A name and the colon, with the brace before the first; a value follows.
 NAME = re.compile(rb'[ \t]*(\{?)[ \t]*("(?:[^"\\]|\\.)*")[ \t]*:[ \t]*')
@@ -97,7 +97,8 @@ class JsonParser:
         starts = [line[:1] for line in map(bytes.strip, text.split(b"\n")) if line]
         if any(start != b"{" for start in starts):
             raise ValueError("null for a row, which Arrow takes for one of gaps, and does not survive as the first")
-        table = arrow_json.read_json(reader_of(text), parse_options=self._options)
+        read = arrow_json.ReadOptions(use_threads=use_threads(text))
+        table = arrow_json.read_json(pa.BufferReader(text), read, self._options)
         if table.num_rows != len(starts):
             raise ValueError("objects and lines differ in number")
         features = np.stack([table[name].to_numpy() for name in self._columns.features], 1)

@@ -15,7 +15,7 @@ import pyarrow.csv as arrow_csv
 
 from experiments.command_line import UsageError
 from experiments.score.tables import Columns
-from vae_jax.tables.arrow import pc, reader_of
+from vae_jax.tables.arrow import pc, use_threads
 
 LINE_END = ord("\n")
 MOST_SKIPPED = 1_000  # rows of another number of cells, each of which takes time; a text with more is cut in halves
@@ -107,8 +107,8 @@ def read_csv(
     if text.startswith(codecs.BOM_UTF8):  # not the file's, and Arrow drops one
         text = codecs.BOM_UTF8 + text
     table = arrow_csv.read_csv(
-        reader_of(text),
-        arrow_csv.ReadOptions(column_names=names),
+        pa.BufferReader(text),
+        arrow_csv.ReadOptions(column_names=names, use_threads=use_threads(text)),
         arrow_csv.ParseOptions(invalid_row_handler=skip, **options),
         arrow_csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=[], check_utf8=False),
     )

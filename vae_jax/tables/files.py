@@ -223,14 +223,12 @@ def _parse_quickly(text: str, separator: str, width: int) -> list[np.ndarray] | 
     import pyarrow as pa
     import pyarrow.csv as arrow_csv
 
-    from vae_jax.tables.arrow import reader_of
-
     if '"' in text or "\n\n" in text:
         return None
     names = [str(j) for j in range(width)]
     try:
         table = arrow_csv.read_csv(
-            reader_of(text.encode()),
+            pa.BufferReader(text.encode()),
             arrow_csv.ReadOptions(column_names=names, skip_rows=1),
             arrow_csv.ParseOptions(delimiter=separator),
             arrow_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.large_string())),
