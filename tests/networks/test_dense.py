@@ -55,6 +55,21 @@ def test_gradients_of_mixed_dtypes_are_those_of_flax_dense(rng, of_params, of_x)
     np.testing.assert_allclose(*(np.asarray(tree[1], np.float64) for tree in (found, expected)), rtol=1e-2, atol=1e-5)
 
 
+@pytest.mark.parametrize("derivative", [jax.jacfwd, jax.jacrev, jax.hessian])
+def test_derivatives_of_every_mode_are_those_of_flax_dense(rng, derivative):
+    x = jnp.asarray(rng.normal(size=(2, 5)), jnp.float32)
+    params = nn.Dense(3).init(jax.random.key(0), x)
+
+    def ours(params, x):
+        return jnp.tanh(features_last(Dense(3).apply(params, features_first(x)), (2,)))
+
+    def flax(params, x):
+        return jnp.tanh(nn.Dense(3).apply(params, x))
+
+    found, expected = (derivative(function, (0, 1))(params, x) for function in (ours, flax))
+    assert_close(found, expected, atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize("batch_shape", [(), (4,), (2, 3)])
 def test_features_first_and_last_undo_each_other(rng, batch_shape):
     x = jnp.asarray(rng.normal(size=(*batch_shape, 5)), jnp.float32)

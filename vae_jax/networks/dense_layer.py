@@ -30,7 +30,6 @@ class Dense(nn.Module):
         """Multiplies by the kernel and adds the bias."""
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (x.shape[0], self.features))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-        # Of one dtype, as the gradients of `_product` are: in 64 bits, say, a kernel of 32 would get one of 64.
         x, kernel, bias = promote_dtype(x, kernel, bias)
         return _product(kernel, x) + bias[:, None]
 
@@ -46,22 +45,16 @@ def features_last(x: Float[Array, "D N"], batch_shape: Sequence[int]) -> Float[A
     return x.T.reshape(*batch_shape, x.shape[0])
 
 
-# Custom gradients, because autodiff would go through the barrier of `_transposed` and back.
-@jax.custom_vjp
+# A derivative of its own, because autodiff would go through the barrier of `_transposed` and back.
+@jax.custom_jvp
 def _product(kernel: Float[Array, "D O"], x: Float[Array, "D N"]) -> Float[Array, "O N"]:
     return _transposed(kernel) @ x
 
 
-def _forward(kernel: Array, x: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _product(kernel, x), (kernel, x)
-
-
-def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
-    kernel, x = saved
-    return x @ gradient.T, kernel @ gradient
-
-
-_product.defvjp(_forward, _backward)
+@_product.defjvp
+def _derivative(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    (kernel, x), (by_kernel, by_x) = primals, tangents
+    return _product(kernel, x), by_kernel.T @ x + kernel.T @ by_x
 
 
 def _transposed(a: Float[Array, "M N"]) -> Float[Array, "N M"]:
