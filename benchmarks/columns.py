@@ -159,16 +159,12 @@ def divide(normal: pd.DataFrame, anomalies: Mapping[str, pd.DataFrame], on: str,
 
 def claims(config: ColumnsConfig, seed: int) -> dict[str, Measured]:
     """Fraudulent vehicle insurance claims."""
-    frame, _ = read_frame(FOLDER / "claims" / "fraud_oracle.csv")
-    is_fraud = frame.pop("FraudFound_P") == "1"
-    return compare(divide(frame[~is_fraud], {"": frame[is_fraud]}, config.on, seed), config, seed)
+    return compare(claims_rows(config.on, seed), config, seed)
 
 
 def adult(config: ColumnsConfig, seed: int) -> dict[str, Measured]:
     """Census rows with a doctorate, which no training row has: a check by construction."""
-    frame, _ = read_frame(FOLDER / "adult" / "adult.csv", drop=["education-num"])  # education again
-    is_doctor = frame["education"] == "Doctorate"
-    return compare(divide(frame[~is_doctor], {"": frame[is_doctor]}, config.on, seed), config, seed)
+    return compare(adult_rows(config.on, seed), config, seed)
 
 
 def kdd99(config: ColumnsConfig, seed: int) -> dict[str, Measured]:
@@ -176,7 +172,7 @@ def kdd99(config: ColumnsConfig, seed: int) -> dict[str, Measured]:
 
     At most 20,000 training rows, and of a class.
     """
-    return attacks("kddcup.data_10_percent.gz", config, seed)
+    return compare(kdd99_rows(config.on, seed), config, seed)
 
 
 def kdd99_later(config: ColumnsConfig, seed: int) -> dict[str, Measured]:
@@ -184,19 +180,33 @@ def kdd99_later(config: ColumnsConfig, seed: int) -> dict[str, Measured]:
 
     At most 20,000 training rows, and of a class.
     """
-    return attacks("corrected.gz", config, seed)
+    return compare(kdd99_rows(config.on, seed, "corrected.gz"), config, seed)
 
 
-def attacks(name: str, config: ColumnsConfig, seed: int) -> dict[str, Measured]:
+def claims_rows(on: str, seed: int) -> Rows:
+    """Vehicle insurance claims."""
+    frame, _ = read_frame(FOLDER / "claims" / "fraud_oracle.csv")
+    is_fraud = frame.pop("FraudFound_P") == "1"
+    return divide(frame[~is_fraud], {"": frame[is_fraud]}, on, seed)
+
+
+def adult_rows(on: str, seed: int) -> Rows:
+    """Census rows without a doctorate, and with one."""
+    frame, _ = read_frame(FOLDER / "adult" / "adult.csv", drop=["education-num"])  # education again
+    is_doctor = frame["education"] == "Doctorate"
+    return divide(frame[~is_doctor], {"": frame[is_doctor]}, on, seed)
+
+
+def kdd99_rows(on: str, seed: int, name: str = "kddcup.data_10_percent.gz") -> Rows:
     """The attacks of one file against the normal rows of the 10 % file."""
     normal, rows = (pd.read_csv(FOLDER / "kdd99" / of, names=COLUMNS) for of in ("kddcup.data_10_percent.gz", name))
     label = rows.pop("label").str.rstrip(".")
     normal = normal[normal.pop("label") == "normal."]
     classes = {name: rows[label.isin(of.split())] for name, of in KINDS.items()}
-    return compare(divide(normal, classes, config.on, seed, most=20_000), config, seed)
+    return divide(normal, classes, on, seed, most=20_000)
 
 
-def transactions(on: str, seed: int) -> Rows:
+def transactions_rows(on: str, seed: int) -> Rows:
     """Genuine and fraudulent card transactions."""
     table = load_transactions()
     frame = pd.DataFrame(table.features, columns=table.feature_names)
@@ -207,7 +217,7 @@ def transactions(on: str, seed: int) -> Rows:
 
 def gaps(config: ColumnsConfig, seed: int) -> dict[str, Measured]:
     """Card transactions of which 20 % of the cells are removed."""
-    rng, complete = np.random.default_rng(seed), transactions(config.on, seed)
+    rng, complete = np.random.default_rng(seed), transactions_rows(config.on, seed)
     with_gaps = complete.each(lambda of: of.mask(rng.random(of.shape) < 0.2))
     filled = with_gaps.each(lambda of: of.fillna(with_gaps.train.mean()))
     tables = {"complete rows": complete, "gaps as they are": with_gaps, "gaps filled with the mean": filled}
@@ -221,7 +231,7 @@ def drowning(config: ColumnsConfig, seed: int) -> dict[str, Measured]:
     """Card transactions with a column of 1,000 levels that tells nothing."""
     rng, shares = np.random.default_rng(seed), 1 / np.arange(1, 1001)
     names = np.array([f"level {i}" for i in range(1000)], object)
-    without = transactions(config.on, seed)
+    without = transactions_rows(config.on, seed)
     given = without.each(lambda of: of.assign(level=rng.choice(names, len(of), p=shares / shares.sum())))
     real = dict.fromkeys(without.train.columns, "real")  # as the numbers alone are seen
     found = vaes(without, config, seed, real, ", without it") | vaes(given, config, seed, real, ", with it")

@@ -38,7 +38,9 @@ def main(folder: str, table: str) -> None:
     with tempfile.TemporaryDirectory() as made:
         for how in ("onnx", "stablehlo"):
             assert run(export, ["--model", folder, "--format", how, "--output", f"{made}/{how}"]) == 0
+        assert run(export, ["--model", folder, "--format", "onnx", "--output", f"{made}/scores", "--no-shares"]) == 0
         programs = {"onnx": by_onnx(f"{made}/onnx/detector.onnx"), "stablehlo": by_jax(f"{made}/stablehlo")}
+        scores_alone = onnxruntime.InferenceSession(f"{made}/scores/detector.onnx")
     for name, program in programs.items():
         for size in SIZES:
             parts = range(0, min(len(rows), 100 * size), size)
@@ -52,6 +54,11 @@ def main(folder: str, table: str) -> None:
                 f"  {name}, {size:,} at once, {n:,} rows: differences of {of_score:.1g} nats in scores, "
                 f"{of_shares:.1g} in shares, {decisions} in decisions; {rows_per_second:,.0f} rows/s"
             )
+
+
+    for size in SIZES:
+        rows_per_second = rate(lambda: scores_alone.run(["score"], {"rows": rows[:size]}), size)  # noqa: B023
+        print(f"  onnx, without shares, {size:,} at once: {rows_per_second:,.0f} rows/s")
 
 
 def by_onnx(path: str) -> Callable[[np.ndarray], dict[str, np.ndarray]]:

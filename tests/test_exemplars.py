@@ -42,8 +42,8 @@ def test_densities_and_shares_are_scipys(kernels, rng, gaps):
     joint = each.sum(-1) + kernels.log_weights
     expected = logsumexp(joint, axis=1)
     np.testing.assert_allclose(log_density(kernels, rows), expected, atol=1e-4)
-    responsible = np.exp(joint - expected[:, None])
-    np.testing.assert_allclose(shares(kernels, rows), np.einsum("ne,ned->nd", responsible, each), atol=1e-3)
+    without_each = logsumexp(joint[..., None] - each, axis=1)
+    np.testing.assert_allclose(shares(kernels, rows), expected[:, None] - without_each, atol=1e-5, rtol=1e-6)
 
 
 def test_shares_of_a_narrow_kernel_far_from_zero_keep_their_digits():
@@ -51,6 +51,13 @@ def test_shares_of_a_narrow_kernel_far_from_zero_keep_their_digits():
     narrow = Kernels(centres, log_var, np.zeros(1, np.float32))
     rows = np.array([[50.0], [50.05], [49.9]], np.float32)
     np.testing.assert_allclose(shares(narrow, rows), norm.logpdf(rows.astype(np.float64), 50, 0.1), atol=1e-4)
+
+
+def test_shares_keep_their_digits_beside_a_feature_that_is_far_away(kernels):
+    rows = np.array([[1e5, 0.3, -0.2]], np.float32)
+    each = of_features(kernels, rows)
+    nearest = (each.sum(-1) + kernels.log_weights).argmax()  # by the first feature, so far ahead that it counts alone
+    np.testing.assert_allclose(shares(kernels, rows)[0, 1:], each[0, nearest, 1:], rtol=1e-5)
 
 
 def test_a_row_that_is_an_exemplar_can_be_scored_without_itself(kernels):

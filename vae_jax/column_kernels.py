@@ -108,33 +108,21 @@ def log_kernels(
     return at
 
 
-def shares(
-    layout: ColumnLayout,
-    probability: Float[Array, "N E"],
-    x: Float[Array, "N P"],
-    centres: Float[Array, "E P"],
-    log_var: Float[Array, "E P"],
-    frequencies: Float[Array, "E A"],
-) -> Float[Array, "N P"]:
-    """Sums of each part's log density under kernels of bandwidth 1, weighted by probabilities; 0 for gaps."""
-    m, mean = layout.measured, partial(jnp.matmul, probability)
-    given = ~jnp.isnan(centres)
-    cost = jnp.where(given, jnp.exp(-log_var), 0.0)[:, m:]
-    centre, log_var = (jnp.where(given, of, 0.0)[:, :m] for of in (centres, log_var))
-    precision, number = jnp.exp(-log_var), x[:, :m]
-    squares = jnp.square(number) * mean(precision) - 2 * number * mean(centre * precision)
-    squares += mean(jnp.square(centre) * precision)
-    of_numbers = -0.5 * (LOG_2PI * probability.sum(1)[:, None] + mean(log_var) + squares)
-    saved = [jnp.zeros((len(x), 0), x.dtype)]
-    for group in _groups(layout):
-        if group.levels <= MOST_ONE_HOT:
-            same = _one_hot([group], x[:, m:]) * mean(_one_hot([group], centres[:, m:], cost))
-            saved.append(same.reshape(len(x), -1, group.levels).sum(2))
-        else:
-            of_columns = tuple(of[:, group.columns].T for of in (x[:, m:], centres[:, m:], cost))
-            saved.append(jax.lax.map(lambda of: (probability * _same(*of)).sum(1), of_columns).T)
-    of_categories = jnp.concatenate(saved, 1) - mean(cost) - mean(_log_sums(cost, frequencies))
-    return jnp.where(jnp.isnan(x), 0.0, jnp.concatenate([of_numbers, of_categories], 1))
+def of_number(x: Float[Array, " N"], centre: Float[Array, " E"], log_var: Float[Array, " E"]) -> Float[Array, "N E"]:
+    """Log densities of a single number under each kernel of bandwidth 1; 0 for gaps."""
+    given = ~jnp.isnan(centre)
+    mean, log_var = (jnp.where(given, of, 0.0)[None] for of in (centre, log_var))  # N(0, 1) for an exemplar's gap
+    found = -0.5 * (LOG_2PI + log_var + jnp.square(x[:, None] - mean) * jnp.exp(-log_var))
+    return jnp.where(jnp.isnan(x)[:, None], 0.0, found)
+
+
+def of_category(
+    x: Float[Array, " N"], centre: Float[Array, " E"], log_var: Float[Array, " E"], frequency: Float[Array, " E"]
+) -> Float[Array, "N E"]:
+    """The same of a single answer or category, in units of the level's frequency."""
+    cost = jnp.where(jnp.isnan(centre), 0.0, jnp.exp(-log_var))
+    found = jnp.where(x[:, None] == centre[None], 0.0, -cost[None]) - _log_sums(cost, frequency)[None]
+    return jnp.where(jnp.isnan(x)[:, None], 0.0, found)
 
 
 def _log_sums(cost: Array, frequencies: Array) -> Array:

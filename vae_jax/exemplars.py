@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 EXEMPLARS_AT_ONCE = 2048
 ROWS_AT_ONCE = 512  # on each device; on a CPU the block of rows x exemplars should fit the cache
+EXPLAINED_AT_ONCE = 128
 ROWS_AT_ONCE_ACCELERATOR = 8192
 
 
@@ -175,61 +176,66 @@ def log_densities(
     """
     placed = kernels if isinstance(kernels, PlacedKernels) else PlacedKernels.of(kernels)
     own = np.full(len(rows), -1) if own is None else own
+    program, factors = quick_program(_log_sums, "gaps", "layout"), np.asarray(bandwidths, np.float32)
     found = np.empty((len(bandwidths), len(rows)))
-    for numbers, _, total in _log_totals(placed, np.asarray(bandwidths), rows, own):
-        found[:, numbers] = total
+    for numbers, (x, of_rows), gaps in _row_blocks(placed.layout, _rows_at_once(ROWS_AT_ONCE), rows, own.astype(np.int32)):
+        x = _place_rows(x)
+        sums = [
+            program(x, of, factors, _place_rows(of_rows - first), gaps=gaps, layout=placed.layout)
+            for of, first in placed.blocks
+        ]
+        found[:, numbers] = np.logaddexp.reduce([np.asarray(part, np.float64) for part in sums])[:, : len(numbers)]
     lost = np.where(own < 0, -np.inf, kernels.log_weights.astype(np.float64)[own])
     return found - np.log1p(-np.exp(np.minimum(lost, -1e-9)))
 
 
 def shares(kernels: Kernels, rows: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
-    """Each feature's share of a row's log density.
+    """Log density of each feature of a row, given its other features.
+
+    A feature that does not go with the others has a low one, whatever kernels are near the whole row: what is likely is
+    judged by those near the others.
 
     Args:
       kernels: of one model.
       rows: float32; NaN is a gap, whose share is 0.
 
     Returns:
-      Means over exemplars, weighted by how probable each is given the row, of the log density of each feature under the
-      exemplar's kernel, nats, float32. They add up to the weighted mean of the log densities under single kernels.
+      log p(x) minus the log density of x without the feature, nats, float32, in which answers and categories are in
+      units of the level's frequency. They add up to the log pseudo-likelihood (Besag 1975, "Statistical Analysis of
+      Non-Lattice Data", eq. 1).
 
     Examples:
+      Two kernels on a diagonal. Beside a first feature of 3, a second one of 0 is unlikely:
+
       >>> import numpy as np
       >>> from vae_jax.exemplars import Kernels, shares
-      >>> one = Kernels(np.zeros((1, 2), np.float32), np.zeros((1, 2), np.float32), np.zeros(1, np.float32))
-      >>> print(shares(one, np.array([[0.0, 2.0]], np.float32)).round(2))
-      [[-0.92 -2.92]]
+      >>> centres = np.array([[0.0, 0.0], [3.0, 3.0]], np.float32)
+      >>> diagonal = Kernels(centres, np.zeros((2, 2), np.float32), np.log([0.5, 0.5]).astype(np.float32))
+      >>> print(shares(diagonal, np.array([[3.0, 3.0], [3.0, 0.0]], np.float32)).round(1))
+      [[-0.9 -0.9]
+       [-4.7 -4.7]]
     """
-    found, placed = np.empty(rows.shape, np.float32), PlacedKernels.of(kernels)
-    program = quick_program(_shares, "gaps", "layout")
-    for numbers, x, (total,) in _log_totals(placed, np.ones(1), rows, np.full(len(rows), -1)):
-        padded = np.zeros(len(x), np.float32)
-        padded[: len(numbers)] = total
-        gaps = bool(np.isnan(rows[numbers]).any())
-        parts = [program(x, of, padded, gaps=gaps, layout=placed.layout) for of, _ in placed.blocks]
-        of_features, total = (np.asarray(sum(of))[: len(numbers)] for of in zip(*parts, strict=True))
-        # The sum of probabilities is 1 but for rounding, which two programs may do in different ways.
-        found[numbers] = of_features / np.maximum(total, np.finfo(np.float32).tiny)[:, None]
+    placed = PlacedKernels.of(kernels)
+    program = quick_program(_log_sums_without, "gaps", "layout")
+    found = np.empty(rows.shape, np.float32)
+    with jax.enable_x64(True):  # log densities of rows far away are large, and the differences small
+        for numbers, (x,), gaps in _row_blocks(placed.layout, _rows_at_once(EXPLAINED_AT_ONCE), rows):
+            x = _place_rows(x)
+            parts = [program(x, of, gaps=gaps, layout=placed.layout) for of, _ in placed.blocks]
+            log_density, *without = np.logaddexp.reduce([np.asarray(part) for part in parts])[:, : len(numbers)]
+            found[numbers] = (log_density - without).T
     return found
 
 
-def _log_totals(
-    placed: PlacedKernels, bandwidths: np.ndarray, rows: np.ndarray, own: np.ndarray
-) -> Iterator[tuple[np.ndarray, Array, np.ndarray]]:
-    """Yields numbers of n rows, these rows on the devices, padded, and logs of sums over all kernels, shape (B, n)."""
-    log_sums, bandwidths = quick_program(_log_sums, "gaps", "layout"), bandwidths.astype(np.float32)
-    incomplete = np.isnan(rows).any(1) if placed.layout is None else np.ones(len(rows), bool)
+def _row_blocks(
+    layout: ColumnLayout | None, size: int, rows: np.ndarray, *others: np.ndarray
+) -> Iterator[tuple[np.ndarray, list[np.ndarray], bool]]:
+    """Yields numbers of n rows, these rows and the others, padded, and whether they may have gaps."""
+    incomplete = np.isnan(rows).any(1) if layout is None else np.ones(len(rows), bool)
     for gaps in (False, True):  # apart, so that the others' scores are the same bits as without these rows
         numbers = np.flatnonzero(incomplete == gaps)
-        blocks = _blocks((numbers, rows[numbers], own[numbers].astype(np.int32)), _rows_at_once())
-        for (of_block, x, own_of_block), count in blocks:
-            x = _place_rows(x)
-            sums = [
-                log_sums(x, of, bandwidths, _place_rows(own_of_block - first), gaps=gaps, layout=placed.layout)
-                for of, first in placed.blocks
-            ]
-            total = np.logaddexp.reduce([np.asarray(part, np.float64) for part in sums])
-            yield of_block[:count], x, total[:, :count]
+        for (of_block, *arrays), count in _blocks((numbers, *(of[numbers] for of in (rows, *others))), size):
+            yield of_block[:count], arrays, gaps
 
 
 def _exemplar_blocks(kernels: Kernels) -> Iterator[tuple[tuple[Any, ...], int]]:
@@ -251,8 +257,8 @@ def _blocks(arrays: tuple[np.ndarray, ...], size: int) -> Iterator[tuple[list[np
         yield [np.concatenate([rows, np.zeros((size - count, *rows.shape[1:]), rows.dtype)]) for rows in taken], count
 
 
-def _rows_at_once() -> int:
-    each = ROWS_AT_ONCE if jax.default_backend() == "cpu" else ROWS_AT_ONCE_ACCELERATOR
+def _rows_at_once(on_a_processor: int) -> int:
+    each = on_a_processor if jax.default_backend() == "cpu" else ROWS_AT_ONCE_ACCELERATOR
     return each * jax.local_device_count()
 
 
@@ -313,22 +319,22 @@ def _log_kernels_at(
     return lambda bandwidth: halves / jnp.square(bandwidth) + rest, (~jnp.isnan(x)).sum(1).astype(x.dtype)
 
 
-def _shares(
-    x: Array, kernels: tuple[Array, ...], log_total: Array, gaps: bool, layout: ColumnLayout | None
-) -> tuple[Array, Array]:
-    """Sums over kernels of log densities of features, weighted by probabilities, and the sums of these."""
-    centres, log_var, log_weights, *frequencies = kernels
-    at, _ = _log_kernels_at(x, kernels, gaps, layout)
-    probability = jnp.exp(at(jnp.ones(())) + log_weights[None] - log_total[:, None])
-    with jax.enable_x64(True):  # the squares nearly cancel
-        probability, x, centres, log_var, *frequencies = (
-            array.astype(jnp.float64) for array in (probability, x, centres, log_var, *frequencies)
-        )
-        if layout is not None:
-            of_feature = column_kernels.shares(layout, probability, x, centres, log_var, *frequencies)
-            return of_feature.astype(jnp.float32), probability.sum(1).astype(jnp.float32)
-        mean, precision = partial(jnp.matmul, probability), jnp.exp(-log_var)
-        squares = jnp.square(x) * mean(precision) - 2 * x * mean(centres * precision) + mean(centres**2 * precision)
-        of_feature = -0.5 * (LOG_2PI * probability.sum(1)[:, None] + mean(log_var) + squares)
-        of_feature = jnp.where(jnp.isnan(x), 0.0, of_feature)
-        return of_feature.astype(jnp.float32), probability.sum(1).astype(jnp.float32)
+def _log_sums_without(x: Array, kernels: tuple[Array, ...], gaps: bool, layout: ColumnLayout | None) -> Array:
+    """Logs of sums over kernels of the densities of rows, and of rows without each feature: (1 + D, N), float64."""
+    x, centres, log_var, log_weights, *frequencies = (of.astype(jnp.float64) for of in (x, *kernels))
+    at, _ = _log_kernels_at(x, (centres, log_var, log_weights, *frequencies), gaps, layout)
+    logs = at(jnp.ones(())) + log_weights[None]
+
+    def log_sum(logs: Array) -> Array:
+        highest = logs.max(1)
+        return highest + jnp.log(jnp.exp((logs - highest[:, None]).astype(jnp.float32)).sum(1))
+
+    def without(log_kernel: Callable[..., Array], features: slice, *arrays: Array) -> Array:
+        of_features = tuple(array[:, features].T for array in (x, centres, log_var))
+        return jax.lax.map(lambda of: log_sum(logs - log_kernel(*of)), (*of_features, *(of.T for of in arrays)))
+
+    measured = x.shape[1] if layout is None else layout.measured
+    found = [log_sum(logs)[None], without(column_kernels.of_number, slice(measured))]
+    if layout is not None:
+        found.append(without(column_kernels.of_category, slice(measured, None), *frequencies))
+    return jnp.concatenate(found)

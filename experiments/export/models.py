@@ -47,15 +47,17 @@ class Part:
     wide: bool = False
 
 
-def load(name: str) -> tuple[list[Part], Path]:
+def load(name: str, shares: bool = True) -> tuple[list[Part], Path]:
     """Loads a model, and returns its parts and the folder of the run, or that around a detector's.
+
+    `shares` are a detector's output of that name.
 
     Raises UsageError if there is no model, or none that can be exported.
     """
     folder = Path(name)
     for candidate in (folder, folder / MODEL):
         if (candidate / MANIFEST).is_file():
-            return [_detector(name, candidate)], candidate.resolve().parent
+            return [_detector(name, candidate, shares)], candidate.resolve().parent
     if (folder / LATENTS).is_file():
         opened = run_folder.open_to_read(CELEBA.name, str(folder), "--model")
         return _faces(opened), opened.folder
@@ -66,7 +68,7 @@ def _rows() -> Any:
     return symbolic_shape("rows")[0]
 
 
-def _detector(name: str, folder: Path) -> Part:
+def _detector(name: str, folder: Path, shares: bool) -> Part:
     try:
         detector = VAEDetector.load(folder)
         function = as_function(detector)
@@ -76,7 +78,12 @@ def _detector(name: str, folder: Path) -> Part:
         raise UsageError(f"--model {name}: fitted to {error}; only models of tables of numbers are exported") from error
     features = list(detector.features_.modelled)
     like = jax.ShapeDtypeStruct((_rows(), len(features)), np.float64)
-    return Part("detector", lambda x: function(x)._asdict(), "rows", like, _of_detector(detector, features), wide=True)
+
+    def kept(items: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: of for name, of in items.items() if shares or name != "shares"}
+
+    about = kept(_of_detector(detector, features))
+    return Part("detector", lambda x: kept(function(x)._asdict()), "rows", like, about, wide=True)
 
 
 def _of_detector(detector: VAEDetector, features: list[str]) -> dict[str, Any]:

@@ -149,15 +149,25 @@ class Graph:
         return [Value(WHOLE[name](self, params, out.shape, *whole), out.shape)]
 
     def _scan(self, params: Any, values: list[Any]) -> list[Known]:
-        """Adds a loop over constants, such as a polynomial's coefficients, step by step."""
+        """Adds a loop, such as one over a polynomial's coefficients or over features, step by step."""
         consts, carried = params["num_consts"], params["num_carry"]
         fixed, state, passed = values[:consts], values[consts : consts + carried], values[consts + carried :]
-        if len(params["jaxpr"].jaxpr.outvars) > carried or any(isinstance(of, Value) for of in passed):
-            raise NoOnnxError("a loop over arrays that depend on the input, or that gives some, has no ONNX form here")
-        steps = range(params["length"])
+        steps, found = list(range(params["length"])), {}
         for i in reversed(steps) if params["reverse"] else steps:
-            state = self.run(params["jaxpr"], [*fixed, *state, *(np.asarray(of[i]) for of in passed)])
-        return state
+            results = self.run(params["jaxpr"], [*fixed, *state, *(self._item(of, i) for of in passed)])
+            state, found[i] = results[:carried], results[carried:]
+        shapes = [atom.aval.shape for atom in params["jaxpr"].jaxpr.outvars[carried:]]
+        stacked = []
+        for of, shape in zip(zip(*(found[i] for i in steps), strict=True), shapes, strict=True):
+            rows = [self.with_axes(self.whole(each, shape), {0}) for each in of]
+            stacked.append(Value(self.add("Concat", *rows, axis=0), (len(steps), *shape)))
+        return [*state, *stacked]
+
+    def _item(self, values: Known, i: int) -> Known:
+        """One item along the first axis."""
+        if isinstance(values, np.ndarray):
+            return np.asarray(values[i])
+        return Value(self.add("Gather", values, np.array(i), axis=0), values.shape[1:])
 
     def add(self, operator: str, *inputs: Known, output: str | None = None, **attributes: Any) -> str:
         """Adds a node, and returns the name of its output."""

@@ -73,10 +73,10 @@ def assert_same(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> 
     np.testing.assert_array_equal(np.asarray(found["anomaly"]), wanted["anomaly"])
 
 
-def export(recipe: str, folder: Path, how: str) -> Path:
+def export(recipe: str, folder: Path, how: str, *options: str) -> Path:
     """Saves a detector and exports it, as a user does; returns the folder of the export."""
     detector(recipe).save(folder / "run" / "model")
-    assert run(main, ["--model", str(folder / "run"), "--format", how]) == 0
+    assert run(main, ["--model", str(folder / "run"), "--format", how, *options]) == 0
     return folder / "run" / "export" / how
 
 

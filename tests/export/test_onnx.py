@@ -61,6 +61,17 @@ def test_metadata_say_what_a_reader_has_to_know(tmp_path):
     }
 
 
+def test_shares_can_be_left_out(tmp_path):
+    folder = export("exemplar", tmp_path, "onnx", "--no-shares")
+    session = onnxruntime.InferenceSession(str(folder / "detector.onnx"))
+    assert {output.name for output in session.get_outputs()} == {"score", "anomaly"}
+    assert "shares" not in session.get_modelmeta().custom_metadata_map
+    with_shares = onnxruntime.InferenceSession(str(export("exemplar", tmp_path / "all", "onnx") / "detector.onnx"))
+    for name in ("score", "anomaly"):
+        found = (of.run([name], {"rows": new_rows()})[0] for of in (session, with_shares))
+        np.testing.assert_array_equal(*found)
+
+
 def test_faces_become_an_encoder_and_a_decoder(tmp_path):
     model = finished_faces(tmp_path / "run")
     assert run(main, ["--model", str(tmp_path / "run"), "--format", "onnx"]) == 0

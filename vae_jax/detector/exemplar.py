@@ -482,15 +482,14 @@ def _pooled(ready: Ready, rows: Float[np.ndarray, "N D"], own: Int[np.ndarray, "
 
 
 def _contributions(ready: Ready, x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
+    """Log densities of each feature given a row's others, under the narrowest kernels, which tell most about these."""
     exemplars = ready.exemplars
     rows = exemplars.gaussianiser.transform(x)
-    found = exemplars.pooled[-1] * ready.marginals.log_density(rows)
-    weights = exemplars.pooled[:-1].reshape(exemplars.bandwidths.shape)
-    for of_set, bandwidths, of_weights in zip(ready.kernels, exemplars.bandwidths, weights, strict=True):
-        for bandwidth, weight in zip(bandwidths, of_weights, strict=True):
-            found = found + weight * shares(of_set.widened(float(bandwidth)), rows)
+    narrow = exemplars.bandwidths.min(1)
+    of_sets = [shares(of_set.widened(float(of)), rows) for of_set, of in zip(ready.kernels, narrow, strict=True)]
+    found = np.mean(of_sets, axis=0, dtype=np.float64)
     if exemplars.layout is not None:
-        found[:, exemplars.layout.measured :] += exemplars.pooled[:-1].sum() * ready.log_frequencies(rows)
+        found[:, exemplars.layout.measured :] += ready.log_frequencies(rows)
     return found
 
 

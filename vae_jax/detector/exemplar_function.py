@@ -37,14 +37,14 @@ def scores(exemplars: Exemplars) -> Callable[[Float[Array, "N D"]], tuple[Float[
 
     def score(rows: Array) -> tuple[Array, Array]:
         x = gaussianised(exemplars.gaussianiser, rows)
-        contributions = exemplars.pooled[-1] * log_marginals(marginals, x)
-        pooled = contributions.sum(1)
+        pooled = exemplars.pooled[-1] * log_marginals(marginals, x).sum(1)
+        contributions = jnp.zeros(x.shape, jnp.float64)
         for kernels, bandwidths, of_set in zip(kernel_sets(exemplars), exemplars.bandwidths, weights, strict=True):
             with jax.enable_x64(False):
-                found = _under_kernels(kernels, bandwidths.tolist(), x)
-            for (log_density, shares), weight in zip(found, of_set.tolist(), strict=True):
+                log_densities = _log_densities(kernels, bandwidths.tolist(), x)
+            for log_density, weight in zip(log_densities, of_set.tolist(), strict=True):
                 pooled += weight * log_density.astype(jnp.float64)
-                contributions += weight * shares.astype(jnp.float64)
+            contributions += _shares(kernels.widened(float(bandwidths.min())), x) / len(weights)
         return pooled, contributions
 
     return score
@@ -93,42 +93,51 @@ def log_marginals(marginals: Marginals, rows: Float[Array, "N D"]) -> Float[Arra
     return jnp.where(gaps, 0.0, highest + jnp.log(jnp.exp(kernels - highest) + jnp.exp(wide - highest)))
 
 
-def _under_kernels(
-    kernels: Kernels, bandwidths: list[float], x: Float[Array, "N D"]
-) -> list[tuple[Float[Array, " N"], Float[Array, "N D"]]]:
-    """For each bandwidth, log densities under a set of kernels and the `exemplars.shares` of features in them, float32.
+def _log_densities(kernels: Kernels, bandwidths: list[float], x: Float[Array, "N D"]) -> list[Float[Array, " N"]]:
+    """The same as `exemplars.log_densities`, float32.
 
-    Both are sums over kernels, and are updated block by block, relative to the largest term so far, so that the arrays
-    of rows x kernels need not be there all at once (Milakov & Gimelshein 2018, https://arxiv.org/abs/1805.02867). On a
-    processor XLA makes them all the same. A loop over blocks would take a quarter of the memory, and ten times as long
-    for a single row, because what depends on kernels alone would be computed in each call. In 64 bits, which
-    `exemplars.shares` sums in, a single row would take five times as long in ONNX Runtime.
+    Sums over kernels are added up block by block, so that the arrays of rows x kernels need not be there all at once.
+    On a processor XLA makes them all the same. A loop over blocks would take a quarter of the memory, and ten times as
+    long for a single row, because what depends on kernels alone would be computed in each call.
     """
-    dim, known, filled = x.shape[1], (~jnp.isnan(x)).sum(1).astype(x.dtype), jnp.where(jnp.isnan(x), 0.0, x)
-    highest = [jnp.full(x.shape[:1], -1e30)] * len(bandwidths)
-    sums = [jnp.zeros((x.shape[0], 1 + 4 * dim))] * len(bandwidths)
+    known, sums = (~jnp.isnan(x)).sum(1).astype(x.dtype), [[] for _ in bandwidths]
     for block in _blocks(kernels):
         centres, log_var, log_weights = map(jnp.asarray, block)
         halves, rest = log_kernels(x, centres, log_var, gaps=True)
-        precision = jnp.exp(-log_var)
-        one = jnp.ones((len(centres), 1))
-        summed = jnp.concatenate([one, log_var, precision, centres * precision, centres**2 * precision], 1)
-        for i, bandwidth in enumerate(bandwidths):
-            logs = halves / bandwidth**2 + rest + log_weights[None]
-            top = jnp.maximum(highest[i], logs.max(1))
-            found = jnp.matmul(jnp.exp(logs - top[:, None]), summed, precision=jax.lax.Precision.HIGHEST)
-            sums[i] = sums[i] * jnp.exp(highest[i] - top)[:, None] + found
-            highest[i] = top
+        for of_bandwidth, bandwidth in zip(sums, bandwidths, strict=True):
+            of_bandwidth.append(_log_sum(halves / bandwidth**2 + rest + log_weights[None], 1))
+    return [_log_sum(jnp.stack(of), 0) - known * math.log(by) for of, by in zip(sums, bandwidths, strict=True)]
 
-    def results(i: int, bandwidth: float) -> tuple[Array, Array]:
-        means = sums[i][:, 1:] / sums[i][:, :1]
-        log_var, precision, linear, constant = (means[:, j * dim : (j + 1) * dim] for j in range(4))
-        squares = jnp.square(filled) * precision - 2 * filled * linear + constant
-        shares = -0.5 * (LOG_2PI + 2 * math.log(bandwidth) + log_var + squares / bandwidth**2)
-        total = highest[i] + jnp.log(sums[i][:, 0]) - known * math.log(bandwidth)
-        return total, jnp.where(jnp.isnan(x), 0.0, shares)
 
-    return [results(i, bandwidth) for i, bandwidth in enumerate(bandwidths)]
+def _shares(kernels: Kernels, x: Float[Array, "N D"]) -> Float[Array, "N D"]:
+    """The same as `exemplars.shares`, float64."""
+    known, sums = ~jnp.isnan(x), []
+    for block in _blocks(kernels):
+        centres, log_var, log_weights = (jnp.asarray(of, jnp.float64) for of in block)
+        halves, rest = log_kernels(x.astype(jnp.float64), centres, log_var, gaps=True)
+        logs = halves + rest + log_weights[None]
+        highest = logs.max(1)
+        # 32 bits are enough for what is relative to the largest.
+        narrow = ((logs - highest[:, None]), *(of.T for of in (jnp.where(known, x, 0.0), centres, log_var)))
+        sums.append(highest[None] + _log_sums_without(*(of.astype(jnp.float32) for of in narrow)))
+    log_density, *without = _log_sum(jnp.stack(sums), 0)
+    return jnp.where(known, log_density[:, None] - jnp.stack(without, 1), 0.0)
+
+
+def _log_sums_without(logs: Float[Array, "N E"], x: Array, centres: Array, log_var: Array) -> Float[Array, "1+D N"]:
+    """Logs of sums over kernels of densities, and of densities without each of the features, which come first."""
+
+    def without(of: tuple[Array, ...]) -> Array:
+        x, centre, half_precision, rest = of
+        return _log_sum(logs + jnp.square(x[:, None] - centre[None]) * half_precision[None] + rest[None], 1)
+
+    of_features = (x, centres, 0.5 * jnp.exp(-log_var), 0.5 * (LOG_2PI + log_var))
+    return jnp.concatenate([_log_sum(logs, 1)[None], jax.lax.map(without, of_features)])
+
+
+def _log_sum(logs: Array, axis: int) -> Array:
+    highest = jax.lax.stop_gradient(logs.max(axis))
+    return highest + jnp.log(jnp.exp(logs - jnp.expand_dims(highest, axis)).sum(axis))
 
 
 def _blocks(kernels: Kernels) -> Iterator[list[np.ndarray]]:
