@@ -2,9 +2,10 @@
 
     VAE_JAX_DATA=FOLDER PYTHONPATH=. .venv/bin/python -m benchmarks.wrong_cells claims
 
-One cell of each of 1,000 normal rows is replaced by another value of its column, all as likely. Prints Markdown: how well
-changed rows are told from the same rows unchanged, and how often the cell is named first, or among the first three; mean
-± standard deviation over seeds. Rows are those of `benchmarks.columns`. Choose settings with `--on validation`.
+One cell of each of 1,000 normal rows is replaced by another value of its column, all as likely. Prints Markdown: how
+well changed rows are told from the same rows unchanged, and how often the cell is named first, or among the first
+three; mean ± standard deviation over seeds. Rows are those of `benchmarks.columns`. Choose settings with `--on
+validation`.
 """
 
 from __future__ import annotations

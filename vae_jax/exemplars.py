@@ -178,7 +178,8 @@ def log_densities(
     own = np.full(len(rows), -1) if own is None else own
     program, factors = quick_program(_log_sums, "gaps", "layout"), np.asarray(bandwidths, np.float32)
     found = np.empty((len(bandwidths), len(rows)))
-    for numbers, (x, of_rows), gaps in _row_blocks(placed.layout, _rows_at_once(ROWS_AT_ONCE), rows, own.astype(np.int32)):
+    blocks = _row_blocks(placed.layout, _rows_at_once(ROWS_AT_ONCE), rows, own.astype(np.int32))
+    for numbers, (x, of_rows), gaps in blocks:
         x = _place_rows(x)
         sums = [
             program(x, of, factors, _place_rows(of_rows - first), gaps=gaps, layout=placed.layout)

@@ -382,8 +382,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     def expected_log_prob(self, X: Any) -> Float[np.ndarray, " N"]:  # noqa: N803
         """Returns the mean over latent samples of log p(x|z), An & Cho's expectation; never above `score_samples`.
 
-        In the `exemplar` recipe it is the mean over exemplars, weighted by how probable each is given the row, and
-        never below `score_samples`.
+        In the `exemplar` recipe it is the log pseudo-likelihood: the sum of the log densities of each feature given the
+        row's other features, under near kernels.
 
         Args:
           X: shape (N, D), as for `fit`.
@@ -409,8 +409,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
 
         Returns:
           A frame of shape (N, D), without the columns that are left out: each feature's share of the row's expected
-          negative log probability, nats, larger = more suspicious, 0 for a gap. A row's shares add up to
-          `-expected_log_prob(X)`. Its index is that of `X` if that is a pandas frame.
+          negative log probability, nats, larger = more suspicious, 0 for a gap; in the `exemplar` recipe, how unlikely
+          it is given the row's other features. A row's shares add up to `-expected_log_prob(X)`. Its index is that of
+          `X` if that is a pandas frame.
         """
         import pandas as pd
 
