@@ -130,7 +130,7 @@ class Graph:
         if name in CALLS:
             return self.run(params.get("jaxpr", params.get("call_jaxpr")), values)
         if name == "scan":
-            return self._scan(params, values)
+            return self._scan(equation, values)
         if name in UNCHANGED:
             return values
         if name == "broadcast_in_dim":
@@ -148,19 +148,23 @@ class Graph:
         whole = [self.whole(value, atom.aval.shape) for value, atom in zip(values, equation.invars, strict=True)]
         return [Value(WHOLE[name](self, params, out.shape, *whole), out.shape)]
 
-    def _scan(self, params: Any, values: list[Any]) -> list[Known]:
+    def _scan(self, equation: Any, values: list[Any]) -> list[Known]:
         """Adds a loop, such as one over a polynomial's coefficients or over features, step by step."""
-        consts, carried = params["num_consts"], params["num_carry"]
+        params = equation.params
+        body = params["jaxpr"].jaxpr
+        # What is carried has the shape that it has in a step; what a step takes or gives is an item of an array.
+        carried = sum(of.aval.shape == whole.aval.shape for of, whole in _pairs(body.outvars, equation.outvars))
+        items = sum(of.aval.shape != whole.aval.shape for of, whole in _pairs(body.invars, equation.invars))
+        consts = len(values) - items - carried
         fixed, state, passed = values[:consts], values[consts : consts + carried], values[consts + carried :]
         steps, found = list(range(params["length"])), {}
         for i in reversed(steps) if params["reverse"] else steps:
             results = self.run(params["jaxpr"], [*fixed, *state, *(self._item(of, i) for of in passed)])
             state, found[i] = results[:carried], results[carried:]
-        shapes = [atom.aval.shape for atom in params["jaxpr"].jaxpr.outvars[carried:]]
         stacked = []
-        for of, shape in zip(zip(*(found[i] for i in steps), strict=True), shapes, strict=True):
-            rows = [self.with_axes(self.whole(each, shape), {0}) for each in of]
-            stacked.append(Value(self.add("Concat", *rows, axis=0), (len(steps), *shape)))
+        for i, atom in enumerate(body.outvars[carried:]):
+            rows = [self.with_axes(self.whole(found[step][i], atom.aval.shape), {0}) for step in steps]
+            stacked.append(Value(self.add("Concat", *rows, axis=0), (len(steps), *atom.aval.shape)))
         return [*state, *stacked]
 
     def _item(self, values: Known, i: int) -> Known:
@@ -217,6 +221,10 @@ class Graph:
         return name
 
 
+def _pairs(of_body: Sequence[Any], of_equation: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    return zip(of_body, of_equation, strict=True)
+
+
 def _needed(jaxpr: Any) -> Iterator[Any]:
     """The equations that the outputs depend on, in order."""
     wanted, kept = {atom for atom in jaxpr.outvars if not isinstance(atom, Literal)}, []
@@ -260,6 +268,15 @@ def _power(graph: Graph, params: Any, dtype: Any, x: Value) -> Value:
 
 def _clamp(graph: Graph, params: Any, dtype: Any, low: Known, x: Known, high: Known) -> Value:
     return graph.broadcast("Min", graph.broadcast("Max", x, low), high)
+
+
+def _polynomial(graph: Graph, params: Any, dtype: Any, x: Known, *coefficients: Known) -> Value:
+    """Coefficients come by rising powers."""
+    *others, total = coefficients
+    for of in reversed(others):
+        total = graph.broadcast("Add", graph.broadcast("Mul", total, x), of)
+    assert isinstance(total, Value)
+    return total
 
 
 def _is_finite(graph: Graph, params: Any, dtype: Any, x: Value) -> Value:
@@ -365,6 +382,7 @@ BROADCASTING: dict[str, Callable[..., Value]] = {
     "ne": _not_equal,
     "transpose": _transpose,
     "log1p": _log1p,
+    "polynomial": _polynomial,
 }
 WHOLE: dict[str, Callable[..., str]] = {
     "reduce_sum": _reduced("ReduceSum"),
