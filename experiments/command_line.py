@@ -64,10 +64,14 @@ def as_option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def as_typed(value: Any) -> str:
+    """A field's value as its option's is typed: several words for several values."""
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def refusal(name: str, value: Any, expected: str) -> UsageError:
     """The error for an option with an invalid value."""
-    shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-    return UsageError(f"{as_option(name)} {shown}: expected {expected}")
+    return UsageError(f"{as_option(name)} {as_typed(value)}: expected {expected}")
 
 
 def require(config: Any, rules: Iterable[tuple[str, Any, str]]) -> None:
