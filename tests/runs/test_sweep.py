@@ -72,5 +72,5 @@ def test_a_failure_names_its_weight():
     def measure(config, inputs):
         raise RunError("vae: the loss is not finite")
 
-    with pytest.raises(RunError, match="^--weights 2: vae: the loss is not finite$"):
+    with pytest.raises(RunError, match=r"^--weights 2: vae: the loss is not finite$"):
         sweep_weights([2.0], measure)

@@ -31,8 +31,8 @@ KEEP_LATEST = 2
 CHECKSUMS = "checksums.json"  # in each checkpoint's folder, but for those of earlier versions
 # Checkpoints that are no longer needed go there before they are deleted, or one that is half deleted looks damaged.
 DELETED = "deleted.tmp"
-# In a path, Orbax takes these for a pattern, and then writes checkpoints that it can't read; the last are bytes that are
-# not UTF-8, which it can't write.
+# In a path, Orbax takes these for a pattern, and then writes checkpoints that it can't read. The last stand for bytes
+# that are not UTF-8, which it can't write.
 ODD = re.compile("[*?\\[\\]\\\\\udc80-\udcff]")
 
 
