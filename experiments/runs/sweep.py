@@ -50,9 +50,10 @@ def sweep(
                 config = experiment.settle(config)
                 inputs = inputs or experiment.prepare(config)
                 output.print(f"weight  {weight:g}")
-                table.add_row(f"{weight:g}", *measure(config, inputs))
-        except RunError as error:
-            raise RunError(f"--weights {weight:g}: {error}") from error
+                try:
+                    table.add_row(f"{weight:g}", *measure(config, inputs))
+                except RunError as error:
+                    raise RunError(f"--weights {weight:g}: {error}") from error
         finally:  # what was measured before a failure or Ctrl-C
             if table.row_count:
                 output.print(describe(inputs))
