@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
@@ -63,10 +64,14 @@ def as_option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def as_typed(value: Any) -> str:
+    """A field's value as its option's is typed: several words for several values."""
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def refusal(name: str, value: Any, expected: str) -> UsageError:
     """The error for an option with an invalid value."""
-    shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-    return UsageError(f"{as_option(name)} {shown}: expected {expected}")
+    return UsageError(f"{as_option(name)} {as_typed(value)}: expected {expected}")
 
 
 def require(config: Any, rules: Iterable[tuple[str, Any, str]]) -> None:
@@ -78,6 +83,7 @@ def require(config: Any, rules: Iterable[tuple[str, Any, str]]) -> None:
 
 def _first_sentence(box: str) -> str:
     """Extracts tyro's message: the lines between the title and the next rule (minus signs without box characters)."""
+    box = re.sub(r"\x1b\[[\d;]*m", "", box)  # colours, which tyro adds if standard output is a terminal
     lines = [line.strip("│ ") for line in box.splitlines()[1:]]
     parts = [list(part) for is_rule, part in groupby(lines, lambda line: not line.strip("-─╰╯ ")) if not is_rule]
     return " ".join(parts[0]) if parts else "wrong options"

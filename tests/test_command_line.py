@@ -29,6 +29,12 @@ def refusal(arguments: list[str]) -> str:
     return message
 
 
+def test_a_refusal_on_a_terminal_has_no_colours(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert refusal(["--rows", "2"]) == "Unrecognized options: --rows, 2 (see bash run.sh fraud --help)"
+
+
 def test_no_options_give_the_defaults():
     assert parse(FraudConfig, COMMAND, []) == FraudConfig()
 

@@ -99,7 +99,7 @@ class TraverseConfig(PicturesConfig):
     """Vary the most active latents of the first picture."""
 
     latents: int = 8
-    """Number of latents to vary."""
+    """Number of latents to vary; of a model with fewer than the default, all."""
 
 
 @dataclass(frozen=True)
@@ -232,8 +232,9 @@ def interpolate(config: InterpolateConfig, read: Read, model: FaceModel) -> tupl
 
 def traverse(config: TraverseConfig, read: Read, model: FaceModel) -> tuple[Sheet, np.ndarray]:
     """The most active latents of one picture."""
-    if not 1 <= config.latents <= len(model.active):
-        raise refusal("latents", config.latents, f"1 to {len(model.active)}")
+    most = len(model.active)
+    if not 1 <= config.latents <= most and config.latents != TraverseConfig.latents:  # the model may have fewer
+        raise refusal("latents", config.latents, f"1 to {most}")
     sheet = gallery.traversals(model, read()[0], config.latents)
     return sheet, _singles(sheet)
 

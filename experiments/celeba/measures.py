@@ -103,8 +103,9 @@ def warnings(evaluation: dict, steps: int) -> list[str]:
             "--weight."
         )
     elif evaluation["rmse"] > BLURRED * evaluation["mean_picture_rmse"]:
+        closer = "hardly closer" if evaluation["rmse"] < evaluation["mean_picture_rmse"] else "no closer"
         found.append(
-            f"BLURRED TO THE MEAN: reconstructions (RMSE {evaluation['rmse']:.3f}) are hardly closer to the held-out "
+            f"BLURRED TO THE MEAN: reconstructions (RMSE {evaluation['rmse']:.3f}) are {closer} to the held-out "
             f"pictures than the mean picture is ({evaluation['mean_picture_rmse']:.3f}). Train for more epochs, or "
             "raise --weight."
         )

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.panel import Panel
 
 from experiments import PROGRAM
-from experiments.command_line import Interrupted, UsageError, as_option, parse
+from experiments.command_line import Interrupted, UsageError, as_option, as_typed, parse
 from experiments.runs import loggers, processes, run_folder, stopping
 from experiments.startup import use_cores
 from vae_jax.data.errors import one_line
@@ -147,9 +147,9 @@ class Experiment:
         for field in dataclasses.fields(self.config_type):
             value, expected = getattr(asked, field.name), getattr(wanted, field.name)
             if field.name not in ("resume", *processes.OPTIONS) and value != expected:
-                theirs = "the default" if expected is None else expected
+                theirs = "the default" if expected is None else as_typed(expected)
                 more = f"; {advice}" if advice else ""
-                raise UsageError(f"{as_option(field.name)} {value}: {owner} {theirs}{more}")
+                raise UsageError(f"{as_option(field.name)} {as_typed(value)}: {owner} {theirs}{more}")
 
     @contextmanager
     def resumable(self, opened: run_folder.Run) -> Iterator[None]:

@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
-from experiments.command_line import UsageError
+from experiments.command_line import RunError, UsageError
 from experiments.runs import stopping
 from experiments.runs.experiment import Experiment
 from experiments.runs.progress import console
@@ -36,9 +37,10 @@ def sweep(
     for weight in configs:
         if not 0 < weight < math.inf:
             raise UsageError(f"--weights {weight:g}: expected more than 0")
-    output, table, inputs = console(), Table(), None
+    # Of 80 columns, so that the usual terminal cuts off nothing.
+    output, table, inputs = console(), Table(box=box.SIMPLE_HEAD, padding=0), None
     for title in ("weight", *columns):
-        table.add_column(title, justify="right")
+        table.add_column(title.replace(" ", "\n"), justify="right", overflow="fold")
     with stopping.immediate():
         for config in configs.values():  # before hours of training
             use_cores(experiment.divided(config))
@@ -47,7 +49,11 @@ def sweep(
             for weight, config in configs.items():
                 config = experiment.settle(config)
                 inputs = inputs or experiment.prepare(config)
-                table.add_row(f"{weight:g}", *measure(config, inputs))
+                output.print(f"weight  {weight:g}")
+                try:
+                    table.add_row(f"{weight:g}", *measure(config, inputs))
+                except RunError as error:
+                    raise RunError(f"--weights {weight:g}: {error}") from error
         finally:  # what was measured before a failure or Ctrl-C
             if table.row_count:
                 output.print(describe(inputs))

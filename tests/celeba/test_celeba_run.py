@@ -360,6 +360,11 @@ def test_faces_makes_pictures_later(action: str, singles: int, finished: Path, t
     assert Image.open(made[0]).size == (32, 32)
 
 
+def test_traverse_varies_all_latents_of_a_model_that_has_fewer_than_the_default(finished: Path, tmp_path: Path) -> None:
+    assert run(faces.main, ["traverse", "--model", str(finished), "--output", str(tmp_path / "made")]) == 0
+    assert len(list((tmp_path / "made").glob("traverse_*.png"))) == 4 * gallery.STEPS
+
+
 def test_faces_counts_a_single_picture(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert (
         run(faces.main, ["sample", "--model", str(finished), "--output", str(tmp_path / "made"), "--count", "1"]) == 0

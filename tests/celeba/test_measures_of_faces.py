@@ -20,3 +20,9 @@ GOOD = {"active_latents": 7, "rmse": 0.1, "mean_picture_rmse": 0.3, "training_rm
 def test_warnings_say_what_is_wrong(change: dict, steps: int, begins: list[str]) -> None:
     found = warnings(GOOD | change, steps)
     assert [warning.partition(":")[0] for warning in found] == begins
+
+
+@pytest.mark.parametrize(("rmse", "closer"), [(0.29, "hardly closer"), (0.31, "no closer")])
+def test_a_mean_picture_that_is_closer_is_not_called_farther(rmse: float, closer: str) -> None:
+    blurred, *_ = warnings(GOOD | {"rmse": rmse, "mean_picture_rmse": 0.3}, 5000)
+    assert f"(RMSE {rmse:.3f}) are {closer} to the held-out pictures than the mean picture is (0.300)" in blurred

@@ -374,10 +374,17 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     assert "not finite in epoch 1, step " in line
 
 
-def test_resume_refuses_other_options_by_name(finished: Path, capsys: pytest.CaptureFixture) -> None:
-    assert "--latent-dim 3: the run was started with the default" in refused(
-        fraud.main, ["--resume", finished, "--latent-dim", "3"], capsys
-    )
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--latent-dim", "3"], "--latent-dim 3: the run was started with the default"),
+        (["--recipes", "gaussian"], "--recipes gaussian: the run was started with report gaussian"),
+    ],
+)
+def test_resume_refuses_other_options_by_name(
+    words: list[str], said: str, finished: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert said in refused(fraud.main, ["--resume", finished, *words], capsys)
 
 
 def test_a_run_continues_on_the_same_data_elsewhere(finished: Path, small_csv: Path, tmp_path: Path) -> None:

@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
-from experiments.command_line import Interrupted, UsageError, require
+from experiments.celeba.sweep import DISTANCES, MEASURES
+from experiments.command_line import Interrupted, RunError, UsageError, require
+from experiments.runs import sweep as sweep_module
 from experiments.runs.sweep import sweep
 
 
@@ -16,7 +19,7 @@ class Config:
     weight: float
 
 
-def sweep_weights(weights, measure):
+def sweep_weights(weights, measure, columns=("RMSE",)):
     """Sweeps an experiment that trains nothing."""
     experiment = SimpleNamespace(
         divided=lambda config: None,
@@ -25,14 +28,23 @@ def sweep_weights(weights, measure):
         prepare=lambda config: "the inputs",
     )
     configs = {weight: Config(weight) for weight in weights}
-    sweep(experiment, configs, ("RMSE",), measure, lambda inputs: f"measured on {inputs}")  # pyright: ignore
+    sweep(experiment, configs, columns, measure, lambda inputs: f"measured on {inputs}")  # pyright: ignore
 
 
 def test_a_row_for_each_weight(capsys):
     sweep_weights([1.0, 2.0], lambda config, inputs: [f"{config.weight + 0.25}"])
-    out = capsys.readouterr().out
-    assert out.startswith("measured on the inputs")
-    assert [line.split()[1::2] for line in out.splitlines() if "25" in line] == [["1", "1.25"], ["2", "2.25"]]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == ["weight  1", "weight  2", "measured on the inputs"]
+    assert [line.split() for line in lines if "25" in line] == [["1", "1.25"], ["2", "2.25"]]
+
+
+def test_a_terminal_of_80_columns_shows_every_number_of_celebas_table(monkeypatch, capsys):
+    cells = ["0.2134", "13.41", "0.598", "1234.5", "200", "200", "274.9", "267.5", "265.1"]
+    monkeypatch.setattr(sweep_module, "console", lambda: Console(width=80))
+    sweep_weights([12345.0], lambda config, inputs: cells, (*MEASURES, *DISTANCES))
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["12345", *cells] in lines
+    assert any("reconstructions" in line for line in lines)
 
 
 def test_all_weights_are_checked_before_the_first_is_trained(capsys):
@@ -54,3 +66,11 @@ def test_what_was_measured_is_shown_when_a_later_weight_fails(capsys):
     out = capsys.readouterr().out
     assert "measured on the inputs" in out
     assert "0.125" in out
+
+
+def test_a_failure_names_its_weight():
+    def measure(config, inputs):
+        raise RunError("vae: the loss is not finite")
+
+    with pytest.raises(RunError, match=r"^--weights 2: vae: the loss is not finite$"):
+        sweep_weights([2.0], measure)

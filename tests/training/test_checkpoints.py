@@ -6,6 +6,7 @@ import math
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import jax
@@ -68,6 +69,22 @@ def test_round_trip_is_equal_in_every_bit(five_epochs):
             # What was not saved comes from the state that was given.
             assert restored.optimizer is ADAM
             assert jax.tree.structure(restored) == jax.tree.structure(small_state(9))
+
+
+def test_a_folder_of_any_name_is_read_back(tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    folder = tmp_path / "[1] a*b?c\\d \udce9"
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(1, state_at(1), 1.0)
+    for read_only in (False, True):
+        with Checkpoints(folder, read_only=read_only) as checkpoints:
+            assert_same(checkpoints.restore(small_state(9), checkpoints.best), state_at(1))
+            with pytest.raises(CheckpointError) as caught:
+                checkpoints.restore(small_state(9), 7)
+            assert "temporary" not in str(caught.value)
+    assert epochs_in(folder) == ["1"]
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 def test_the_last_two_and_the_best_are_kept(five_epochs):

@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import shutil
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +31,9 @@ KEEP_LATEST = 2
 CHECKSUMS = "checksums.json"  # in each checkpoint's folder, but for those of earlier versions
 # Checkpoints that are no longer needed go there before they are deleted, or one that is half deleted looks damaged.
 DELETED = "deleted.tmp"
+# In a path, Orbax takes these for a pattern, and then writes checkpoints that it can't read. The last stand for bytes
+# that are not UTF-8, which it can't write.
+ODD = re.compile("[*?\\[\\]\\\\\udc80-\udcff]")
 
 
 class CheckpointError(OneLineError):
@@ -90,6 +95,7 @@ class Checkpoints:
           CheckpointError: if the folder can't be created or read, or if all checkpoints in it are damaged.
         """
         self.folder: Path = Path(folder).absolute()
+        self._by = self.folder
         self._saving = -1  # step of the last save that was started
         self._read_only = read_only
         with self._one_line("open the checkpoints"):
@@ -103,8 +109,9 @@ class Checkpoints:
                 self.folder.mkdir(parents=True, exist_ok=True)  # Orbax treats a file here as an empty folder
                 self._empty_deleted()
                 _set_damaged_aside(self.folder, warn)
+            self._by, self._link = _path_for_orbax(self.folder)
             self._manager = ocp.CheckpointManager(
-                self.folder, options=options, item_handlers={"state": ocp.StandardCheckpointHandler()}
+                self._by, options=options, item_handlers={"state": ocp.StandardCheckpointHandler()}
             )
 
     def _writing_options(self, keep_latest: int) -> ocp.CheckpointManagerOptions:
@@ -207,6 +214,8 @@ class Checkpoints:
         """Waits like `wait`, then releases the folder."""
         self.wait()
         self._manager.close()
+        if self._link is not None:
+            self._link.cleanup()
 
     def _write_checksums(self) -> None:
         """Orbax calls this, in one process, when all files of a step are written and its folder has no name yet."""
@@ -226,7 +235,18 @@ class Checkpoints:
         except Exception as error:
             if _other_process_is_gone(error):
                 raise
-            raise CheckpointError(f"can't {action} in {self.folder}: {first_line(error)[:300]}") from error
+            reason = first_line(error).replace(str(self._by), str(self.folder))[:300]
+            raise CheckpointError(f"can't {action} in {self.folder}: {reason}") from error
+
+
+def _path_for_orbax(folder: Path) -> tuple[Path, tempfile.TemporaryDirectory | None]:
+    """The path by which Orbax reaches a folder, and the temporary folder to clean up if it is a link."""
+    if not ODD.search(str(folder)):
+        return folder, None
+    place = tempfile.TemporaryDirectory(prefix="vae_jax_")
+    link = Path(place.name, "checkpoints")
+    link.symlink_to(folder)
+    return link, place
 
 
 def _other_process_is_gone(error: BaseException | None) -> bool:
