@@ -472,6 +472,7 @@ def test_remarks_say_what_is_known_of_a_cell(table):
         assert abs(percent - 100 * share[name]) < 1.5  # the rule of succession, and rounding
     assert schema.remark("grade", "2.0") == schema.remark("grade", 2)
     assert schema.remark("city", "Bonn") == schema.remark("member", "perhaps") == "not seen in training"
+    assert schema.remark("grade", np.inf) == schema.remark("grade", "A")
     remark = schema.remark("when", pd.Timestamp("2030-01-01 05:00"))
     assert remark.startswith("hour 5: ")
     assert ", weekday 2: " in remark
