@@ -304,9 +304,10 @@ def test_a_kind_that_does_not_fit_is_refused(table, columns, message):
 
 
 def test_a_table_of_which_nothing_is_left_is_refused(table):
-    with pytest.raises(DataError, match=r"^no column is left to be a feature$"):
+    why = "no column is left to be a feature; left out: key "
+    with pytest.raises(DataError, match=rf"^{why}\(id: all different\)$"):
         Schema.fit(table[["key"]])
-    with pytest.raises(DataError, match=r"^no column is left to be a feature$"):
+    with pytest.raises(DataError, match=rf"^{why}\(empty: no cell is given\), "):
         Schema.fit(table.head(0))
 
 
