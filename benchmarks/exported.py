@@ -55,7 +55,6 @@ def main(folder: str, table: str) -> None:
                 f"{of_shares:.1g} in shares, {decisions} in decisions; {rows_per_second:,.0f} rows/s"
             )
 
-
     for size in SIZES:
         rows_per_second = rate(lambda: scores_alone.run(["score"], {"rows": rows[:size]}), size)  # noqa: B023
         print(f"  onnx, without shares, {size:,} at once: {rows_per_second:,.0f} rows/s")

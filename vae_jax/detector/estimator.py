@@ -337,7 +337,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         means = recipes.posterior_means(self.vae_, self.params_, varied, self.exemplars_)
         self.active_latents_ = min(int((of_model.var(0) > ACTIVE_LATENT_VARIANCE).sum()) for of_model in means)
         if self.schema_ is not None:
-            shares = self.shares_encoded(normal)
+            shares = self.shares_encoded(
+                normal[:: max(1, len(normal) // ENOUGH)]
+            )  # of many rows every second, third ...
             self.typical_shares_ = [round(float(share), 6) for share in shares.mean(0)]
         self._set_boundary(settings, self.score_encoded(held_out), labels)
         return self

@@ -68,7 +68,7 @@ FACTORS = (1.0, 3.0)
 FACTORS_CONTAMINATED = (3.0,)
 LEAST_SPREAD = 0.05  # of log densities that are pooled, in parts of the largest
 ROWS_AT_ONCE = 16_384  # that are scored on the host
-MOST_MEASURED = 512  # rows to choose the bandwidth by, and rows to measure how much log densities vary
+MOST_MEASURED = 512  # rows to choose the bandwidth by, to measure how much log densities vary, and for usual shares
 
 
 class Exemplars(NamedTuple):

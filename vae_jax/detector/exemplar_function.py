@@ -117,15 +117,17 @@ def _shares(kernels: Kernels, x: Float[Array, "N D"]) -> Float[Array, "N D"]:
         halves, rest = log_kernels(x.astype(jnp.float64), centres, log_var, gaps=True)
         logs = halves + rest + log_weights[None]
         highest = logs.max(1)
-        # 32 bits are enough for what is relative to the largest.
-        narrow = ((logs - highest[:, None]), *(of.T for of in (jnp.where(known, x, 0.0), centres, log_var)))
-        sums.append(highest[None] + _log_sums_without(*(of.astype(jnp.float32) for of in narrow)))
+        # 32 bits are enough relative to the largest.
+        arrays = (logs - highest[:, None], jnp.where(known, x, 0.0).T, centres.T, log_var.T)
+        sums.append(highest[None] + _log_sums_without(*(of.astype(jnp.float32) for of in arrays)))
     log_density, *without = _log_sum(jnp.stack(sums), 0)
     return jnp.where(known, log_density[:, None] - jnp.stack(without, 1), 0.0)
 
 
-def _log_sums_without(logs: Float[Array, "N E"], x: Array, centres: Array, log_var: Array) -> Float[Array, "1+D N"]:
-    """Logs of sums over kernels of densities, and of densities without each of the features, which come first."""
+def _log_sums_without(
+    logs: Float[Array, "N E"], x: Float[Array, "D N"], centres: Float[Array, "D E"], log_var: Float[Array, "D E"]
+) -> Float[Array, "1+D N"]:
+    """Logs of sums over kernels: first of densities, then of densities without each of the features."""
 
     def without(of: tuple[Array, ...]) -> Array:
         x, centre, half_precision, rest = of
