@@ -275,8 +275,8 @@ def _blocks(
         if whole.any():
             if cells is not None:
                 cells = cells[whole].reset_index(drop=True)
-                kept = [column for column in columns.kept if column in columns.features]
-                copied |= {column: cells[column].map(str, na_action="ignore").tolist() for column in kept}
+                for kept in set(columns.kept) & set(columns.features):
+                    copied[kept] = [None if cell is None else str(cell) for cell in cells[kept]]
             yield make_block(columns, row + np.flatnonzero(whole), features[whole], copied, cells)
         row += len(whole)
 

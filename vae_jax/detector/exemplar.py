@@ -487,7 +487,7 @@ def _contributions(ready: Ready, x: Float[np.ndarray, "N D"]) -> Float[np.ndarra
     rows = exemplars.gaussianiser.transform(x)
     narrow = exemplars.bandwidths.min(1)
     of_sets = [shares(of_set.widened(float(of)), rows) for of_set, of in zip(ready.kernels, narrow, strict=True)]
-    found = np.mean(of_sets, axis=0, dtype=np.float64)
+    found = np.asarray(np.mean(of_sets, axis=0, dtype=np.float64))
     if exemplars.layout is not None:
         found[:, exemplars.layout.measured :] += ready.log_frequencies(rows)
     return found
