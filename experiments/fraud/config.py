@@ -59,8 +59,7 @@ set's column Time, and in any other file by the order of its rows)."""
     recipes: tuple[Recipe, ...] = ("report", "gaussian")
     """Models to train: report (the original report's loss, weight * RMSE + KL, with standard deviations measured on \
 validation rows; for numbers without gaps alone), gaussian (negative ELBO with learned variances, or with a \
-likelihood for each kind of column) and exemplar (kernels at training rows, as wide as a VAE reconstructs them; for \
-numbers without gaps alone)."""
+likelihood for each kind of column) and exemplar (kernels at training rows, as wide as a VAE reconstructs them)."""
 
     def reading(self) -> Reading:
         """How to read the user's own file."""

@@ -273,7 +273,10 @@ def _blocks(
             batch = batch.filter(pa.array(whole))
         copied = {column: batch[column].to_pylist() for column in columns.copied}
         if whole.any():
-            cells = None if cells is None else cells[whole].reset_index(drop=True)
+            if cells is not None:
+                cells = cells[whole].reset_index(drop=True)
+                for kept in set(columns.kept) & set(columns.features):
+                    copied[kept] = [None if cell is None else str(cell) for cell in cells[kept]]
             yield make_block(columns, row + np.flatnonzero(whole), features[whole], copied, cells)
         row += len(whole)
 
@@ -282,8 +285,7 @@ def _features(batch: pa.RecordBatch, columns: Columns) -> tuple[np.ndarray, dict
     """Returns features, what is wrong with broken rows, and with a schema the cells."""
     if columns.schema:
         frame = batch.select(list(columns.features)).to_pandas(types_mapper=NULLABLE.get)
-        cells = frame.astype(object).where(frame.notna(), None).map(str, na_action="ignore")
-        return *read_features(frame, columns), cells
+        return *read_features(frame, columns), frame.astype(object).where(frame.notna(), None)
     cells = [batch[column] for column in columns.features]
     features = np.column_stack([_floats(column, columns.number_format) for column in cells])
     return features, wrong_rows(columns, features, ~is_sound(features), lambda i, j: cells[j][i].as_py()), None

@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from vae_jax import VAEDetector
 from vae_jax.detector import exemplar
+from vae_jax.detector.estimator import _divide
 from vae_jax.detector.model_folder import ModelError
 from vae_jax.detector.settings import SettingError
 
@@ -282,6 +283,13 @@ def test_gaps_of_training_rows_are_in_the_exemplars_and_cells_are_scored_alone(o
     assert (shares["price"][new["price"].isna()] == 0).all()
     expected = of_mixed.expected_log_prob(new)
     np.testing.assert_allclose(-shares.sum(axis=1), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_gaps_do_not_make_a_column_s_cells_look_suspicious(of_mixed, mixed):
+    _, held_out = _divide(600, of_mixed.settings_)
+    shares = of_mixed.explain(mixed[:600].iloc[held_out])
+    assert (shares["price"] == 0).sum() > 3
+    np.testing.assert_allclose(of_mixed.typical_shares_, shares.where(shares != 0).mean(), atol=1e-6)
 
 
 def test_saved_exemplars_of_mixed_columns_score_the_same_and_damaged_ones_are_refused(of_mixed, mixed, tmp_path):

@@ -35,6 +35,7 @@ from experiments.score.tables import NO_CELL, Block, Columns
 from vae_jax import VAEDetector
 from vae_jax.tables.packed_sizes import chunks, pages
 from vae_jax.tables.scaling import Scaler
+from vae_jax.tables.schema import Schema
 from vae_jax.tables.text_numbers import NumberFormat
 
 FEATURES = ("a", "b", "c")
@@ -541,6 +542,21 @@ def test_numbers_in_text_gaps_and_words_in_typed_tables_are_read_as_in_csv(name,
     assert {row["row"]: row[scoring.SCORE] for row in found} == pytest.approx(wanted, rel=1e-8)
     (rejected,) = read_back(tmp_path / "rejects.parquet")
     assert (rejected["row"], rejected["reason"]) == (3, "column b: 'word' is not a finite number")
+
+
+@pytest.mark.parametrize(("name", "write"), [("in.parquet", as_parquet), ("in.xlsx", as_excel)])
+def test_typed_cells_are_told_of_as_those_in_text(name, write, tmp_path):
+    """Training rows had decimal commas, and dates as people write them."""
+    texts = pd.DataFrame({"day": ["31.01.2024", "01.02.2024"] * 9, "rate": ["1,5", "2,5"] * 9, "stars": ["1", "2"] * 9})
+    schema = Schema.fit(texts.astype(object), {"rate": "category"}, number_format=NumberFormat(",", "."))
+    cells = {"day": datetime.datetime(2024, 1, 31), "rate": 1.5, "stars": 1.0}
+    (tmp_path / name).write_bytes(write([cells, {**cells, "stars": None}]))
+    columns = Columns(schema.modelled, ("day", "rate"), schema)
+    with table_reader.open_source(str(tmp_path / name)) as source:
+        (block,) = table_reader.open_table(source, name.removeprefix("in."), columns, print).blocks
+    for column in schema.modelled:
+        assert schema.remark(column, block.cells[column].iat[0]) == schema.remark(column, texts[column].iat[0])
+    assert block.kept == {"day": ["2024-01-31 00:00:00"] * 2, "rate": ["1.5"] * 2}
 
 
 @pytest.mark.parametrize("name", ["in.csv", "in.jsonl"])

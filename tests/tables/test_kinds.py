@@ -76,6 +76,14 @@ def test_kind_and_reason(cells, kind, reason):
     assert infer("column", cells, POINT)[:2] == (kind, reason)
 
 
+def test_amounts_with_a_unit_are_no_ids():
+    thousands = NumberFormat(".", ",")
+    large = [f"{10**10 + 7 * i:,}" for i in range(30)]
+    assert infer("cap", texts(f"${amount}" for amount in large), thousands).kind == "real"
+    assert infer("cap", texts(large), thousands).kind == "id"
+    assert infer("no", texts(f"{i} €" for i in range(30)), POINT).kind == "count"
+
+
 def test_fewer_rows_than_that_may_all_differ():
     words = [f"w{i}" for i in range(FEWEST_DIFFERENT)]
     assert infer("name", texts(words), POINT).kind == "id"

@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from vae_jax.tables.csv_file import LARGEST_CELL
@@ -56,6 +57,7 @@ def test_the_remark_on_a_constant_feature_names_its_value():
     scaler = Scaler.fit(np.array([[1.0, 0.1], [3.0, 0.1]]), ("a", "b"))
     assert scaler.remark("b", "7") == "always 0.1 in training"
     assert scaler.remark("a", "7") == "2 ± 1 in training"
+    assert scaler.remark("a", pd.NA) == scaler.remark("a", " ? ") == scaler.remark("a", None) == ""
 
 
 def test_a_feature_that_hardly_varies_is_not_constant():

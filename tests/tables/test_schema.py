@@ -304,9 +304,10 @@ def test_a_kind_that_does_not_fit_is_refused(table, columns, message):
 
 
 def test_a_table_of_which_nothing_is_left_is_refused(table):
-    with pytest.raises(DataError, match=r"^no column is left to be a feature$"):
+    why = "no column is left to be a feature; left out: key "
+    with pytest.raises(DataError, match=rf"^{why}\(id: all different\)$"):
         Schema.fit(table[["key"]])
-    with pytest.raises(DataError, match=r"^no column is left to be a feature$"):
+    with pytest.raises(DataError, match=rf"^{why}\(empty: no cell is given\), "):
         Schema.fit(table.head(0))
 
 
@@ -472,6 +473,7 @@ def test_remarks_say_what_is_known_of_a_cell(table):
         assert abs(percent - 100 * share[name]) < 1.5  # the rule of succession, and rounding
     assert schema.remark("grade", "2.0") == schema.remark("grade", 2)
     assert schema.remark("city", "Bonn") == schema.remark("member", "perhaps") == "not seen in training"
+    assert schema.remark("grade", np.inf) == schema.remark("grade", "A")
     remark = schema.remark("when", pd.Timestamp("2030-01-01 05:00"))
     assert remark.startswith("hour 5: ")
     assert ", weekday 2: " in remark

@@ -587,9 +587,10 @@ def test_words_and_gaps_are_a_frame_of_cells_as_they_are(other):
 
 def test_what_only_tells_rows_apart_is_left_out_of_numbers_with_a_notice(tmp_path):
     path = tmp_path / "mine.csv"
-    pd.DataFrame({"id": range(100, 130), "amount": np.linspace(0, 1, 30)}).to_csv(path, index=False)
+    paid = [f"${amount}" for amount in range(30)]
+    pd.DataFrame({"id": range(100, 130), "amount": np.linspace(0, 1, 30), "paid": paid}).to_csv(path, index=False)
     found = load_transactions(str(path))
-    assert found.feature_names == ("amount",)
+    assert found.feature_names == ("amount", "paid")
     assert found.notices == ("Left out: id (id: counts the rows).",)
 
 

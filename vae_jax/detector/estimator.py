@@ -337,10 +337,11 @@ class VAEDetector(OutlierMixin, BaseEstimator):
         means = recipes.posterior_means(self.vae_, self.params_, varied, self.exemplars_)
         self.active_latents_ = min(int((of_model.var(0) > ACTIVE_LATENT_VARIANCE).sum()) for of_model in means)
         if self.schema_ is not None:
-            shares = self.shares_encoded(
-                normal[:: max(1, len(normal) // ENOUGH)]
-            )  # of many rows every second, third ...
-            self.typical_shares_ = [round(float(share), 6) for share in shares.mean(0)]
+            # Of many rows every second, third ... by exemplars, which explain fewer in a second than networks.
+            some = normal[:: -(-len(normal) // exemplar.MOST_MEASURED)] if self.exemplars_ else normal
+            shares = self.shares_encoded(some)
+            given = np.maximum((shares != 0).sum(0), 1)  # the share of a gap is 0
+            self.typical_shares_ = [round(float(share), 6) for share in shares.sum(0) / given]
         self._set_boundary(settings, self.score_encoded(held_out), labels)
         return self
 
@@ -430,7 +431,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
 
         Returns:
           For each row, sentences such as 'merchant = casino: 4.1 nats; 0.3 % of training rows'. First comes the cell
-          whose share of the row's negative log probability is furthest above the mean of held-out normal rows.
+          whose share of the row's negative log probability is furthest above the mean of given cells in held-out normal
+          rows.
 
         Examples:
           >>> import numpy as np
@@ -464,8 +466,9 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     def most_suspicious(self, shares: Float[np.ndarray, "N C"], strongest: int) -> np.ndarray:
         """Returns the places of each row's most suspicious columns, shape (N, strongest), by shares of `explain`.
 
-        Shares of a table of numbers are compared as they are. Where columns are of different kinds, their means over
-        held-out normal rows are subtracted: a category of many levels has a large share in every row.
+        Shares of a table of numbers are compared as they are. Where columns are of different kinds or have gaps, their
+        means over the given cells of held-out normal rows are subtracted: a category of many levels has a large share
+        in every row.
         """
         if not isinstance(strongest, int | np.integer) or strongest < 0:
             raise SettingError("strongest", strongest, "a whole number, 0 or more")

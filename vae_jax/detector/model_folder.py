@@ -56,7 +56,8 @@ class Fitted:
       residual_sd: see `recipes.residual_sds`.
       named_features: whether the features' names are those of a frame.
       measured: the attributes in `MEASURED`, by name.
-      typical_shares: with a schema, the mean share of each modelled column in a normal row's evidence, nats.
+      typical_shares: with a schema, the mean share of each modelled column in the evidence against normal rows with a
+        cell there, nats.
       exemplars: in the `exemplar` recipe, the kernels' centres, weights and bandwidths.
       unset: the settings that were left to the recipe, which decides them anew for other rows.
     """

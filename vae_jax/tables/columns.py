@@ -109,7 +109,7 @@ def remark(column: Column, cell: Any, number_format: NumberFormat, limit: float)
     """Says what is known of a cell: its level's share of the training rows, or what is typical; "" for a gap."""
     import pandas as pd
 
-    cells = cells_of(pd.Series([cell], dtype=object))
+    cells = cells_of(pd.Series([cell], dtype=object), finite=False)
     if pd.isna(cells[0]):
         return ""
     part = column.parts[0]

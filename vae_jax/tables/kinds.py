@@ -227,13 +227,14 @@ def _numbers(name: str, values: np.ndarray, unit: str = "") -> Found:
 
     if distinct == 1:
         return found("constant", f"only {given[0]:g}")
-    if distinct == len(given) >= FEWEST_DIFFERENT and whole:
+    may_be_id = whole and not unit and len(given) >= FEWEST_DIFFERENT  # amounts of money are no names
+    if may_be_id and distinct == len(given):
         dense = distinct / (high - low + 1)
         if dense >= (DENSE if distinct >= MANY else DENSE_IF_FEW):
             return found("id", "counts the rows")
         if ID_NAME.search(name):
             return found("id", "all different")
-    if whole and high >= 10 ** (LONG_NUMBER - 1) and distinct > MOSTLY * len(given) and len(given) >= FEWEST_DIFFERENT:
+    if may_be_id and high >= 10 ** (LONG_NUMBER - 1) and distinct > MOSTLY * len(given):
         return found("id", f"numbers of {len(f'{high:.0f}')} digits, nearly all different")
     if distinct == 2:
         return found("yes-no", "2 values")

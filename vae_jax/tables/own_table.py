@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,7 +14,7 @@ from vae_jax.tables import kinds
 from vae_jax.tables.cells import as_texts, typed_cells_of
 from vae_jax.tables.csv_file import LARGEST_CELL, Places, place_of
 from vae_jax.tables.labels import to_labels
-from vae_jax.tables.text_numbers import NumberFormat, recognise, to_numbers
+from vae_jax.tables.text_numbers import NumberFormat, recognise, to_numbers, unit_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,14 +104,16 @@ def from_frame(path: Path, frame: pd.DataFrame, reading: Reading, places: Places
     columns = None if reading.columns else _numbers_alone(cells, number_format)
     if columns is None:
         return OwnTable(frame, labels, tuple(cells), number_format, ())
-    numbers, notices = without_ids(columns)
+    numbers, notices = without_ids(columns, [name for name, of in texts.items() if unit_of(of)])
     return OwnTable(np.column_stack(list(numbers.values())), labels, tuple(numbers), number_format, notices)
 
 
-def without_ids(columns: Mapping[str, np.ndarray]) -> tuple[Mapping[str, np.ndarray], tuple[str, ...]]:
-    """Leaves out columns that only tell rows apart, with a notice."""
+def without_ids(
+    columns: Mapping[str, np.ndarray], amounts: Sequence[str] = ()
+) -> tuple[Mapping[str, np.ndarray], tuple[str, ...]]:
+    """Leaves out columns that only tell rows apart, with a notice; `amounts` have a unit, so they tell more."""
     found = {name: kinds.infer(name, values, NumberFormat()) for name, values in columns.items()}
-    kept = {name: values for name, values in columns.items() if found[name].kind != "id"}
+    kept = {name: values for name, values in columns.items() if name in amounts or found[name].kind != "id"}
     if len(kept) in (0, len(columns)):
         return columns, ()
     ids = ", ".join(f"{name} (id: {found[name].reason})" for name in columns if name not in kept)

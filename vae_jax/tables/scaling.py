@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vae_jax.tables.text_numbers import NumberFormat
+from vae_jax.tables.text_numbers import NumberFormat, is_missing
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -99,7 +99,7 @@ class Scaler:
 
     def remark(self, name: str, cell: Any) -> str:
         """Gives a feature's mean ± standard deviation in training, or its only value; "" for a gap."""
-        if cell is None or cell != cell:
+        if is_missing(np.array([cell.strip() if isinstance(cell, str) else cell], object)).any():
             return ""
         i = self.feature_names.index(name)
         if self.constant[i]:

@@ -113,7 +113,8 @@ class Schema:
         made = (column_of(name, column, missing) for name, column in found.items())
         schema = cls(tuple(made), number_format, min(limit, LARGEST))
         if not schema.modelled:
-            raise DataError("no column is left to be a feature")
+            left_out = ", ".join(f"{column.name} ({column.kind}: {column.reason})" for column in schema.columns[:10])
+            raise DataError(f"no column is left to be a feature; left out: {left_out}")
         return schema
 
     @property
