@@ -17,13 +17,15 @@ os.environ |= {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
+# Else each of the many processes that tests start would compile all modules again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # XLA's older way to machine code, which takes half the time. XLA ends a process that sets a flag it doesn't know.
 if version("jaxlib").startswith("0.10."):
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1")
 
 # Files of few long tests begin first, so that no worker has one left when the others are done.
 LONG = ("test_saved_folders", "test_notebooks", "test_processes", "test_celeba_run", "test_fraud_run", "test_examples")
-LONG += ("test_mnist", "test_checkpoints", "test_parallel", "test_train_steps")
+LONG += ("test_mnist", "test_importance", "test_checkpoints", "test_parallel", "test_train_steps")
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402

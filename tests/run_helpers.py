@@ -73,9 +73,9 @@ def assert_bit_for_bit(one: Path, other: Path, model: str = "gaussian") -> None:
         np.testing.assert_array_equal(array, second[name], err_msg=name)
 
 
-def resume(folder: Path, experiment: str = "fraud") -> None:
+def resume(folder: Path, experiment: str = "fraud", program: str | None = None) -> None:
     """Continues the run in `folder` to its end, in a process of its own."""
-    process = start(["--resume", folder], folder.parent, experiment)
+    process = start(["--resume", folder], folder.parent, experiment, program)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
 

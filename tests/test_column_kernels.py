@@ -44,20 +44,20 @@ def kernels_at(rng: np.random.Generator, centres: np.ndarray, frequencies: list[
 
 def of_parts(kernels: Kernels, rows: np.ndarray, bandwidth: float, frequencies: list[np.ndarray]) -> np.ndarray:
     """Log densities of each part under each kernel, shape (N, E, P), 0 for gaps of the row."""
-    found = np.zeros((len(rows), *kernels.centres.shape))
-    for n, row in enumerate(rows.astype(np.float64)):
-        for e, (centre, log_var) in enumerate(zip(kernels.centres, kernels.log_var.astype(np.float64), strict=True)):
-            for p in np.flatnonzero(~np.isnan(row)):
-                gap = np.isnan(centre[p])
-                if p < 2:
-                    mean, sd = (0, 1) if gap else (centre[p], bandwidth * np.exp(log_var[p] / 2))
-                    found[n, e, p] = norm.logpdf(row[p], mean, sd)
-                    continue
-                cost = np.exp(-log_var[p]) / bandwidth**2
-                level, of = int(row[p]), frequencies[p - 2]
-                weights = of if gap else of * np.where(np.arange(len(of)) == centre[p], 1, np.exp(-cost))
-                found[n, e, p] = np.log(weights[level] / weights.sum()) - np.log(of[level])
-    return found
+    rows, centres, log_vars = (of.astype(np.float64) for of in (rows, kernels.centres, kernels.log_var))
+    found = np.zeros((len(rows), *centres.shape))
+    for (e, p), centre in np.ndenumerate(centres):
+        gap, log_var = np.isnan(centre), log_vars[e, p]
+        if p < 2:
+            mean, sd = (0, 1) if gap else (centre, bandwidth * np.exp(log_var / 2))
+            found[:, e, p] = norm.logpdf(rows[:, p], mean, sd)
+            continue
+        cost = np.exp(-log_var) / bandwidth**2
+        of = frequencies[p - 2]
+        weights = of if gap else of * np.where(np.arange(len(of)) == centre, 1, np.exp(-cost))
+        of_levels = np.log(weights / weights.sum()) - np.log(of)
+        found[:, e, p] = of_levels[np.nan_to_num(rows[:, p]).astype(int)]
+    return np.where(np.isnan(rows)[:, None], 0, found)
 
 
 @pytest.mark.parametrize("gaps", [0.0, 0.3])

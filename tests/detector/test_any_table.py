@@ -53,16 +53,15 @@ def test_exemplar_is_the_default(table):
     assert VAEDetector(**SMALL).fit(table).settings_.recipe == "exemplar"
 
 
-def test_numbers_compile_nothing_anew(table, recipe):
-    VAEDetector(recipe, **SMALL).fit(table).score_samples(table)
+def test_numbers_compile_nothing_anew(detector, table, recipe):
+    detector.score_samples(table)
     before = compilations()
-    other = {**SMALL, "epochs": 31, "learning_rate": 1e-3}
+    other = {**SMALL, "num_models": 2, "epochs": 31, "learning_rate": 1e-3}
     other = VAEDetector(recipe, **other, kl_warmup=0.4, input_noise=0.1, seed=4, false_alarm_rate=0.05).fit(table)
     other.score_samples(table[:300])
     assert compilations() == before
-    VAEDetector(recipe, **SMALL).fit(
-        table[:390]
-    )  # the order in which its rows are visited, and the number of their steps
+    # The order in which its rows are visited, and the number of their steps.
+    VAEDetector(recipe, **SMALL, num_models=2).fit(table[:390])
     assert compilations() - before <= 5
 
 

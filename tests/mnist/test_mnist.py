@@ -61,7 +61,22 @@ def small(folder: Path, *more: str) -> list[str]:
 def finished(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run."""
     run = tmp_path_factory.mktemp("runs") / "run"
-    main(small(folder, "--samples", "2", "--layers", "1", "2", "--objective", "iwae", "--run-dir", str(run)))
+    main(
+        small(
+            folder,
+            "--samples",
+            "2",
+            "--layers",
+            "1",
+            "2",
+            "--objective",
+            "iwae",
+            "--optimizer",
+            "adam",
+            "--run-dir",
+            str(run),
+        )
+    )
     return run
 
 
