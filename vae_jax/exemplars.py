@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 EXEMPLARS_AT_ONCE = 2048
 ROWS_AT_ONCE = 512  # on each device; on a CPU the block of rows x exemplars should fit the cache
-EXPLAINED_AT_ONCE = 128
+EXPLAINED_AT_ONCE, FEW_EXPLAINED = 128, 8
 ROWS_AT_ONCE_ACCELERATOR = 8192
 
 
@@ -219,8 +219,9 @@ def shares(kernels: Kernels, rows: Float[np.ndarray, "N D"]) -> Float[np.ndarray
     placed = PlacedKernels.of(kernels)
     program = quick_program(_log_sums_without, "gaps", "layout")
     found = np.empty(rows.shape, np.float32)
+    size = _rows_at_once(FEW_EXPLAINED if len(rows) <= FEW_EXPLAINED else EXPLAINED_AT_ONCE)
     with jax.enable_x64(True):  # log densities of rows far away are large, and the differences small
-        for numbers, (x,), gaps in _row_blocks(placed.layout, _rows_at_once(EXPLAINED_AT_ONCE), rows):
+        for numbers, (x,), gaps in _row_blocks(placed.layout, size, rows):
             x = _place_rows(x)
             parts = [program(x, of, gaps=gaps, layout=placed.layout) for of, _ in placed.blocks]
             log_density, *without = np.logaddexp.reduce([np.asarray(part) for part in parts])[:, : len(numbers)]
