@@ -167,6 +167,10 @@ def test_shares_and_scores(fitted, x):
     np.testing.assert_allclose(shares.sum(axis=1), -expected, atol=1e-4)
 
 
+def test_a_share_that_is_hardly_anything_has_no_sign(fitted):
+    assert ": 0.0 nats" in fitted.reason("x0", 0.0, -0.01)
+
+
 def test_a_cell_that_contradicts_its_row_has_the_largest_share(rng):
     size, shape = rng.normal(size=(2, 900, 1))
     rows = np.concatenate([size + 0.1 * rng.normal(size=(900, 3)), shape + 0.1 * rng.normal(size=(900, 3))], 1)

@@ -82,6 +82,14 @@ def test_the_card_says_what_was_measured(detector, folder):
     assert f"`{detector.recipe}` recipe" in card
 
 
+def test_the_card_warns_of_unused_latents_where_scores_need_them(detector, tmp_path):
+    collapsed = copy.copy(detector)
+    collapsed.active_latents_ = 0
+    collapsed.save(tmp_path / "model")
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert ("POSTERIOR COLLAPSE" in card) == (detector.settings_.recipe != "exemplar")
+
+
 def test_the_cards_head_is_yaml_as_model_hubs_want_it(detector, folder):
     detector.save(folder, head={"license": "mit", "datasets": ["mine/rows"], "metrics": []})
     empty, head, text = (folder / "README.md").read_text().split("---\n", 2)

@@ -458,10 +458,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):
     def reason(self, name: str, cell: Any, share: float) -> str:
         """Returns the sentence of `reasons` about a cell, given its share in nats."""
         value = f"{cell:.6g}" if isinstance(cell, float | np.floating) else str(cell)
-        remark = self.features_.remark(name, cell)
-        return (
-            f"{name} = {value[:40]}: {share:.1f} nats; {remark}" if remark else f"{name} is missing: {share:.1f} nats"
-        )
+        remark, nats = self.features_.remark(name, cell), f"{round(share, 1) + 0.0:.1f} nats"  # 0.0, not -0.0
+        return f"{name} = {value[:40]}: {nats}; {remark}" if remark else f"{name} is missing: {nats}"
 
     def most_suspicious(self, shares: Float[np.ndarray, "N C"], strongest: int) -> np.ndarray:
         """Returns the places of each row's most suspicious columns, shape (N, strongest), by shares of `explain`.

@@ -333,6 +333,7 @@ def model_card(fitted: Fitted, measures: Mapping[str, Any], head: Mapping[str, A
     settings, features, found = fitted.settings, fitted.features, fitted.measured
     layers = "-".join(map(str, settings.hidden_dims)) or "linear"
     held = len(fitted.exemplars.rows) if fitted.exemplars else 0
+    collapsed = found["active_latents_"] == 0 and not held  # by exemplars rows are scored all the same
     rule = f"by the rule `{settings.boundary}`"
     if settings.contamination is not None:
         rule = f"with {settings.contamination:.4g} of the training rows below it"
@@ -358,7 +359,7 @@ def model_card(fitted: Fitted, measures: Mapping[str, Any], head: Mapping[str, A
         f"- boundary: {found['offset_']:.6g} nats, {rule}; lower scores are anomalies",
         f"- {'held-out' if settings.contamination else 'normal'} rows below it: {found['false_alarm_share_']:.2%}",
         f"- active latents: {found['active_latents_']} of {settings.latent_dim}"
-        + ("; POSTERIOR COLLAPSE: a model ignores its input" if found["active_latents_"] == 0 else ""),
+        + ("; POSTERIOR COLLAPSE: a model ignores its input" if collapsed else ""),
         *(f"- {name}: {value}" for name, value in measures.items()),
         "",
         "## Limits of use",
