@@ -436,10 +436,18 @@ def test_a_dates_parts(table):
 def test_dates_beyond_training_are_as_late_as_its_last(table):
     schema = Schema.fit(table)
     ends = schema.transform(table.loc[[table["when"].idxmin(), table["when"].idxmax()]])
-    other = table.head(2).assign(when=[pd.Timestamp("1969-12-31 23:59:59"), pd.Timestamp("2999-12-31")])
+    years = pd.DateOffset(years=9)
+    other = table.head(2).assign(when=[table["when"].min() - years, table["when"].max() + years])
     np.testing.assert_array_equal(
         part(schema, schema.transform(other), "when", "elapsed"), part(schema, ends, "when", "elapsed")
     )
+
+
+def test_dates_that_are_mistakes_are_far_away(table):
+    schema = Schema.fit(table)
+    other = table.head(2).assign(when=[pd.Timestamp("1900-01-01"), pd.Timestamp("2999-12-31")])
+    found = part(schema, schema.transform(other), "when", "elapsed")
+    assert found[0] < -100 and found[1] > 100  # standard deviations of the training rows
 
 
 @pytest.mark.parametrize(

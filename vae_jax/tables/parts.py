@@ -24,6 +24,7 @@ TYPICAL = (0.01, 0.99)  # quantiles between which a number is called typical
 GAP = "gap"  # what a part is that tells whether the cell is missing
 DAY = np.timedelta64(1, "D")
 SHORTEST_FOR_MONTHS = 60  # days
+MISTAKEN = 3652.0  # days, ten years: a date that is further from the training rows, such as 1900-01-01, is what it says
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ def encoded(part: Part, values: np.ndarray, numeric: bool, limit: float) -> np.n
 
     if part.likelihood in ("gaussian", "count"):
         if part.what == "elapsed":
-            values = np.clip(values, *part.typical)  # the future is as late as the latest training row
+            nearest = np.clip(values, *part.typical)  # tomorrow is as late as the latest training row
+            values = np.where(np.abs(values - nearest) > MISTAKEN, values, nearest)
         with np.errstate(over="ignore"):
             return np.clip((part.transformed(values) - part.mean) / part.sd, -limit, limit)
     numeric = numeric or bool(part.what)
