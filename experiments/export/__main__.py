@@ -45,7 +45,7 @@ and TPUs. Required."""
     """New folder for the files; by default export/<format> in the run's folder, or beside that of a saved detector."""
     shares: bool = True
     """Of a detector: also export each feature's share of the evidence against a row. Without, a model of the exemplar \
-recipe scores some ten times as many rows in a second."""
+recipe scores several times as many rows in a second."""
 
 
 def main(arguments: Sequence[str]) -> None:

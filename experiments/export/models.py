@@ -47,7 +47,7 @@ class Part:
     wide: bool = False
 
 
-def load(name: str, shares: bool = True) -> tuple[list[Part], Path]:
+def load(name: str, shares: bool) -> tuple[list[Part], Path]:
     """Loads a model, and returns its parts and the folder of the run, or that around a detector's.
 
     `shares` are a detector's output of that name.
