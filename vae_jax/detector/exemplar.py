@@ -361,7 +361,7 @@ def choose_exemplars(
         chosen = np.concatenate([before.rows[kept], chosen])
         weights = np.concatenate([np.exp(before.log_weights[kept]) * len(before.rows), weights])
     log_weights = np.log(weights / weights.sum()).astype(np.float32)
-    layout: ColumnLayout | None = getattr(vae.decoder, "layout", None)
+    layout = layout_of(vae)
     log_var = log_variances(settings, vae, params, chosen).mean(0, keepdims=True)
     if layout is not None:
         of_numbers, log_var = log_var, np.full((1, *chosen.shape), -np.log(OTHER_LEVEL), np.float32)
