@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from jaxtyping import Bool, Shaped
 
-# Day first before month first. A space in a time's place may be a T.
+# Day first before month first. Dashes don't divide numbers of two-digit years: too many orders are in use.
 DATE_FORMATS = (
     "%Y-%m-%d",
     "%Y/%m/%d",
@@ -25,20 +25,28 @@ DATE_FORMATS = (
     "%m-%d-%Y",
     "%d-%b-%Y",
     "%d %b %Y",
+    "%d/%b/%Y",
+    "%b %d, %Y",
+    "%d/%m/%y",
+    "%m/%d/%y",
+    "%d.%m.%y",
+    "%d-%b-%y",
 )
 _TIME, _ZONE = " %H:%M:%S", "%z"  # what follows in a format if a cell has one
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_REST = ("uary", "ruary", "ch", "il", "", "e", "y", "ust", "tember", "ober", "ember", "ember")
+_REST = ("uary", "ruary", "ch", "il", "", "e", "y", "ust", "t(?:ember)?", "ober", "ember", "ember")
 _NAMES = "|".join(f"{month}(?:{rest})?" for month, rest in zip(_MONTHS, _REST, strict=True))
+_WEEKDAY = r"(?:(?i:mon|tues?|wed(?:nes)?|thu(?:rs?)?|fri|sat(?:ur)?|sun)(?i:day)?,? )?"
 _PIECES = {
     "%Y": r"(?P<year>[0-9]{4})",
+    "%y": r"(?P<year>[0-9]{2})",
     "%m": r"(?P<month>[0-9]{1,2})",
     "%d": r"(?P<day>[0-9]{1,2})",
-    "%b": rf"(?P<month>(?i:{_NAMES}))",
+    "%b": rf"(?P<month>(?i:{_NAMES}))\.?",
 }
 _CLOCK = (
-    r"(?:(?:T| +|, *)(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2})"
+    r"(?:(?:T| +|, *|:)(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2})"
     r"(?:[.,](?P<fraction>[0-9]{1,9}))?)?(?: ?(?P<half>(?i:[ap]m)))?"
     r"(?: ?(?P<zone>Z|UTC|GMT|[-+][0-9]{2}(?::?[0-9]{2})?))?)?"
 )
@@ -86,7 +94,7 @@ def recognise(cells: Shaped[np.ndarray, " N"]) -> str | None:
     if not fitting:
         return None
     chosen = next(iter(fitting))
-    if list(fitting) == ["%d/%m/%Y", "%m/%d/%Y"]:
+    if list(fitting) in (["%d/%m/%Y", "%m/%d/%Y"], ["%d/%m/%y", "%m/%d/%y"]):
         day_first, month_first = (dates for _, dates in fitting.values())
         chosen = list(fitting)[_month_first(codes, distinct, day_first, month_first)]
     has_time, has_zone = (pc.any(pc.not_equal(fitting[chosen][0].field(name), "")).as_py() for name in ("hour", "zone"))
@@ -141,7 +149,8 @@ def _pattern(date_format: str) -> str:
     date = re.escape(date_format)
     for piece, expression in _PIECES.items():
         date = date.replace(piece, expression)
-    return date.replace(r"\ ", " ").replace(r"\-", "-") + _CLOCK
+    date = date.replace(r"\ ", " ").replace(r"\-", "-").replace(", ", ",? ")
+    return (_WEEKDAY if "%b" in date_format else "") + date + _CLOCK
 
 
 def _extract(texts: list[str], date_format: str) -> pa.StructArray:
@@ -172,12 +181,16 @@ def _dates(pieces: pa.StructArray, date_format: str) -> np.ndarray:
     hour, minute, second = number("hour"), number("minute"), number("second")
     half = pc.ascii_lower(pieces.field("half")).to_numpy(zero_copy_only=False)
     halved = half != ""
-    valid = (month >= 1) & (month <= 12) & (hour <= 23) & (minute <= 59) & (second <= 59)
+    valid = (month >= 1) & (month <= 12) & (minute <= 59) & (second <= 59)
+    valid &= (hour <= 23) | ((hour == 24) & (minute == 0) & (second == 0))  # 24:00 is the end of the day
     valid &= ~halved | ((hour >= 1) & (hour <= 12))
     hour = np.where(halved, hour % 12 + 12 * (half == "pm"), hour)
     fraction = _integers(pc.utf8_slice_codeunits(pc.utf8_rpad(pieces.field("fraction"), 6, "0"), 0, 6))
 
-    first = ((number("year") - 1970) * 12 + month - 1).astype("datetime64[M]")
+    year = number("year")
+    if "%y" in date_format:  # as POSIX has it
+        year = year + np.where(year < 69, 2000, 1900)
+    first = ((year - 1970) * 12 + month - 1).astype("datetime64[M]")
     day = first.astype("datetime64[D]") + (number("day") - 1)
     valid &= day.astype("datetime64[M]") == first  # no 30 February, and no day 0
     minutes = hour * 60 + minute - _offset(pieces.field("zone"))
