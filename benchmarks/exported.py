@@ -20,6 +20,7 @@ import pandas as pd
 from experiments.command_line import run
 from experiments.export.__main__ import main as export
 from vae_jax import VAEDetector
+from vae_jax.detector.schema_function import numbers_of_cells
 
 SIZES, TESTED, REPEATS = (1, 7, 64, 10_000), 10_000, 3
 
@@ -28,9 +29,9 @@ def main(folder: str, table: str) -> None:
     """Prints the largest differences and the best rate of some repetitions, for several numbers of rows at once."""
     detector = VAEDetector.load(Path(folder, "model"))
     numbers = pd.read_csv(Path(folder, "scores.csv"))["row"]
-    rows = pd.read_csv(table)[list(detector.features_.modelled)].to_numpy(np.float64)[numbers]
-    rows = np.resize(rows, (TESTED, rows.shape[1]))
-    encoded = detector.features_.transform(rows)
+    frame = pd.read_csv(table)[list(detector.feature_names_in_)].iloc[np.resize(numbers, TESTED)]
+    rows = numbers_of_cells(detector.schema_, frame) if detector.schema_ else frame.to_numpy(np.float64)
+    encoded = detector.features_.transform(frame if detector.schema_ else rows)
     score, shares = detector.score_encoded(encoded), detector.shares_encoded(encoded)
     own = rate(lambda: (detector.score_encoded(encoded), detector.shares_encoded(encoded)), len(rows))
     print(f"{detector.settings_.recipe}: {len(rows):,} rows, scores {score.min():.1f} to {score.max():.1f} nats")

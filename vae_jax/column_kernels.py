@@ -109,11 +109,10 @@ def log_kernels(
 
 
 def of_number(x: Float[Array, " N"], centre: Float[Array, " E"], log_var: Float[Array, " E"]) -> Float[Array, "N E"]:
-    """Log densities of a single number under each kernel of bandwidth 1; 0 for gaps."""
+    """Log densities of a single number, which is no gap, under each kernel of bandwidth 1."""
     given = ~jnp.isnan(centre)
     mean, log_var = (jnp.where(given, of, 0.0)[None] for of in (centre, log_var))  # N(0, 1) for an exemplar's gap
-    found = -0.5 * (LOG_2PI + log_var + jnp.square(x[:, None] - mean) * jnp.exp(-log_var))
-    return jnp.where(jnp.isnan(x)[:, None], 0.0, found)
+    return -0.5 * (LOG_2PI + log_var + jnp.square(x[:, None] - mean) * jnp.exp(-log_var))
 
 
 def of_category(
@@ -121,8 +120,7 @@ def of_category(
 ) -> Float[Array, "N E"]:
     """The same of a single answer or category, in units of the level's frequency."""
     cost = jnp.where(jnp.isnan(centre), 0.0, jnp.exp(-log_var))
-    found = jnp.where(x[:, None] == centre[None], 0.0, -cost[None]) - _log_sums(cost, frequency)[None]
-    return jnp.where(jnp.isnan(x)[:, None], 0.0, found)
+    return jnp.where(x[:, None] == centre[None], 0.0, -cost[None]) - _log_sums(cost, frequency)[None]
 
 
 def _log_sums(cost: Array, frequencies: Array) -> Array:
@@ -142,10 +140,10 @@ def _groups(layout: ColumnLayout) -> Iterator[Group]:
 
 def _one_hot(groups: Iterable[Group], x: Array, values: Array | float = 1.0) -> Array:
     """Each level's value, 0 for levels that a row has not: shape (N, all levels)."""
-    found, values = [jnp.zeros((len(x), 0), x.dtype)], jnp.broadcast_to(values, x.shape)
+    found, values = [jnp.zeros((x.shape[0], 0), x.dtype)], jnp.broadcast_to(values, x.shape)
     for group in groups:
         numbers, of = x[:, group.columns, None], values[:, group.columns, None]
-        found.append(jnp.where(numbers == jnp.arange(float(group.levels))[None, None], of, 0.0).reshape(len(x), -1))
+        found.append(jnp.where(numbers == jnp.arange(float(group.levels))[None, None], of, 0.0).reshape(x.shape[0], -1))
     return jnp.concatenate(found, 1)
 
 

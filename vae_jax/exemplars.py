@@ -226,6 +226,7 @@ def shares(kernels: Kernels, rows: Float[np.ndarray, "N D"]) -> Float[np.ndarray
             parts = [program(x, of, gaps=gaps, layout=placed.layout) for of, _ in placed.blocks]
             log_density, *without = np.logaddexp.reduce([np.asarray(part) for part in parts])[:, : len(numbers)]
             found[numbers] = (log_density - without).T
+    found[np.isnan(rows)] = 0.0
     return found
 
 
@@ -298,7 +299,7 @@ def log_kernels(x: Array, centres: Array, log_var: Array, gaps: bool) -> tuple[A
 def _log_sums(
     x: Array, kernels: tuple[Array, ...], bandwidths: Array, own: Array, gaps: bool, layout: ColumnLayout | None
 ) -> Array:
-    at, known = _log_kernels_at(x, kernels, gaps, layout)
+    at, known = log_kernels_at(x, kernels, gaps, layout)
     log_weights = kernels[2]
     left_out = jnp.arange(len(log_weights))[None] == own[:, None]
 
@@ -310,29 +311,32 @@ def _log_sums(
     return jax.lax.map(log_sum, bandwidths)
 
 
-def _log_kernels_at(
+def log_kernels_at(
     x: Array, kernels: tuple[Array, ...], gaps: bool, layout: ColumnLayout | None
 ) -> tuple[Callable[[Array], Array], Array]:
     """Log densities under each kernel by bandwidth, but for the log of it, which is to be taken off so many times."""
     centres, log_var, _, *frequencies = kernels
     if layout is not None:
-        return column_kernels.log_kernels(layout, x, centres, log_var, *frequencies), jnp.zeros(len(x))
+        return column_kernels.log_kernels(layout, x, centres, log_var, *frequencies), jnp.zeros(x.shape[0])
     halves, rest = log_kernels(x, centres, log_var, gaps)
     return lambda bandwidth: halves / jnp.square(bandwidth) + rest, (~jnp.isnan(x)).sum(1).astype(x.dtype)
 
 
 def _log_sums_without(x: Array, kernels: tuple[Array, ...], gaps: bool, layout: ColumnLayout | None) -> Array:
-    """Logs of sums over kernels of the densities of rows, and of rows without each feature: (1 + D, N), float64."""
+    """Logs of sums over kernels of the densities of rows, and of rows without each feature: (1 + D, N), float64.
+
+    What is without a gap has no meaning.
+    """
     x, centres, log_var, log_weights, *frequencies = (of.astype(jnp.float64) for of in (x, *kernels))
-    at, _ = _log_kernels_at(x, (centres, log_var, log_weights, *frequencies), gaps, layout)
-    logs = at(jnp.ones(())) + log_weights[None]
+    at, _ = log_kernels_at(x, (centres, log_var, log_weights, *frequencies), gaps, layout)
+    logs, filled = at(jnp.ones(())) + log_weights[None], jnp.where(jnp.isnan(x), 0.0, x)
 
     def log_sum(logs: Array) -> Array:
         highest = logs.max(1)
         return highest + jnp.log(jnp.exp((logs - highest[:, None]).astype(jnp.float32)).sum(1))
 
     def without(log_kernel: Callable[..., Array], features: slice, *arrays: Array) -> Array:
-        of_features = tuple(array[:, features].T for array in (x, centres, log_var))
+        of_features = tuple(array[:, features].T for array in (filled, centres, log_var))
         return jax.lax.map(lambda of: log_sum(logs - log_kernel(*of)), (*of_features, *(of.T for of in arrays)))
 
     measured = x.shape[1] if layout is None else layout.measured

@@ -20,7 +20,11 @@ from experiments.runs import loop, run_folder
 from vae_jax.detector import VAEDetector
 from vae_jax.detector.function import as_function
 from vae_jax.detector.model_folder import MANIFEST, ModelError
+from vae_jax.detector.schema_function import cell_of
 from vae_jax.networks import decode, encode
+from vae_jax.tables.columns import Column
+from vae_jax.tables.scaling import Scaler
+from vae_jax.tables.schema import Schema
 from vae_jax.version import __version__
 
 MODEL = "model"  # folder of the detector in a run
@@ -74,8 +78,6 @@ def _detector(name: str, folder: Path, shares: bool) -> Part:
         function = as_function(detector)
     except ModelError as error:
         raise UsageError(f"--model {name}: {str(error).removeprefix(f'{folder}: ')}") from error
-    except ValueError as error:
-        raise UsageError(f"--model {name}: fitted to {error}; only models of tables of numbers are exported") from error
     features = list(detector.features_.modelled)
     like = jax.ShapeDtypeStruct((_rows(), len(features)), np.float64)
 
@@ -87,7 +89,7 @@ def _detector(name: str, folder: Path, shares: bool) -> Part:
 
 
 def _of_detector(detector: VAEDetector, features: list[str]) -> dict[str, Any]:
-    scaler, settings = detector.features_, detector.settings_
+    settings = detector.settings_
     held = len(detector.exemplars_.rows) if detector.exemplars_ else 0
     return {
         "model": "anomaly detector: variational autoencoder",
@@ -102,14 +104,21 @@ def _of_detector(detector: VAEDetector, features: list[str]) -> dict[str, Any]:
         "anomaly": "bool; score < boundary",
         "shares": "float64, shape (rows, features): each feature's share of the evidence against a row, in nats; "
         "larger = more suspicious, 0 for a gap",
-        "scaling": {
-            "inside": "(x - mean) / sd, within +- limit",
-            "mean": scaler.mean.tolist(),  # pyright: ignore[reportAttributeAccessIssue]
-            "sd": scaler.sd.tolist(),  # pyright: ignore[reportAttributeAccessIssue]
-            "limit": scaler.limit,
-        },
+        **_of_cells(detector.features_),
         **({"notice": f"holds {held:,} of its training rows: whoever gets it can read them"} if held else {}),
     }
+
+
+def _of_cells(features: Scaler | Schema) -> dict[str, Any]:
+    if isinstance(features, Schema):
+        return {"columns": [_of_column(features[name]) for name in features.modelled]}
+    inside = {"inside": "(x - mean) / sd, within +- limit", "limit": features.limit}
+    return {"scaling": {**inside, "mean": features.mean.tolist(), "sd": features.sd.tolist()}}
+
+
+def _of_column(column: Column) -> dict[str, Any]:
+    said = {"name": column.name, "kind": column.kind, "cell": cell_of(column)}
+    return said if column.reads_numbers or column.kind == "date" else {**said, "levels": column.parts[0].levels}
 
 
 def _faces(opened: run_folder.Run) -> list[Part]:

@@ -24,7 +24,7 @@ OPERATORS = {
     **{"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "max": "Max", "min": "Min", "pow": "Pow"},
     **{"exp": "Exp", "log": "Log", "neg": "Neg", "abs": "Abs", "sqrt": "Sqrt", "sign": "Sign", "logistic": "Sigmoid"},
     **{"lt": "Less", "le": "LessOrEqual", "gt": "Greater", "ge": "GreaterOrEqual", "eq": "Equal"},
-    **{"and": "And", "or": "Or", "not": "Not"},
+    **{"floor": "Floor", "and": "And", "or": "Or", "not": "Not"},
 }
 CALLS = {"jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call"}
 UNCHANGED = {"stop_gradient", "optimization_barrier", "copy", "copy_p"}
@@ -302,6 +302,16 @@ def _log1p(graph: Graph, params: Any, dtype: Any, x: Value) -> Value:
     return graph.broadcast("Where", small, x, exact)
 
 
+def _expm1(graph: Graph, params: Any, dtype: Any, x: Value) -> Value:
+    """Near 0, (u - 1) * x / log(u) with u = exp(x), whose rounding errors cancel as those of `_log1p` do."""
+    one = np.ones((), dtype)
+    u = graph.broadcast("Exp", x)
+    less = graph.broadcast("Sub", u, one)
+    exact = graph.broadcast("Mul", less, graph.broadcast("Div", x, graph.broadcast("Log", u)))
+    near = graph.broadcast("Less", graph.broadcast("Abs", x), np.array(0.5, dtype))
+    return graph.broadcast("Where", graph.broadcast("Equal", u, one), x, graph.broadcast("Where", near, exact, less))
+
+
 def _reduced(operator: str) -> Callable[..., str]:
     return lambda graph, params, shape, x: graph.add(operator, x, _integers(params["axes"]), keepdims=0)
 
@@ -382,6 +392,7 @@ BROADCASTING: dict[str, Callable[..., Value]] = {
     "ne": _not_equal,
     "transpose": _transpose,
     "log1p": _log1p,
+    "expm1": _expm1,
     "polynomial": _polynomial,
 }
 WHOLE: dict[str, Callable[..., str]] = {

@@ -15,12 +15,17 @@ from experiments.command_line import run
 from experiments.export.__main__ import main
 from experiments.runs import run_folder
 from vae_jax import VAEDetector
+from vae_jax.detector.schema_function import numbers_of_cells
 from vae_jax.training.checkpoints import Checkpoints
 
-SETTINGS = {
-    "exemplar": {"epochs": 1, "num_models": 1, "hidden_dims": (8,)},
-    "gaussian": {"epochs": 1, "num_models": 2, "hidden_dims": (8,), "num_samples": 20},
-    "report": {"epochs": 1, "hidden_dims": (8,), "num_samples": 20},
+SMALL = {"epochs": 1, "hidden_dims": (8,)}
+# By name, the settings of a detector, and whether its table has columns of other kinds than numbers.
+MODELS: dict[str, tuple[dict, bool]] = {
+    "exemplar": ({**SMALL, "num_models": 1}, False),
+    "gaussian": ({**SMALL, "recipe": "gaussian", "num_models": 2, "num_samples": 20}, False),
+    "report": ({**SMALL, "recipe": "report", "num_samples": 20}, False),
+    "exemplar_of_columns": ({**SMALL, "num_models": 1, "missing": "informative"}, True),
+    "gaussian_of_columns": ({**SMALL, "recipe": "gaussian", "num_samples": 20}, True),
 }
 # In 32 bits sums in another order differ so much, in nats, from scores of hundreds of nats.
 TOLERANCE = {"rtol": 2e-5, "atol": 2e-4}
@@ -40,30 +45,66 @@ def table(rows: int, seed: int = 0) -> pd.DataFrame:
     )
 
 
-@cache
-def detector(recipe: str) -> VAEDetector:
-    """A detector of a recipe, fitted to 300 rows."""
-    return VAEDetector(recipe=recipe, **SETTINGS[recipe]).fit(table(300))
+def columns(rows: int, seed: int = 0) -> pd.DataFrame:
+    """The same with columns of every other kind, and gaps."""
+    rng = np.random.default_rng(seed)
+    found = table(rows, seed).assign(
+        city=rng.choice(["Rome", "Oslo", "Lima"], rows),
+        code=[f"c{i:02d}" for i in rng.choice(48, rows)],
+        grade=rng.choice([1, 2, 5], rows),
+        visits=rng.poisson(60, rows),
+        open=rng.choice([True, False], rows),
+        when=pd.Timestamp("2023-11-20") + pd.to_timedelta(rng.integers(0, 150 * 86_400, rows), unit="s"),
+    )
+    for name in ("paid", "city", "open", "when"):
+        found[name] = found[name].astype(object).where(rng.random(rows) > 0.1, None)
+    return found
 
 
 @cache
-def new_rows() -> np.ndarray:
+def detector(model: str) -> VAEDetector:
+    """A detector fitted to 300 rows."""
+    settings, of_columns = MODELS[model]
+    return VAEDetector(**settings).fit((columns if of_columns else table)(300))
+
+
+@cache
+def new_table(of_columns: bool) -> pd.DataFrame:
     """Training rows, new ones, ones far outside, and gaps."""
-    rows = np.concatenate([table(300).to_numpy()[:20], table(30, seed=1).to_numpy()])
-    rows[22] *= 1e6
-    rows[23] *= -1e6
-    rows[24:28, 1] = np.nan
-    rows[26:29, 0] = np.nan
-    return rows
+    make = columns if of_columns else table
+    frame = pd.concat([make(300)[:20], make(30, seed=1)], ignore_index=True)
+    numbers = ["a", "paid", "time", "always"]
+    frame[numbers] = frame[numbers].astype(float)
+    frame.loc[22, numbers] *= 1e6
+    frame.loc[23, numbers] *= -1e6
+    frame.loc[24:27, "paid"] = np.nan
+    frame.loc[26:28, "a"] = np.nan
+    if of_columns:
+        frame.loc[30, ["city", "code", "grade", "visits", "open"]] = ["Bern", "new", 9, 10**6, "perhaps"]
+        frame.loc[31, "when"] = pd.Timestamp("1900-02-28 23:59:59")
+        frame.loc[32, "when"] = pd.Timestamp("2024-02-29")
+    return frame
 
 
-def expected(recipe: str, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """What the detector itself says of rows."""
+def new_rows(model: str) -> np.ndarray:
+    """The same as numbers."""
+    frame, fitted = new_table(MODELS[model][1]), detector(model)
+    return frame.to_numpy() if fitted.schema_ is None else numbers_of_cells(fitted.schema_, frame)
+
+
+@cache
+def expected(model: str) -> dict[str, np.ndarray]:
+    """What the detector itself says of the new rows."""
+    frame, fitted = new_table(MODELS[model][1]), detector(model)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of gaps, and of an array without names
-        fitted = detector(recipe)
-        shares = fitted.explain(rows).to_numpy()
-        return {"score": fitted.score_samples(rows), "anomaly": fitted.predict(rows) < 0, "shares": shares}
+        warnings.simplefilter("ignore")  # of gaps
+        shares = fitted.explain(frame).to_numpy()
+        return {"score": fitted.score_samples(frame), "anomaly": fitted.predict(frame) < 0, "shares": shares}
+
+
+def first(rows: int, of: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What is said of the first rows."""
+    return {name: array[:rows] for name, array in of.items()}
 
 
 def assert_same(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> None:
@@ -73,9 +114,9 @@ def assert_same(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> 
     np.testing.assert_array_equal(np.asarray(found["anomaly"]), wanted["anomaly"])
 
 
-def export(recipe: str, folder: Path, how: str, *options: str) -> Path:
+def export(model: str, folder: Path, how: str, *options: str) -> Path:
     """Saves a detector and exports it, as a user does; returns the folder of the export."""
-    detector(recipe).save(folder / "run" / "model")
+    detector(model).save(folder / "run" / "model")
     assert run(main, ["--model", str(folder / "run"), "--format", how, *options]) == 0
     return folder / "run" / "export" / how
 

@@ -7,14 +7,26 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
-from exported import SETTINGS, assert_same, detector, expected, export, finished_faces, new_rows, pictures, table
+from exported import (
+    MODELS,
+    assert_same,
+    detector,
+    expected,
+    export,
+    finished_faces,
+    first,
+    new_rows,
+    new_table,
+    pictures,
+)
 
 from experiments.command_line import run
 from experiments.export.__main__ import PLATFORMS, main
-from vae_jax import VAEDetector
 from vae_jax.detector.exemplar_function import gaussianised, log_marginals
 from vae_jax.detector.function import as_function
+from vae_jax.detector.schema_function import numbers_of_cells, parts_of_numbers
 from vae_jax.marginals import Marginals
 from vae_jax.tables.gaussianise import Gaussianiser
 
@@ -31,20 +43,20 @@ assert not {name for name in sys.modules if name.startswith(("vae_jax", "flax", 
 """
 
 
-@pytest.mark.parametrize("recipe", SETTINGS)
-def test_function_agrees_with_the_detector(recipe):
-    rows = new_rows()
+@pytest.mark.parametrize("model", MODELS)
+def test_function_agrees_with_the_detector(model):
+    rows = new_rows(model)
     with jax.enable_x64(True):
-        found = jax.jit(as_function(detector(recipe)))(rows)
+        found = jax.jit(as_function(detector(model)))(rows)
         assert found.score.dtype == found.shares.dtype == np.float64
-    assert_same(found._asdict(), expected(recipe, rows))
-    assert 0 < expected(recipe, rows)["anomaly"].sum() < len(rows)
+    assert_same(found._asdict(), expected(model))
+    assert 0 < expected(model)["anomaly"].sum() < len(rows)
 
 
-@pytest.mark.parametrize("recipe", SETTINGS)
-def test_function_has_gradients_of_rows_with_gaps(recipe):
+@pytest.mark.parametrize("model", MODELS)
+def test_function_has_gradients_of_rows_with_gaps(model):
     """Of the score, and of its explanation: a gap has none, and takes none from the row's other cells."""
-    function, rows = as_function(detector(recipe)), new_rows()
+    function, rows = as_function(detector(model)), new_rows(model)
     with jax.enable_x64(True):
         for part in ("score", "shares"):
             gradient = np.asarray(jax.grad(lambda rows, part=part: getattr(function(rows), part).sum())(rows))
@@ -61,11 +73,22 @@ def test_log_marginals_have_a_gradient_where_no_row_was(rng):
     np.testing.assert_allclose(np.asarray(gradient), [[-0.01], [-0.3]], rtol=1e-6)  # of the background, N(0, 10^2)
 
 
-def test_function_is_for_tables_of_numbers_alone():
-    frame = table(60).assign(city=["Rome", "Oslo", "Lima"] * 20)
-    fitted = VAEDetector(epochs=1, hidden_dims=(8,), num_samples=5).fit(frame)
-    with pytest.raises(ValueError, match="words"):
-        as_function(fitted)
+def test_the_tables_of_columns_have_all_kinds():
+    kinds = {"real", "positive", "count", "yes-no", "category", "date", "constant"}
+    for model in ("exemplar_of_columns", "gaussian_of_columns"):
+        schema = detector(model).schema_
+        assert {column.kind for column in schema.columns} == kinds
+        assert [part.what for part in schema["when"].parts][:4] == ["hour", "weekday", "month", "elapsed"]
+
+
+@pytest.mark.parametrize("model", ["exemplar_of_columns", "gaussian_of_columns"])
+def test_parts_of_numbers_are_those_of_the_schema(model):
+    schema, frame = detector(model).schema_, new_table(True)
+    moments = pd.date_range("1899-12-31 23:59:59", "2101-03-01", periods=5_000)  # with and without leap years
+    frame = pd.concat([frame, frame.loc[[40] * 5_000].assign(when=moments)], ignore_index=True)
+    with jax.enable_x64(True):
+        found = jax.jit(parts_of_numbers(schema))(numbers_of_cells(schema, frame))
+    np.testing.assert_allclose(np.asarray(found), schema.transform(frame), rtol=1e-6, atol=1e-6)
 
 
 def test_gaussianised_agrees_with_the_gaussianiser(rng):
@@ -88,28 +111,28 @@ def test_log_marginals_agree_with_the_marginals(rng):
     np.testing.assert_allclose(np.asarray(found), marginals.log_density(rows), rtol=1e-9)
 
 
-@pytest.mark.parametrize("recipe", SETTINGS)
-def test_stablehlo_gives_the_same_scores_for_any_number_of_rows(recipe, tmp_path):
-    folder = export(recipe, tmp_path, "stablehlo")
+@pytest.mark.parametrize("model", MODELS)
+def test_stablehlo_gives_the_same_scores_for_any_number_of_rows(model, tmp_path):
+    folder = export(model, tmp_path, "stablehlo")
     program = jax.export.deserialize(bytearray((folder / "detector.stablehlo").read_bytes()))
     assert program.platforms == PLATFORMS == ("cpu", "cuda", "tpu")
-    rows, wanted = new_rows(), expected(recipe, new_rows())
+    rows = new_rows(model)
     for size in (1, 7, len(rows)):
         with jax.enable_x64(True):
             found = jax.jit(program.call)(rows[:size])
-        assert_same(found, {name: array[:size] for name, array in wanted.items()})
+        assert_same(found, first(size, expected(model)))
 
 
 def test_stablehlo_runs_without_this_project(tmp_path):
     folder = export("gaussian", tmp_path, "stablehlo")
-    np.save(tmp_path / "rows.npy", new_rows())
+    np.save(tmp_path / "rows.npy", new_rows("gaussian"))
     files = [folder / "detector.stablehlo", tmp_path / "rows.npy", tmp_path / "found.npz"]
     done = subprocess.run(
         [sys.executable, "-c", LOADER, *map(str, files)], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     with np.load(files[-1]) as found:
-        assert_same(dict(found), expected("gaussian", new_rows()))
+        assert_same(dict(found), expected("gaussian"))
 
 
 def test_faces_become_an_encoder_and_a_decoder(tmp_path):
@@ -157,6 +180,21 @@ def test_json_says_what_a_reader_has_to_know(tmp_path):
     assert lowest <= about["calling_convention_version"] <= jax.export.maximum_supported_calling_convention_version
 
 
+def test_json_says_what_a_number_of_each_column_is(tmp_path):
+    about = json.loads((export("exemplar_of_columns", tmp_path, "stablehlo") / "detector.json").read_text())
+    columns = {column["name"]: column for column in about["columns"]}
+    assert list(columns) == about["features"] == list(detector("exemplar_of_columns").schema_.modelled)
+    assert sorted(columns["city"].pop("levels")) == ["Lima", "Oslo", "Rome"]
+    assert columns["city"] == {
+        "name": "city",
+        "kind": "category",
+        "cell": "the level's place in `levels`, from 0; -1 for any other",
+    }
+    assert columns["grade"] == {"name": "grade", "kind": "category", "cell": "the number"}
+    assert columns["when"]["cell"] == "seconds since 1970-01-01 00:00 UTC"
+    assert "scaling" not in about
+
+
 def test_a_saved_detector_alone_is_exported_too(tmp_path):
     detector("report").save(tmp_path / "mine")
     output = tmp_path / "made"
@@ -170,7 +208,6 @@ def test_a_saved_detector_alone_is_exported_too(tmp_path):
     [
         ({"--model": "nowhere"}, ["--model nowhere", "neither a saved detector nor a finished run"]),
         ({"--model": "damaged"}, ["--model damaged", "manifest.json", "damaged"]),
-        ({"--model": "words"}, ["--model words", "only models of tables of numbers"]),
         ({"--model": None}, ["--model", "--help"]),
         ({"--format": "pickle"}, ["pickle"]),
         ({"--format": None}, ["--format", "--help"]),
@@ -185,9 +222,6 @@ def test_refusals_are_one_line_and_leave_nothing(options, words, tmp_path, monke
     Path("damaged", "manifest.json").write_text("{")
     Path("there").mkdir()
     Path("there", "file").write_text("kept")
-    if options.get("--model") == "words":
-        frame = table(60).assign(city=["Rome", "Oslo", "Lima"] * 20)
-        VAEDetector(epochs=1, hidden_dims=(8,), num_samples=5).fit(frame).save("words")
     before = sorted(tmp_path.rglob("*"))
     given = {"--model": "good", "--format": "stablehlo", "--output": "made"} | options
     assert run(main, [word for option, value in given.items() if value is not None for word in (option, value)]) == 2

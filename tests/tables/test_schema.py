@@ -49,7 +49,7 @@ def as_text(frame: pd.DataFrame) -> pd.DataFrame:
 
 def part(schema: Schema, rows: np.ndarray, name: str, what: str = "") -> np.ndarray:
     """The column of `rows` that holds a part."""
-    places = [i for i, (column, of) in enumerate(schema._order) if (column.name, of.what) == (name, what)]
+    places = [i for i, (column, of) in enumerate(schema.order) if (column.name, of.what) == (name, what)]
     assert len(places) == 1
     return rows[:, places[0]]
 
@@ -129,7 +129,7 @@ def test_levels_and_answers_have_numbers(table):
 def test_gaps_are_nan_and_nothing_else(table):
     schema = Schema.fit(table)
     gaps = np.isnan(schema.transform(table))
-    for place, (column, _) in enumerate(schema._order):
+    for place, (column, _) in enumerate(schema.order):
         assert gaps[:, place].tolist() == table[column.name].isna().tolist()
 
 
@@ -210,9 +210,9 @@ def test_parts_add_up_by_column(table):
     found = schema.by_column(parts)
     assert found.shape == (4, 3, len(schema.modelled))
     for i, name in enumerate(schema.modelled):
-        of = [p for p, (column, _) in enumerate(schema._order) if column.name == name]
+        of = [p for p, (column, _) in enumerate(schema.order) if column.name == name]
         np.testing.assert_allclose(found[..., i], parts[..., of].sum(-1))
-    assert len([column for column, _ in schema._order if column.name == "when"]) == 5
+    assert len([column for column, _ in schema.order if column.name == "when"]) == 5
 
 
 def test_informative_gaps_are_answers(table):

@@ -14,10 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vae_jax.column_kernels import of_category, of_number
 from vae_jax.detector.exemplar import Exemplars, kernel_sets, marginals_of
 from vae_jax.distributions import LOG_2PI
-from vae_jax.exemplars import EXEMPLARS_AT_ONCE, Kernels, log_kernels
-from vae_jax.marginals import BACKGROUND_SD, POINTS_PER_BANDWIDTH, Marginals
+from vae_jax.exemplars import EXEMPLARS_AT_ONCE, Kernels, log_kernels_at
+from vae_jax.marginals import BACKGROUND_SD, POINTS_PER_BANDWIDTH, Frequencies, Marginals
+from vae_jax.networks import ColumnLayout
 from vae_jax.tables.gaussianise import Gaussianiser
 
 if TYPE_CHECKING:
@@ -27,17 +29,20 @@ END = 1e-7  # scikit-learn's QuantileTransformer takes values, and shares, as ne
 
 
 def scores(exemplars: Exemplars) -> Callable[[Float[Array, "N D"]], tuple[Float[Array, " N"], Float[Array, "N D"]]]:
-    """Returns a function from N standardised rows, float32, NaN for a gap, to what `exemplar.scorer` gives.
+    """Returns a function from N standardised rows, or rows of columns, to what `exemplar.scorer` gives.
 
-    These are the pooled log densities and each feature's contribution, float64.
+    Rows are float32, NaN for a gap. It gives the pooled log densities and each feature's contribution, float64.
     """
     marginals = marginals_of(exemplars)
+    is_level = np.arange(exemplars.rows.shape[1]) >= len(marginals.densities)
+    # Of levels, densities under kernels are in units of their frequencies, which are those of the marginals.
+    weight_alone = np.where(is_level, 1.0, exemplars.pooled[-1])
     weights = exemplars.pooled[:-1].reshape(exemplars.bandwidths.shape)
 
     def score(rows: Array) -> tuple[Array, Array]:
         x = gaussianised(exemplars.gaussianiser, rows)
-        pooled = exemplars.pooled[-1] * log_marginals(marginals, x).sum(1)
-        contributions = jnp.zeros(x.shape, jnp.float64)
+        alone = log_marginals(marginals, x)
+        pooled, contributions = (alone * weight_alone[None]).sum(1), jnp.where(is_level[None], alone, 0.0)
         for kernels, bandwidths, of_set in zip(kernel_sets(exemplars), exemplars.bandwidths, weights, strict=True):
             with jax.enable_x64(False):
                 log_densities = _log_densities(kernels, bandwidths.tolist(), x)
@@ -122,6 +127,15 @@ def _ratio(coefficients: np.ndarray, x: Array) -> Array:
 
 def log_marginals(marginals: Marginals, rows: Float[Array, "N D"]) -> Float[Array, "N D"]:
     """The same as `Marginals.log_density`."""
+    measured, found = len(marginals.densities), []
+    if measured:
+        found.append(_log_densities_of_numbers(marginals, rows[:, :measured]))
+    if measured < rows.shape[1]:
+        found.append(_log_frequencies(marginals.frequencies, rows[:, measured:]))
+    return jnp.concatenate(found, 1)
+
+
+def _log_densities_of_numbers(marginals: Marginals, rows: Array) -> Array:
     gaps = jnp.isnan(rows)
     x = jnp.where(gaps, 0.0, rows.astype(jnp.float64))
     inside = jnp.abs(x) < marginals.limit
@@ -137,6 +151,13 @@ def log_marginals(marginals: Marginals, rows: Float[Array, "N D"]) -> Float[Arra
     return jnp.where(gaps, 0.0, highest + jnp.log(jnp.exp(kernels - highest) + jnp.exp(wide - highest)))
 
 
+def _log_frequencies(frequencies: Frequencies, rows: Array) -> Array:
+    gaps = jnp.isnan(rows)
+    with np.errstate(divide="ignore"):  # of levels that only fill up the table
+        logs = np.log(frequencies.shares)
+    return jnp.where(gaps, 0.0, _look_up(logs, jnp.where(gaps, 0.0, rows).astype(jnp.int32)))
+
+
 def _log_densities(kernels: Kernels, bandwidths: list[float], x: Float[Array, "N D"]) -> list[Float[Array, " N"]]:
     """The same as `exemplars.log_densities`, float32.
 
@@ -144,46 +165,68 @@ def _log_densities(kernels: Kernels, bandwidths: list[float], x: Float[Array, "N
     On a processor XLA makes them all the same. A loop over blocks would take a quarter of the memory, and ten times as
     long for a single row, because what depends on kernels alone would be computed in each call.
     """
-    known, sums = (~jnp.isnan(x)).sum(1).astype(x.dtype), [[] for _ in bandwidths]
+    sums: list[list[Array]] = [[] for _ in bandwidths]
     for block in _blocks(kernels):
-        centres, log_var, log_weights = map(jnp.asarray, block)
-        halves, rest = log_kernels(x, centres, log_var, gaps=True)
+        arrays = tuple(map(jnp.asarray, block))
+        at, known = log_kernels_at(x, arrays, True, kernels.layout)
         for of_bandwidth, bandwidth in zip(sums, bandwidths, strict=True):
-            of_bandwidth.append(_log_sum(halves / bandwidth**2 + rest + log_weights[None], 1))
-    return [_log_sum(jnp.stack(of), 0) - known * math.log(by) for of, by in zip(sums, bandwidths, strict=True)]
+            logs = at(jnp.float32(bandwidth)) + arrays[2][None]
+            of_bandwidth.append(_log_sum(logs, 1) - known * math.log(bandwidth))
+    return [_log_sum(jnp.stack(of_bandwidth), 0) for of_bandwidth in sums]
 
 
 def _shares(kernels: Kernels, x: Float[Array, "N D"]) -> Float[Array, "N D"]:
     """The same as `exemplars.shares`, float64."""
     known, sums = ~jnp.isnan(x), []
-    filled = jnp.where(known, x, 0.0).astype(jnp.float64)
-    of_x = jnp.concatenate([jnp.square(filled), filled, known.astype(jnp.float64)], 1)
+    filled = jnp.where(known, x, 0.0)
     for block in _blocks(kernels):
-        centres, log_var, log_weights = (jnp.asarray(of, jnp.float64) for of in block)
-        # As `log_kernels`, in one product: arrays of rows x kernels are what takes the memory.
-        precision = jnp.exp(-log_var)
-        constant = LOG_2PI + log_var + jnp.square(centres) * precision
-        of_kernel = jnp.concatenate([-0.5 * precision, centres * precision, -0.5 * constant], 1)
-        logs = of_x @ of_kernel.T + log_weights[None]
+        arrays = [jnp.asarray(of, jnp.float64) for of in block]
+        logs = _logs(x.astype(jnp.float64), arrays, kernels.layout) + arrays[2][None]
         highest = logs.max(1)
         # 32 bits are enough relative to the largest.
-        arrays = (logs - highest[:, None], filled.T, centres.T, log_var.T)
-        sums.append(highest[None] + _log_sums_without(*(of.astype(jnp.float32) for of in arrays)))
+        of_block = (of.astype(jnp.float32) for of in (logs - highest[:, None], *arrays))
+        sums.append(highest[None] + _log_sums_without(filled, *of_block, layout=kernels.layout))
     found = _log_sum(jnp.stack(sums), 0)
     return jnp.where(known, (found[:1] - found[1:]).T, 0.0)
 
 
+def _logs(x: Array, kernels: list[Array], layout: ColumnLayout | None) -> Array:
+    """Log densities of rows under each kernel of bandwidth 1."""
+    if layout is not None:
+        at, _ = log_kernels_at(x, tuple(kernels), True, layout)
+        return at(jnp.ones(()))
+    # In one product: arrays of rows x kernels are what takes the memory.
+    centres, log_var, _ = kernels
+    known = ~jnp.isnan(x)
+    filled = jnp.where(known, x, 0.0)
+    of_x = jnp.concatenate([jnp.square(filled), filled, known.astype(x.dtype)], 1)
+    precision = jnp.exp(-log_var)
+    constant = LOG_2PI + log_var + jnp.square(centres) * precision
+    return of_x @ jnp.concatenate([-0.5 * precision, centres * precision, -0.5 * constant], 1).T
+
+
 def _log_sums_without(
-    logs: Float[Array, "N E"], x: Float[Array, "D N"], centres: Float[Array, "D E"], log_var: Float[Array, "D E"]
+    x: Float[Array, "N D"],
+    logs: Float[Array, "N E"],
+    centres: Float[Array, "E D"],
+    log_var: Float[Array, "E D"],
+    log_weights: Float[Array, " E"],
+    *frequencies: Float[Array, "E A"],
+    layout: ColumnLayout | None,
 ) -> Float[Array, "1+D N"]:
     """Logs of sums over kernels: first of densities, then of densities without each of the features."""
 
-    def without(of: tuple[Array, ...]) -> Array:
-        x, centre, half_precision, rest = of
-        return _log_sum(logs + jnp.square(x[:, None] - centre[None]) * half_precision[None] + rest[None], 1)
+    def without(log_kernel: Callable[..., Array], features: slice, *arrays: Array) -> Array:
+        of_features = tuple(of[:, features].T for of in (x, centres, log_var))
+        return jax.lax.map(lambda of: _log_sum(logs - log_kernel(*of), 1), (*of_features, *(of.T for of in arrays)))
 
-    of_features = (x, centres, 0.5 * jnp.exp(-log_var), 0.5 * (LOG_2PI + log_var))
-    return jnp.concatenate([_log_sum(logs, 1)[None], jax.lax.map(without, of_features)])
+    measured = x.shape[1] if layout is None else layout.measured
+    found = [_log_sum(logs, 1)[None]]
+    if measured:
+        found.append(without(of_number, slice(measured)))
+    if measured < x.shape[1]:
+        found.append(without(of_category, slice(measured, None), *frequencies))
+    return jnp.concatenate(found)
 
 
 def _log_sum(logs: Array, axis: int) -> Array:

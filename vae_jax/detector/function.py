@@ -1,7 +1,7 @@
 """A fitted detector as one function of JAX arrays: what is exported, see `experiments.export`.
 
 `VAEDetector` scores on the host, in blocks and on all devices. The function here does the same within one program, from
-a row's cells as numbers to its score, for rows of any number, even one that is not known yet.
+a row's cells as numbers to its score, for any number of rows, even one that is not known yet.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vae_jax.detector import exemplar_function, recipes
+from vae_jax.detector.schema_function import parts_of_numbers
 from vae_jax.scoring import latent_noise, score_block
 from vae_jax.tables.scaling import Scaler
 
@@ -37,33 +39,37 @@ class Results(NamedTuple):
     shares: Float[Array, "N C"]
 
 
-def as_function(detector: VAEDetector) -> Callable[[Float[Array, "N D"]], Results]:
+def as_function(detector: VAEDetector) -> Callable[[Float[Array, "N C"]], Results]:
     """Returns a function from N rows, float64 in the features' own units, NaN for a gap, to `Results`.
 
-    It must be traced or called with 64-bit numbers enabled: a large number with small differences, such as a time, has
-    too few digits otherwise. The networks run in 32 bits, as in the detector.
-
-    Args:
-      detector: fitted to a table of numbers alone.
-
-    Raises:
-      ValueError: if it was fitted to a table of other columns.
+    Words and dates of a table are numbers, too, see `schema_function.numbers_of_cells`. The function must be traced or
+    called with 64-bit numbers enabled: a large number with small differences, such as a time, has too few digits
+    otherwise. The networks run in 32 bits, as in the detector.
     """
-    scaler = detector.features_
-    if not isinstance(scaler, Scaler):
-        raise ValueError("a table with words, dates or gaps in training, which only Python reads")
-    score_standardised = _scores(detector)
+    features, score_encoded = detector.features_, _scores(detector)
+    if isinstance(features, Scaler):
+        encode, by_column = _standardised(features), None
+    else:
+        encode, by_column = parts_of_numbers(features), features.by_column(np.eye(len(features.order)))
 
     def score(rows: Array) -> Results:
-        far = (rows - scaler.mean[None]) / scaler.sd[None]
-        scores, contributions = score_standardised(jnp.clip(far, -scaler.limit, scaler.limit).astype(jnp.float32))
-        return Results(scores, scores < detector.offset_, -contributions)
+        scores, contributions = score_encoded(encode(rows))
+        shares = -contributions if by_column is None else -contributions @ by_column
+        return Results(scores, scores < detector.offset_, shares)
 
     return score
 
 
+def _standardised(scaler: Scaler) -> Callable[[Array], Array]:
+    def standardise(rows: Array) -> Array:
+        far = (rows - scaler.mean[None]) / scaler.sd[None]
+        return jnp.clip(far, -scaler.limit, scaler.limit).astype(jnp.float32)
+
+    return standardise
+
+
 def _scores(detector: VAEDetector) -> Callable[[Array], tuple[Array, Array]]:
-    """A function from standardised rows to scores and each feature's contribution."""
+    """A function from standardised rows, or rows of columns, to scores and the contributions of features, or parts."""
     if detector.exemplars_ is not None:
         return exemplar_function.scores(detector.exemplars_)
     settings, vae = detector.settings_, detector.vae_

@@ -128,15 +128,15 @@ class Schema:
         return tuple(column.name for column in self.columns if column.parts)
 
     @cached_property
-    def _order(self) -> list[tuple[Column, Part]]:
-        """The parts in the layout's order."""
+    def order(self) -> list[tuple[Column, Part]]:
+        """The columns and parts of a row, in the order of the layout."""
         parts = [(column, part) for column in self.columns for part in column.parts]
         return sorted(parts, key=lambda of: (LIKELIHOODS.index(of[1].likelihood), len(of[1].levels)))
 
     @cached_property
     def layout(self) -> ColumnLayout:
         """What the parts of a row are."""
-        parts = [part for _, part in self._order]
+        parts = [part for _, part in self.order]
         numbers, counts, answers = (sum(part.likelihood == of for part in parts) for of in LIKELIHOODS[:3])
         levels = (_padded(len(part.shares)) for part in parts[numbers + counts + answers :])
         return ColumnLayout(numbers, counts, answers, tuple(levels))
@@ -149,9 +149,9 @@ class Schema:
 
             return jnp.asarray(np.array(values, np.float32))
 
-        counts = [part for _, part in self._order if part.likelihood == "count"]
-        answers = [part for _, part in self._order if part.likelihood == "bernoulli"]
-        categories = [part for _, part in self._order if part.likelihood == "categorical"]
+        counts = [part for _, part in self.order if part.likelihood == "count"]
+        answers = [part for _, part in self.order if part.likelihood == "bernoulli"]
+        categories = [part for _, part in self.order if part.likelihood == "categorical"]
         of_levels = [np.pad(part.shares, (0, _padded(len(part.shares)) - len(part.shares))) for part in categories]
         smoothing = [SMOOTHING * shares for shares in of_levels]
         for part, weights in zip(categories, smoothing, strict=True):
@@ -182,41 +182,41 @@ class Schema:
         Raises:
           DataError: for a column that is missing, or a cell that can't be read as its kind; names both.
         """
+        import pandas as pd
+
         frame = as_frame(table, list(self.feature_names))
-        for name in self.modelled:
-            if name not in frame.columns:
-                raise DataError(f"column {name} is missing")
         parts: dict[tuple[str, str], np.ndarray] = {}
-        for column in self.columns:
-            if column.parts:
-                with _rows_as_in(frame):
-                    read = self._read(column, frame[column.name], wrong)
-                    parts |= {(column.name, what): values for what, values in read}
-        rows = np.empty((len(frame), len(self._order)), np.float32)
-        for i, (column, part) in enumerate(self._order):
+        for column, values in self.read(frame, wrong):
+            gap = pd.isna(values)
+            for part in column.parts:
+                if part.what == GAP:
+                    found = gap.astype(np.float64)
+                else:
+                    found = encoded(part, part_of(part.what, values), column.numeric, self.limit)
+                    found[gap] = np.nan
+                parts[column.name, part.what] = found
+        rows = np.empty((len(frame), len(self.order)), np.float32)
+        for i, (column, part) in enumerate(self.order):
             rows[:, i] = parts[column.name, part.what]
         return rows
 
-    def _read(
-        self, column: Column, cells: Any, wrong: dict[int, CellError] | None = None
-    ) -> Iterator[tuple[str, np.ndarray]]:
-        """Yields each part's values."""
-        import pandas as pd
-
-        read = (typed_cells_of if column.reads_numbers else cells_of)(cells, finite=False)
-        values = values_of(column, read, self.number_format, wrong)
-        gap = pd.isna(values)
-        for part in column.parts:
-            if part.what == GAP:
-                found = gap.astype(np.float64)
-            else:
-                found = encoded(part, part_of(part.what, values), column.numeric, self.limit)
-                found[gap] = np.nan
-            yield part.what, found
+    def read(
+        self, frame: pd.DataFrame, wrong: dict[int, CellError] | None = None
+    ) -> Iterator[tuple[Column, np.ndarray]]:
+        """Yields each modelled column, and its cells as numbers, dates or text; arguments and errors of `transform`."""
+        for name in self.modelled:
+            if name not in frame.columns:
+                raise DataError(f"column {name} is missing")
+        for column in self.columns:
+            if column.parts:
+                with _rows_as_in(frame):
+                    cells = (typed_cells_of if column.reads_numbers else cells_of)(frame[column.name], finite=False)
+                    values = values_of(column, cells, self.number_format, wrong)
+                yield column, values
 
     def by_column(self, parts: Float[np.ndarray, "... P"]) -> Float[np.ndarray, "... C"]:
         """Adds up the parts of each modelled column, along the last axis."""
-        membership = np.array([[column.name == name for name in self.modelled] for column, _ in self._order])
+        membership = np.array([[column.name == name for name in self.modelled] for column, _ in self.order])
         return parts @ membership.astype(parts.dtype)
 
     def new_gaps(self, rows: Float[np.ndarray, "N P"]) -> dict[str, int]:
@@ -226,7 +226,7 @@ class Schema:
 
     def gaps(self, rows: Float[np.ndarray, "N P"]) -> Bool[np.ndarray, "N C"]:
         """Tells which cells of the modelled columns are missing, in rows as `transform` gives them."""
-        places = {column.name: i for i, (column, part) in enumerate(self._order) if part.what != GAP}
+        places = {column.name: i for i, (column, part) in enumerate(self.order) if part.what != GAP}
         return np.isnan(rows[:, [places[name] for name in self.modelled]])
 
     def __getitem__(self, name: str) -> Column:
