@@ -40,11 +40,30 @@ class Results(NamedTuple):
 
 
 def as_function(detector: VAEDetector) -> Callable[[Float[Array, "N C"]], Results]:
-    """Returns a function from N rows, float64 in the features' own units, NaN for a gap, to `Results`.
+    """Makes one function of a fitted detector.
 
-    Words and dates of a table are numbers, too, see `schema_function.numbers_of_cells`. The function must be traced or
-    called with 64-bit numbers enabled: a large number with small differences, such as a time, has too few digits
-    otherwise. The networks run in 32 bits, as in the detector.
+    Args:
+      detector: of any table and recipe.
+
+    Returns:
+      A function from N rows, float64 in the features' own units, NaN for a gap, to `Results`: score and anomaly, shape
+      (N,), and shares, shape (N, C). Words and dates of a table are numbers, too, see
+      `schema_function.numbers_of_cells`. It must be traced or called with 64-bit numbers enabled: a large number with
+      small differences, such as a time, has too few digits otherwise. The networks run in 32 bits, as in the detector.
+
+    Examples:
+      How the score of each row rises with its features:
+
+      >>> import jax
+      >>> import numpy as np
+      >>> from vae_jax import VAEDetector
+      >>> from vae_jax.detector.function import as_function
+      >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+      >>> function = as_function(VAEDetector(epochs=2, hidden_dims=(8,)).fit(rows))
+      >>> with jax.enable_x64(True):
+      ...     gradient = jax.grad(lambda rows: function(rows).score.sum())(np.array([[3.0, -3.0]]))
+      >>> np.sign(gradient).tolist()  # towards the other rows
+      [[-1.0, 1.0]]
     """
     features, score_encoded = detector.features_, _scores(detector)
     if isinstance(features, Scaler):
