@@ -23,7 +23,7 @@ def sweep(
     measure: Callable[[Any, Any], list[str]],
     describe: Callable[[Any], str],
 ) -> None:
-    """Trains at each weight and prints a table with a row per weight.
+    """Trains at each weight and prints a table with a row per weight; one that fails does not keep the others from it.
 
     Args:
       experiment: what is trained.
@@ -31,6 +31,9 @@ def sweep(
       columns: titles of the measures.
       measure: (config, inputs) -> the cells of a row.
       describe: inputs -> what the table is measured on.
+
+    Raises:
+      RunError: at the end, if a weight failed.
     """
     if not configs:
         raise UsageError("--weights: expected at least one weight")
@@ -39,6 +42,7 @@ def sweep(
             raise UsageError(f"--weights {weight:g}: expected more than 0")
     # Of 80 columns, so that the usual terminal cuts off nothing.
     output, table, inputs = console(), Table(box=box.SIMPLE_HEAD, padding=0), None
+    failures = []
     for title in ("weight", *columns):
         table.add_column(title.replace(" ", "\n"), justify="right", overflow="fold")
     with stopping.immediate():
@@ -53,8 +57,11 @@ def sweep(
                 try:
                     table.add_row(f"{weight:g}", *measure(config, inputs))
                 except RunError as error:
-                    raise RunError(f"--weights {weight:g}: {error}") from error
+                    failures.append(f"--weights {weight:g}: {error}")
+                    table.add_row(f"{weight:g}", "failed")
         finally:  # what was measured before a failure or Ctrl-C
             if table.row_count:
                 output.print(describe(inputs))
                 output.print(table)
+    if failures:
+        raise RunError("; ".join(failures))

@@ -68,9 +68,13 @@ def test_what_was_measured_is_shown_when_a_later_weight_fails(capsys):
     assert "0.125" in out
 
 
-def test_a_failure_names_its_weight():
+def test_a_weight_that_fails_is_named_at_the_end_and_leaves_the_others(capsys):
     def measure(config, inputs):
-        raise RunError("vae: the loss is not finite")
+        if config.weight == 2:
+            raise RunError("vae: the loss is not finite")
+        return ["0.125"]
 
     with pytest.raises(RunError, match=r"^--weights 2: vae: the loss is not finite$"):
-        sweep_weights([2.0], measure)
+        sweep_weights([1.0, 2.0, 3.0], measure)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [["1", "0.125"], ["2", "failed"], ["3", "0.125"]] == [row for row in rows if row and row[0] in "123"]
