@@ -25,7 +25,7 @@ from vae_jax.data.errors import one_line
 from vae_jax.version import __version__
 
 INPUTS = "checkpoints/inputs.json"
-PLACES = ("data", "cache")  # options that name locations, which may change when a run is continued
+FREE = ("data", "cache", "logger")  # options whose value may change when a run is continued
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "pandas", "scikit-learn")
 
 
@@ -105,8 +105,8 @@ class Experiment:
         def read(opened: run_folder.Run) -> tuple[Any, Any]:
             saved = run_folder.read_config(opened, self.config_type)
             asked = parse(self.config_type, self.command, arguments, default=saved)
-            places = {field: getattr(asked, field) for field in PLACES if hasattr(asked, field)}
-            return asked, dataclasses.replace(saved, **places)
+            free = {field: getattr(asked, field) for field in FREE if hasattr(asked, field)}
+            return asked, dataclasses.replace(saved, **free)
 
         def reopen() -> run_folder.Run:
             opened = run_folder.reopen(self.name, name)

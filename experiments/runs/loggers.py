@@ -24,7 +24,7 @@ def find(name: str | None) -> Logger | None:
         with _working_directory_last():
             found = getattr(importlib.import_module(module_name), function_name)
     except (ImportError, ValueError, AttributeError) as error:
-        raise refusal("logger", name, f"MODULE:FUNCTION; {error}") from None
+        raise refusal("logger", name, f"MODULE:FUNCTION or None; {error}") from None
     if not callable(found):
         raise UsageError(f"--logger {name}: {function_name} is not a function")
     return cast(Logger, found)

@@ -31,7 +31,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_logger_gets_the_options_and_each_record(small_csv: Path, here: Path) -> None:  # noqa: F811
+def test_a_logger_gets_the_options_and_each_record(
+    small_csv: Path,  # noqa: F811
+    here: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
     path = list(sys.path)
     arguments = ["--data", str(small_csv), "--epochs", "2", "--recipes", "report", *SMALL, "--run-dir", "run"]
     assert run(fraud.main, [*arguments, "--logger", "my_logger:start"]) == 0
@@ -40,6 +44,12 @@ def test_a_logger_gets_the_options_and_each_record(small_csv: Path, here: Path) 
     assert options["epochs"] == 2
     assert Path(options["run"]).resolve() == here / "run"
     assert records == [json.loads(line) for line in (here / "run" / "metrics.jsonl").read_text().splitlines()]
+
+    (here / "my_logger.py").unlink()
+    del sys.modules["my_logger"]
+    line = refused(fraud.main, ["--resume", "run"], capsys)
+    assert "--logger my_logger:start: expected MODULE:FUNCTION or None" in line
+    assert run(fraud.main, ["--resume", "run", "--logger", "None"]) == 0
 
 
 @pytest.mark.parametrize(
