@@ -127,8 +127,8 @@ same for finite numbers alone; weight * RMSE + KL). None takes exemplar."""
 second, and the boundary lets this share of all rows raise an alarm. None takes the rows as normal."""
     validation_share: float = 0.1
     """Share of the rows that `fit` holds out: for the boundary, and to choose the best epoch, or the bandwidth of \
-exemplar. With fewer than some hundreds of them a report or gaussian model, flattered by the choice, raises more false \
-alarms than asked for."""
+exemplar. A report or gaussian model that chose by fewer than a few hundred of them raises more false alarms than \
+asked for."""
     columns: Mapping[str, Kind] | None = None
     """Kinds of columns by name, for those that are not to be inferred: real, positive, count, yes-no, category, date, \
 constant, id or dropped. Without any, all columns of a table of numbers alone are real."""
