@@ -12,7 +12,7 @@ usage() {
   cat <<'TEXT'
 usage: bash run.sh COMMAND [options]
 
-  fraud         train on card transactions, detect the frauds, plot and report
+  fraud         train on card transactions, or a table of your own; find anomalies, plot and report
   celeba        train on faces; reconstruct, generate, measure, plot and report
   mnist         reproduce two papers' figures on MNIST: log p(x) of VAEs and IWAEs, and the bound by latents
   an-cho        reproduce An & Cho 2015: anomalous digits and network attacks by reconstruction probability

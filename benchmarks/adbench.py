@@ -57,7 +57,8 @@ class AdbenchConfig(ModelSettings):
     """
 
     data: str | None = None
-    """Folder with classical/*.npz and published_*.csv; by default adbench in VAE_JAX_DATA."""
+    """Folder with classical/*.npz and published_*.csv (see benchmarks/RESULTS.md); by default adbench in \
+VAE_JAX_DATA."""
     setting: Literal["semi-supervised", "unsupervised"] = "semi-supervised"
     """Train on half of the normal rows, or on all rows, anomalies among them."""
     part: Literal["all", "development", "held-out"] = "all"

@@ -56,7 +56,7 @@ class ColumnsConfig(ModelSettings):
     """Seeds of the split, of what is drawn and of the models."""
     seed: Suppress[int] = 0  # instead of it, each of `seeds`
     epochs: int = 100
-    """Passes over the training rows, of the recipe gaussian; exemplar takes as many as make 1,000 steps."""
+    """Passes over the training rows, of the recipe gaussian; exemplar takes what makes 1,000 steps, at least one."""
 
 
 class Rows(NamedTuple):

@@ -15,7 +15,7 @@ from pathlib import Path
 from . import fill_closed_streams
 
 COMMANDS = {  # module and help of each; run.sh has the same
-    "fraud": ("fraud", "train on card transactions, detect the frauds, plot and report"),
+    "fraud": ("fraud", "train on card transactions, or a table of your own; find anomalies, plot and report"),
     "celeba": ("celeba", "train on faces; reconstruct, generate, measure, plot and report"),
     "mnist": ("mnist", "reproduce two papers' figures on MNIST: log p(x) of VAEs and IWAEs, and the bound by latents"),
     "an-cho": ("an_cho", "reproduce An & Cho 2015: anomalous digits and network attacks by reconstruction probability"),

@@ -1,6 +1,7 @@
 """A broken reference fails the build of the documentation."""
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,17 @@ def test_broken_reference_fails(tmp_path, caplog, page, docstring, name):
     with caplog.at_level(logging.WARNING), pytest.raises(SystemExit):
         build(tmp_path, page, docstring)
     assert name in caplog.text
+
+
+@pytest.mark.parametrize("package", ["vae_jax", "experiments"])
+def test_contributing_lists_the_house_in_the_order_of_imports(package):
+    root = MKDOCS_YML.parent
+    tree = (root / "CONTRIBUTING.md").read_text().partition(f"\n{package}/ ")[2].partition("\n  ")[2]
+    lines = re.split(r"\n  (?! )", re.split(r"\n(?! )", tree)[0])
+    names = [re.split(r"\s{2,}", line)[0].split() for line in lines]  # before what is said of them
+    place = {name.removesuffix(".py").rstrip("/"): i for i, of_line in enumerate(names) for name in of_line}
+    for path in (root / package).glob("**/*.py"):
+        own = path.relative_to(root / package).parts[0].removesuffix(".py")
+        for name in re.findall(rf"^ *from {package}(?:\.| import )(\w+)", path.read_text(), re.MULTILINE):
+            if own in place and name in place and name != own:
+                assert place[name] < place[own], f"{own} imports {name}, which is below it"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments import PROGRAM
 from experiments.command_line import UsageError
 from experiments.runs.progress import console
 from experiments.runs.run_folder import CONFIG, LATEST, ROOT, Run
@@ -49,7 +50,7 @@ def find(names: Sequence[str]) -> list[Finished]:
     else:
         metrics = dict(whole(all_finished()))
     if not metrics:
-        raise UsageError(f"no finished run in {ROOT}/celeba or {ROOT}/fraud; make one: bash run.sh fraud --epochs 60")
+        raise UsageError(f"no finished run in {ROOT}/celeba or {ROOT}/fraud; make one: {PROGRAM} fraud --epochs 60")
     addresses = iter(unique(f"{of['experiment']}/{folder.name}" for folder, of in metrics.items()))
     return [Finished(Run(folder, None), of, next(addresses)) for folder, of in metrics.items()]
 

@@ -38,7 +38,7 @@ MOST = 200  # rows in a table
 TYPICAL_ROWS = 2_000  # genuine test rows whose mean evidence is what is usual
 EXPLAINED = 3  # features in a file of scores
 MOST_ROWS = 100_000  # in an uploaded table, whose scores the page gets as a whole
-WITHOUT_LIMIT = "bash run.sh score has no such limit"
+WITHOUT_LIMIT = f"{PROGRAM} score has no such limit"
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> None:
             raise UsageError(f"{option}: expected {expected} (see {COMMAND} --help)")
     package = NEEDS[str(config.format)]
     if find_spec(package) is None:
-        raise UsageError(f"--format {config.format}: needs the package {package} (see requirements-export.txt)")
+        raise UsageError(f"--format {config.format}: needs the package {package} (the extra export has it)")
     with stopping.immediate():
         parts, around = load(str(config.model), config.shares)
         folder = Path(config.output) if config.output else around / "export" / str(config.format)

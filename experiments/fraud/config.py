@@ -77,7 +77,10 @@ likelihood for each kind of column) and exemplar (kernels at training rows, as w
 # Dataclasses order fields from the last base to the first: data, model, run.
 @dataclass(frozen=True)
 class FraudConfig(RunOptions, ModelSettings, DataOptions):
-    """Detect card fraud by a small VAE's reconstruction probability. Defaults are the original report's where given."""
+    """Find card frauds, or anomalies in a table of your own, by a small VAE's reconstruction probability.
+
+    Defaults are the original report's where given.
+    """
 
     boundary: Boundary = "quantile"
     """Rule that sets the decision boundary from the scores of validation rows; only best-f1 uses labels."""

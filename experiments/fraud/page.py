@@ -62,8 +62,8 @@ def words(metrics: dict, scored: Mapping[str, Scored]) -> dict[str, Words]:
         found[f"latent_{recipe}"] = Words(
             "Latent space",
             f"{recipe} recipe{', first model' if len(recipes[recipe]['models']) > 1 else ''}",
-            "Test rows in the latent plane. Frauds need not stand apart here: it is their poor reconstruction that "
-            "gives them away. The axes leave out the outermost 0.4 % of rows.",
+            "Test rows in the latent plane. Frauds need not stand apart here: scores are of all features. The axes "
+            "leave out the outermost 0.4 % of rows.",
             ["Scatter plot: test rows by posterior mean, genuine rows in blue, frauds in orange and larger."],
         )
     found["training"] = Words(

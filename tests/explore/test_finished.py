@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from experiments.command_line import UsageError
+from experiments.explore import finished as explored
 from experiments.explore.finished import find, unique
 
 DATA = {"test": 5, "test_frauds": 1}
@@ -52,7 +53,8 @@ def test_without_a_run_that_can_be_shown_one_line_says_how_to_make_one(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     finished(tmp_path / "runs" / "fraud" / "damaged", "{}")
-    with pytest.raises(UsageError, match="no finished run in runs/celeba or runs/fraud"):
+    monkeypatch.setattr(explored, "PROGRAM", "vae-jax")  # as where the package is installed
+    with pytest.raises(UsageError, match="no finished run in runs/celeba or runs/fraud; make one: vae-jax fraud"):
         find([])
 
 

@@ -396,6 +396,11 @@ def test_the_exemplar_recipe_has_log_densities(tmp_path: Path) -> None:
     for name, label in (("exemplar", "log density"), ("gaussian", "log reconstruction probability")):
         drawn = (tmp_path / "figures" / f"histogram_{name}.svg").read_text()
         assert f"{label} in nats (higher = more normal)" in drawn
+    alone = {**made.metrics, "settings": settings}
+    alone |= {part: {"exemplar": made.metrics[part]["exemplar"]} for part in ("recipes", "alarms")}
+    found = page.render_page(alone, {}, {"exemplar": scorers["exemplar"]})
+    assert "density under kernels at genuine training" in found
+    assert "reconstruction probability" not in found
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The `exemplar` recipe: VAEs that give the widths of kernels at the training rows, see `vae_jax.exemplars`.
 
-Heavy-tailed features are made Gaussian first. Training takes a fixed number of steps of AdamW, whatever the size of the
-table, with a learning rate that falls to 0 by a cosine: it stops by itself. Batches, noise and initial parameters are
+Heavy-tailed features are made Gaussian first. Training takes as many passes as make 1,000 steps of AdamW, at least one,
+with a learning rate that falls to 0 by a cosine: it stops by itself. Batches, noise and initial parameters are
 drawn by NumPy, and numbers such as rates are arguments, so that one program of few operations, which compiles quickly,
 trains any table with as many columns. The score pools the densities under near and far kernels with those of single
 features.

@@ -85,7 +85,8 @@ recipes gaussian (by default 0.3) and exemplar (0)."""
     """Standardised features are clipped at ± this many standard deviations. A single genuine payment can lie 80 of \
 them out, where no model has learned anything."""
     epochs: int | None = None
-    """Passes over the training rows. By default 1000 (report, gaussian), as many as make 1,000 steps (exemplar)."""
+    """Passes over the training rows. By default 1000 (report, gaussian), as many as make 1,000 steps, at \
+least one (exemplar)."""
     batch_size: int = 128
     """Rows in an optimiser step, over all devices together."""
     learning_rate: float | None = None
@@ -126,11 +127,11 @@ same for finite numbers alone; weight * RMSE + KL). None takes exemplar."""
 second, and the boundary lets this share of all rows raise an alarm. None takes the rows as normal."""
     validation_share: float = 0.1
     """Share of the rows that `fit` holds out: for the boundary, and to choose the best epoch, or the bandwidth of \
-exemplar. With fewer than some hundreds of them a report or gaussian model, flattered by the choice, raises more false \
-alarms than asked for."""
+exemplar. A report or gaussian model that chose by fewer than a few hundred of them raises more false alarms than \
+asked for."""
     columns: Mapping[str, Kind] | None = None
     """Kinds of columns by name, for those that are not to be inferred: real, positive, count, yes-no, category, date, \
-constant, id or dropped. Columns of a table of finite numbers alone are real unless said otherwise."""
+constant, id or dropped. Without any, all columns of a table of numbers alone are real."""
     patience: int | None = None
     """Stop when the loss on held-out rows has not fallen for this many epochs after the KL warm-up; None trains all \
 epochs."""

@@ -235,7 +235,7 @@ def _numbers(name: str, values: np.ndarray, unit: str = "") -> Found:
         if ID_NAME.search(name):
             return found("id", "all different")
     if may_be_id and high >= 10 ** (LONG_NUMBER - 1) and distinct > MOSTLY * len(given):
-        return found("id", f"numbers of {len(f'{high:.0f}')} digits, nearly all different")
+        return found("id", f"numbers of {len(f'{high:.0f}')} digits, most of them different")
     if distinct == 2:
         return found("yes-no", "2 values")
     if whole and distinct <= FEW and len(given) >= ROWS_PER_VALUE * distinct:
@@ -252,7 +252,7 @@ def _words(cells: np.ndarray, given: np.ndarray) -> Found:
     if distinct == 1:
         return Found("constant", f"only {str(given[0])[:30]!r}", cells)
     if len(given) >= FEWEST_DIFFERENT and distinct > MOSTLY * len(given):
-        return Found("id", "all different" if distinct == len(given) else "nearly all different", cells)
+        return Found("id", "all different" if distinct == len(given) else "most of them different", cells)
     if distinct == 2:
         return Found("yes-no", "2 values", cells)
     return Found("category", f"{distinct} different words", cells)
