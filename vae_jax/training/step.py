@@ -145,9 +145,11 @@ def step_with_noise(
         minimised = state.objective.loss(terms, state.step).mean()
         return minimised, {name: value.mean() for name, value in info.items()}
 
-    grads, info = jax.grad(mean_loss, has_aux=True)(state.params)
-    if axis_name is not None and jax.lax.axis_size(axis_name) > 1:
-        grads, info = _mean_over_devices((grads, info), axis_name)
+    axis = axis_name if axis_name is not None and jax.lax.axis_size(axis_name) > 1 else None
+    params = state.params if axis is None else _of_this_device(state.params, axis)
+    grads, info = jax.grad(mean_loss, has_aux=True)(params)
+    if axis is not None:
+        grads, info = _mean_over_devices((grads, info), axis)
     updates, opt_state = state.optimizer.update(grads, state.opt_state, state.params)
     return state.replace(step=state.step + 1, params=_updated(state.params, updates), opt_state=opt_state), info
 
@@ -159,6 +161,13 @@ def _updated(params: Any, updates: Any) -> Any:
         return before if jax.tree_util.keystr(path[:1], simple=True) == "bounds" else after
 
     return jax.tree_util.tree_map_with_path(one, params, optax.apply_updates(params, updates))
+
+
+def _of_this_device(params: Any, axis_name: str) -> Any:
+    """Marks them as this device's, or `jax.shard_map`, with its check, would make their gradient a sum over devices."""
+    if axis_name not in jax.sharding.get_abstract_mesh().manual_axes:  # under `jax.vmap`
+        return params
+    return jax.lax.pcast(params, axis_name, to="varying")
 
 
 def _mean_over_devices(tree: Any, axis_name: str) -> Any:
