@@ -278,6 +278,20 @@ def test_doubly_reparameterised_is_for_iwae_alone():
         SampledBound(bound=elbo, doubly_reparameterised=True)
 
 
+@pytest.mark.parametrize(
+    ("name", "objective"),
+    [
+        ("reconstruction", SampledBound(lambda x, observation: gaussian(x, observation).mean())),
+        ("bound", SampledBound(gaussian, bound=lambda log_w: jax.nn.logsumexp(log_w, axis=1))),  # over the batch
+    ],
+)
+def test_what_is_not_one_number_an_example_is_refused(name, objective):
+    vae, params, x = linear_gaussian()
+    noise = jnp.zeros((len(x), 1, 2))
+    with pytest.raises(ValueError, match=rf"^{name}: expected shape \({len(x)},\), a number for each example, not"):
+        jax.eval_shape(functools.partial(objective.evaluate, vae), params, x, noise, x)
+
+
 def test_no_samples_are_refused():
     vae, params, x = linear_gaussian()
     for refused in (
@@ -324,6 +338,19 @@ def test_log_likelihood_in_64_bits():
         found = log_likelihood(vae, params, x, KEY, num_samples=70, reconstruction=gaussian)
     assert found.dtype == np.float64
     assert abs(np.asarray(found) - true_log_prob(x)).max() < 2e-5
+
+
+def test_bytes_are_pixels_as_in_training():
+    vae = dense_vae(6, (5,), 2, bernoulli=True)
+    params = random_params(vae, 6)
+    pixels = np.random.default_rng(2).integers(0, 256, (4, 6), np.uint8)
+
+    @jax.jit
+    def measured(x):
+        log_w = log_weights(vae, params, x, jnp.ones((1, 4, 2)))
+        return encode(vae, params, x), log_w, log_likelihood(vae, params, x, KEY, num_samples=3)
+
+    assert_close(measured(pixels), measured(np.float32(pixels) / 255), rtol=1e-5, atol=1e-6)
 
 
 def test_log_likelihood_of_a_row_depends_on_its_number_alone():

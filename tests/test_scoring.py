@@ -391,6 +391,39 @@ def test_reconstruction_probability_takes_every_likelihood_and_model():
             np.testing.assert_allclose(actual, wanted, rtol=1e-5, atol=1e-5)
 
 
+def test_rows_of_another_shape_are_refused(fixed, rows):
+    for x in (rows[0], rows.reshape(1, *rows.shape)):
+        with pytest.raises(ValueError, match=r"expected rows, of shape \(N, D\)"):
+            reconstruction_probability(fixed.vae, fixed.params, x, KEY, SAMPLES, jnp.ones(FEATURES))
+
+
+class Moved(VAE):
+    """A posterior of its own."""
+
+    def draw(self, posterior, noise):
+        return super().draw(posterior, noise) + 2
+
+
+def test_measure_residual_sd_draws_as_the_model_does(fixed, rows):
+    found = compiled_residual_sd(Moved(fixed.vae.encoder, fixed.vae.decoder), fixed.params, rows, KEY)
+    mean, log_var = numpy_encode(fixed.params, rows)
+    z = mean + np.exp(log_var / 2) * np.asarray(jax.random.normal(KEY, mean.shape), np.float64) + 2
+    decoded, _ = numpy_decode(fixed.params, z)
+    np.testing.assert_allclose(found, np.sqrt(np.square(rows - decoded).mean(0)), rtol=1e-5)
+
+
+def test_bytes_score_as_pixels(fixed):
+    pixels = np.random.default_rng(5).integers(0, 256, (3, FEATURES), np.uint8)
+
+    @jax.jit
+    def scores(x):
+        sd = measure_residual_sd(fixed.vae, fixed.params, x, KEY)
+        return sd, reconstruction_probability(fixed.vae, fixed.params, x, KEY, SAMPLES, sd)
+
+    for actual, wanted in zip(*map(jax.tree.leaves, (scores(pixels), scores(np.float32(pixels) / 255))), strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol=1e-5, atol=1e-5)
+
+
 def test_a_score_without_any_variance_is_refused(fixed, rows):
     x = rows[:2]
     with pytest.raises(ValueError, match="residual_sd"):

@@ -239,3 +239,25 @@ def test_scores_that_are_nan_are_refused(rule):
 def test_no_genuine_rows_are_refused(rule):
     with pytest.raises(ValueError, match="needs genuine rows"):
         boundary(rule, SCORES, np.ones(10, int))
+
+
+@pytest.mark.parametrize("rule", list(RULES))
+def test_lists_are_taken_as_arrays(rule, labelled):
+    scores, labels = labelled
+    expected = boundary(rule, scores, labels)
+    assert boundary(rule, scores.tolist(), labels.tolist()) == boundary(rule, scores, labels.tolist()) == expected
+    if rule == "best-f1":
+        assert best_f1(scores.tolist(), (labels == 1).tolist()) == expected
+    else:
+        assert RULES[rule](scores[labels == 0].tolist()) == expected
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(0.01, -np.inf), (0.095, -np.inf), (0.15, 5.0), (0.5, 40.0)])
+def test_the_quantile_of_infinite_scores_is_a_score(rate, expected):
+    scores = np.concatenate([np.full(10, -np.inf), np.arange(91.0)])
+    assert boundary("quantile", scores, np.zeros(101, int), rate) == expected
+
+
+def test_a_boundary_that_would_be_nan_is_refused():
+    with pytest.raises(ValueError, match=r"^the 'mean-sigma' boundary is NaN, for some scores are infinite"):
+        boundary("mean-sigma", np.append(SCORES, -np.inf), np.zeros(11, int))

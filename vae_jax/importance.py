@@ -21,8 +21,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from vae_jax.chunks import map_chunks
-from vae_jax.networks import VAE, Gaussian, encode
-from vae_jax.objectives import Terms, bernoulli
+from vae_jax.networks import VAE, Gaussian, as_float, encode
+from vae_jax.objectives import Terms, bernoulli, check_per_example
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, PRNGKeyArray
@@ -52,7 +52,7 @@ def log_weights(
     Args:
       vae: the module.
       params: its parameters.
-      x: a batch of inputs, float.
+      x: a batch of inputs, float, or uint8 for pixels.
       noise: draws from N(0, I), float.
       reconstruction: negative log likelihood, from (x, observation) to shape (B,), nats.
 
@@ -74,6 +74,7 @@ def log_weights(
       >>> bool((vae_jax.elbo(log_w) <= vae_jax.iwae(log_w)).all())
       True
     """
+    x = as_float(x)
     posterior = encode(vae, params, x)
     return _weigh(vae, reconstruction, params, x, posterior, _draw(vae, params, posterior, noise))[0]
 
@@ -95,7 +96,9 @@ def _weigh(
     count = z.shape[:2]
     repeated = jnp.broadcast_to(x, (z.shape[0], *x.shape)).reshape(-1, *x.shape[1:])
     observation = vae.apply(params, repeated, z.reshape(-1, z.shape[-1]), method="observe")
-    log_likelihood = -reconstruction(vae.target(repeated), observation).reshape(count)
+    loss = reconstruction(vae.target(repeated), observation)
+    check_per_example("reconstruction", loss, len(repeated))
+    log_likelihood = -loss.reshape(count)
     log_prior = cast(Any, vae.apply(params, z, method="log_prior"))
     if fixed:
         params, posterior = jax.lax.stop_gradient((params, posterior))
@@ -201,6 +204,9 @@ class SampledBound(struct.PyTreeNode):
           The terms of each example, the posterior, and the observation model at the first sample. The first term is
           the samples' reconstruction terms, averaged with the weights that the bound gives them (for `iwae`, v_k); the
           second is the rest: the KL of the posterior, or for `iwae` of the better one that these weights make of it.
+
+        Raises:
+          ValueError: if `reconstruction` or `bound` does not give a number for each example.
         """
         posterior = encode(vae, params, seen)
         z = _draw(vae, params, posterior, jnp.moveaxis(noise, 1, 0))
@@ -210,6 +216,7 @@ class SampledBound(struct.PyTreeNode):
         else:
             log_w, log_likelihood = _weigh(vae, self.reconstruction, params, x, posterior, z)
             bound = self.bound(log_w)
+            check_per_example("bound", bound, x.shape[0])
         weights = jax.grad(lambda log_w: self.bound(log_w).sum())(log_w)
         reconstruction = jax.lax.stop_gradient(-(weights * log_likelihood).sum(0))
         observation = vae.apply(params, x, z[0], method="observe")
@@ -269,7 +276,7 @@ def log_likelihood(
     Args:
       vae: the module.
       params: its parameters.
-      x: rows, float; for a [`ConditionalVAE`][] the result is log p(x|label).
+      x: rows, float, or uint8 for pixels; for a [`ConditionalVAE`][] the result is log p(x|label).
       key: key of the latent noise.
       num_samples: number of latent samples S.
       reconstruction: negative log likelihood, from (x, observation) to shape (B,), nats.
@@ -301,7 +308,7 @@ def log_likelihood(
     chunks = -(-num_samples // samples)
 
     def of_rows(part: tuple[Array, Array]) -> Array:
-        batch, numbers = part
+        batch, numbers = as_float(part[0]), part[1]
         posterior = encode(vae, params, batch)
         row_keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
 

@@ -54,6 +54,12 @@ def _event_axes(x: Float[Array, "B *event"], parameter: Float[Array, "B *event"]
     return tuple(range(1, x.ndim))
 
 
+def check_per_example(name: str, found: Array, examples: int) -> None:
+    """Raises ValueError if a function has not found a number for each example."""
+    if found.shape != (examples,):
+        raise ValueError(f"{name}: expected shape {(examples,)}, a number for each example, not {found.shape}")
+
+
 def mse(x: Float[Array, "B *event"], observation: Observation) -> Float[Array, " B"]:
     """Mean squared error of each example.
 
@@ -234,8 +240,7 @@ class Objective(struct.PyTreeNode):
         """Returns both terms per example, unweighted; raises ValueError if one is not of shape (B,)."""
         terms = Terms(self.reconstruction(x, observation), self.divergence(posterior.mean, posterior.log_var))
         for name, term in terms._asdict().items():
-            if term.shape != x.shape[:1]:
-                raise ValueError(f"{name}: expected shape {x.shape[:1]}, a number for each example, not {term.shape}")
+            check_per_example(name, term, x.shape[0])
         return terms
 
     def loss(self, terms: Terms, step: Int[Array, ""] | None = None) -> Float[Array, " B"]:

@@ -28,9 +28,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from vae_jax.chunks import map_chunks
-from vae_jax.distributions import log_prob_per_dimension, sample
+from vae_jax.distributions import log_prob_per_dimension
 from vae_jax.importance import check_num_samples
-from vae_jax.networks import VAE, ColumnObservation, Gaussian, Observation, encode, log_prob_of_parts
+from vae_jax.networks import VAE, ColumnObservation, Gaussian, Observation, as_float, encode, log_prob_of_parts
 from vae_jax.training.parallel import AXIS, replicated, sharded
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def score_row(
     Args:
       vae: the module.
       params: its parameters.
-      x: the row, float.
+      x: the row, float, or uint8 for pixels.
       key: key of the latent noise, consumed.
       num_samples: number of latent samples S.
       residual_sd: standard deviation of each feature, for a decoder that gives only a mean.
@@ -130,6 +130,7 @@ def score_block(
     gaps: bool = False,
 ) -> Scores:
     """The same as `reconstruction_probability` for all rows at once, with the noise that `latent_noise` draws."""
+    x = as_float(x)
     with jax.default_matmul_precision(PRECISION):
         return _score_encoded(vae, params, x, _encode(vae, params, x, gaps), noise, residual_sd, gaps)
 
@@ -215,7 +216,7 @@ def reconstruction_probability(
     Args:
       vae: the module.
       params: its parameters.
-      x: rows, float.
+      x: rows, float, or uint8 for pixels.
       key: key of the latent noise.
       num_samples: number of latent samples S.
       residual_sd: standard deviation of each feature if the decoder gives only a mean, see `measure_residual_sd`.
@@ -228,7 +229,7 @@ def reconstruction_probability(
       The `Scores` of the rows, higher = more normal.
 
     Raises:
-      ValueError: as [`score_row`][] does.
+      ValueError: as [`score_row`][] does, or if `x` has not two axes.
 
     Examples:
       >>> import jax
@@ -244,6 +245,9 @@ def reconstruction_probability(
       >>> bool(alone.log_reconstruction_prob[0] == scores.log_reconstruction_prob[7])
       True
     """
+    x = as_float(x)
+    if x.ndim != 2:
+        raise ValueError(f"x is of shape {x.shape}: expected rows, of shape (N, D)")
     noise = latent_noise(vae, key, num_samples)
     layout = getattr(vae.decoder, "layout", None)
     decoded = layout.measured + layout.logits if layout else x.shape[1]
@@ -280,7 +284,7 @@ def score_models(
     Args:
       vae: the module.
       params: parameters of K models, stacked along the first axis.
-      x: rows, float.
+      x: rows, float, or uint8 for pixels.
       key: key of the latent noise, which all models share.
       mesh: the devices.
       num_samples: number of latent samples S.
@@ -333,7 +337,7 @@ def measure_residual_sd(vae: VAE, params: Any, x: Float[Array, "N D"], key: PRNG
     Args:
       vae: the module.
       params: its parameters.
-      x: genuine held-out rows, float.
+      x: genuine held-out rows, float, or uint8 for pixels.
       key: key for drawing one latent per row.
 
     Returns:
@@ -351,8 +355,11 @@ def measure_residual_sd(vae: VAE, params: Any, x: Float[Array, "N D"], key: PRNG
       (4,)
       >>> scores = vae_jax.reconstruction_probability(vae, params, x, jax.random.key(3), residual_sd=residual_sd)
     """
+    x = as_float(x)
     with jax.default_matmul_precision(PRECISION):
         posterior = encode(vae, params, x)
-        observation = cast(Any, vae.apply(params, x, sample(key, *posterior), method="observe"))
+        noise = jax.random.normal(key, posterior.mean.shape, posterior.mean.dtype)
+        z = vae.apply(params, posterior, noise, method="draw")
+        observation = cast(Any, vae.apply(params, x, z, method="observe"))
         residuals = vae.target(x) - observation.mean
     return jnp.maximum(jnp.sqrt(jnp.square(residuals).mean(0)), MIN_RESIDUAL_SD)

@@ -31,7 +31,7 @@ def quantile(scores: Float[np.ndarray, " N"], false_alarm_rate: float = DEFAULT_
       false_alarm_rate: share of genuine rows that may be called anomalies, in (0, 1).
 
     Returns:
-      The empirical quantile of the scores.
+      The empirical quantile of the scores; next to an infinite score, the lower of the two that it lies between.
 
     Raises:
       ValueError: for a rate outside [0, 1].
@@ -43,7 +43,10 @@ def quantile(scores: Float[np.ndarray, " N"], false_alarm_rate: float = DEFAULT_
       25.0
     """
     _check_rate(false_alarm_rate)
-    return float(np.quantile(scores, false_alarm_rate))
+    with np.errstate(invalid="ignore"):
+        found = np.quantile(scores, false_alarm_rate)
+    # On the way to an infinite score lies NaN, below which no row would be.
+    return float(found if np.isfinite(found) else np.quantile(scores, false_alarm_rate, method="lower"))
 
 
 def _check_rate(false_alarm_rate: float) -> None:
@@ -144,6 +147,7 @@ def gpd(scores: Float[np.ndarray, " N"], false_alarm_rate: float = DEFAULT_FALSE
     from scipy.stats import genpareto
 
     _check_rate(false_alarm_rate)
+    scores = np.asarray(scores)
     start = np.quantile(scores, GPD_TAIL)
     excess = start - scores[scores < start]
     expected_alarms = false_alarm_rate * scores.size
@@ -173,6 +177,7 @@ def best_f1(scores: Float[np.ndarray, " N"], is_anomaly: Bool[np.ndarray, " N"])
       >>> thresholds.best_f1(np.array([1.0, 2.0, 3.0, 4.0]), np.array([True, True, False, False]))
       2.5
     """
+    scores, is_anomaly = np.asarray(scores), np.asarray(is_anomaly)
     if not is_anomaly.any() or is_anomaly.all():
         raise ValueError("the 'best-f1' boundary needs rows of both kinds")
     values, inverse = np.unique(scores, return_inverse=True)
@@ -214,8 +219,8 @@ def boundary(
       The boundary: scores below it are anomalies.
 
     Raises:
-      ValueError: for an unknown rule, no genuine rows, `best-f1` without anomalies, a rate outside [0, 1], or scores
-        that are NaN, below whose boundary no row would be.
+      ValueError: for an unknown rule, no genuine rows, `best-f1` without anomalies, a rate outside [0, 1], scores
+        that are NaN, or infinite ones for which the rule gives NaN; below such a boundary no row would be.
 
     Examples:
       >>> import numpy as np
@@ -229,6 +234,7 @@ def boundary(
     """
     if rule not in RULES:
         raise ValueError(f"unknown boundary rule '{rule}': expected one of {', '.join(RULES)}")
+    scores, labels = np.asarray(scores), np.asarray(labels)
     if count := int(np.isnan(scores).sum()):
         raise ValueError(f"{count} of {len(scores)} scores are NaN: expected numbers")
     if rule == "best-f1":
@@ -236,4 +242,8 @@ def boundary(
     genuine = scores[labels == 0]
     if genuine.size == 0:
         raise ValueError(f"the '{rule}' boundary needs genuine rows")
-    return RULES[rule](genuine, false_alarm_rate) if rule in ("quantile", "gpd") else RULES[rule](genuine)
+    with np.errstate(invalid="ignore"):
+        found = RULES[rule](genuine, false_alarm_rate) if rule in ("quantile", "gpd") else RULES[rule](genuine)
+    if np.isnan(found):
+        raise ValueError(f"the '{rule}' boundary is NaN, for some scores are infinite; 'quantile' takes them")
+    return found

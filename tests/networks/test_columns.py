@@ -420,6 +420,12 @@ def test_levels_are_in_ascending_order():
         ColumnLayout(levels=(8, 4))
 
 
+def test_a_layout_made_with_lists_is_the_one_made_with_tuples():
+    listed = ColumnLayout(numbers=1, levels=[4, 8])
+    assert listed == ColumnLayout(numbers=1, levels=(4, 8))
+    assert hash(column_vae(listed, [8])) == hash(column_vae(listed, (8,)))
+
+
 def test_categories_of_equally_many_levels_are_together():
     layout = ColumnLayout(numbers=1, answers=2, levels=(4, 4, 8, 16, 16))
     assert list(layout.categories()) == [(3, 2, 4, 2), (5, 1, 8, 10), (6, 2, 16, 18)]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 from helpers import numpy_decode, numpy_encode, random_params
 from scipy import special
 
@@ -218,6 +219,12 @@ def test_log_variances_stay_inside_their_bounds_for_absurd_inputs(vae, params, s
         # The input is absurd enough for both bounds to be at work.
         assert log_var.min() < low + 0.01
         assert log_var.max() > high - 0.01
+
+
+def test_an_encoder_that_does_not_tell_of_its_latents_is_named():
+    vae = VAE(nn.Dense(4), DenseDecoder(hidden_dims=(), feature_dim=3))
+    with pytest.raises(TypeError, match=r"^Dense has no latent_dim"):
+        _ = vae.latent_dim
 
 
 def test_largest_sd_bounds_each_feature_by_itself(params):

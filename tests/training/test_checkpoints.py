@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 from helpers import ADAM, assert_same, is_key, tiny_state
@@ -146,6 +147,22 @@ def test_a_state_may_be_donated_as_soon_as_it_is_saved(tmp_path):
         # JAX may or may not have found the memory free to be written to.
         overwrite(donated)
         assert_same(checkpoints.restore(small_state(9), 1), state_at(3))
+
+
+def test_numbers_of_jax_and_numpy_are_saved(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(jnp.int32(3), state_at(3), jnp.float32(1.5), {"loss": np.float32(0.25), "kl": jnp.float32(2)})
+        assert checkpoints.latest == checkpoints.best == 3
+        assert checkpoints.sums(3) == {"loss": 0.25, "kl": 2}
+        assert_same(checkpoints.restore(small_state(9), 3), state_at(3))
+
+
+def test_a_key_of_the_older_kind_is_restored_as_one(five_epochs):
+    like = small_state(9).replace(key=jax.random.PRNGKey(9))
+    with Checkpoints(five_epochs) as checkpoints:
+        found = checkpoints.restore(like, 5).key
+    assert found.dtype == like.key.dtype
+    assert (found == jax.random.key_data(state_at(5).key)).all()
 
 
 def test_restored_arrays_are_on_the_devices_of_the_given_state(five_epochs):

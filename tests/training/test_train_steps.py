@@ -132,6 +132,13 @@ def test_a_batch_of_nothing_is_refused(state, data, batch_size):
         train_epoch(state, data, batch_size)
 
 
+def test_a_batch_without_examples_is_refused(state, data):
+    with pytest.raises(ValueError, match="expected at least one example"):
+        jax.eval_shape(train_step, state, data[:0], state.key)
+    with pytest.raises(ValueError, match="expected at least one example"):
+        jax.eval_shape(train_batches, state, data[None, :0])
+
+
 def test_more_steps_than_an_epoch_has_are_refused(state, data):
     with pytest.raises(ValueError, match=r"^num_steps=2: expected at most 1, the steps of an epoch"):
         train_steps(state, data, len(data), num_steps=2)

@@ -85,6 +85,13 @@ def test_create_train_state_depends_on_the_key_alone(state):
     assert_same(first.opt_state, state.optimizer.init(first.params))
 
 
+def test_the_callers_key_outlives_a_donated_state(state):
+    key = jax.random.key(5)
+    created = create_train_state(key, state.vae, state.objective, state.optimizer, (FEATURES,))
+    jax.jit(lambda state: state.replace(step=state.step + 1), donate_argnums=0)(created)
+    assert_same(key, jax.random.key(5))
+
+
 def test_train_step_is_pure(state, data, step):
     before = to_numpy(state)
     key = jax.random.key(1)

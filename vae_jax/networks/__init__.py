@@ -24,4 +24,4 @@ from vae_jax.networks.outputs import (
     Observation,
     soft_clip,
 )
-from vae_jax.networks.vae import VAE, count_parameters, decode, encode
+from vae_jax.networks.vae import VAE, as_float, count_parameters, decode, encode

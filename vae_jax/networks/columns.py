@@ -69,6 +69,7 @@ class ColumnLayout:
     levels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "levels", tuple(self.levels))  # JAX compiles for a layout by its hash
         if list(self.levels) != sorted(self.levels):
             raise ValueError(f"levels={self.levels}: expected in ascending order")
 

@@ -26,7 +26,7 @@ class ConditionalVAE(VAE):
 
     References:
       Sohn et al. 2015, "Learning Structured Output Representation using Deep Conditional Generative Models"; Kingma et
-      al. 2014, https://arxiv.org/abs/1406.5298, eq. 5.
+      al. 2014, https://arxiv.org/abs/1406.5298, eq. 6 without log p(y).
 
     Examples:
       >>> import jax

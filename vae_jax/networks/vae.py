@@ -47,7 +47,9 @@ class VAE(Module):
 
     @property
     def latent_dim(self) -> int:
-        """Number of latent dimensions L."""
+        """Number of latent dimensions L; raises TypeError if the encoder doesn't tell."""
+        if not hasattr(self.encoder, "latent_dim"):  # Flax would not say what is missing
+            raise TypeError(f"{type(self.encoder).__name__} has no latent_dim, which an encoder needs")
         return self.encoder.latent_dim  # pyright: ignore[reportAttributeAccessIssue]
 
     def corrupt(self, x: Float[Array, "B *event"], noise: Float[Array, "B *event"], scale: float) -> Array:
@@ -106,13 +108,20 @@ def _spread(posterior: Gaussian, ndim: int) -> Gaussian:
     return Gaussian(*(jnp.expand_dims(part, range(ndim - part.ndim)) for part in posterior))
 
 
+def as_float(x: Array) -> Float[Array, "*any"]:
+    """Converts uint8 pixels 0..255 to float32 in [0, 1] and bits to 0 and 1; returns anything else unchanged."""
+    if x.dtype == jnp.bool:
+        return x.astype(jnp.float32)
+    return x.astype(jnp.float32) / 255 if x.dtype == jnp.uint8 else x
+
+
 def encode(vae: VAE, params: Any, x: Float[Array, "B *event"]) -> Gaussian:
     """Applies a VAE's encoder.
 
     Args:
       vae: the module.
       params: its parameters.
-      x: a batch of inputs, float.
+      x: a batch of inputs, float, or uint8 for pixels.
 
     Returns:
       The posterior q(z|x), with arrays of shape (B, L).
@@ -128,7 +137,7 @@ def encode(vae: VAE, params: Any, x: Float[Array, "B *event"]) -> Gaussian:
       >>> mean.shape
       (5, 2)
     """
-    return cast(Gaussian, vae.apply(params, x, method="encode"))
+    return cast(Gaussian, vae.apply(params, jax.tree.map(as_float, x), method="encode"))
 
 
 def decode(vae: VAE, params: Any, z: Float[Array, "B L"]) -> Observation:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
@@ -149,19 +150,23 @@ class Checkpoints:
         """Starts saving a state; does nothing if the step is already saved.
 
         Args:
-          step: number of training steps taken.
+          step: number of training steps taken, of any type.
           state: the state to save. It may be donated to the next step at once.
-          validation_loss: selects the best checkpoint, lower = better.
+          validation_loss: selects the best checkpoint, lower = better; a number, or an array of one.
           sums: a log's running sums over an unfinished epoch; the method `sums` returns them.
 
         Raises:
           CheckpointError: if this save, or the one before it, can't be written.
         """
+        step, validation_loss = int(step), float(validation_loss)  # JAX's and NumPy's numbers can't be written as JSON
         if step in self._manager.all_steps():
             return
         if math.isnan(validation_loss):
             validation_loss = math.inf  # NaN compares as neither better nor worse, and would rank as the best
-        metrics = {"validation_loss": validation_loss, "sums": dict(sums or {})}
+        metrics = {
+            "validation_loss": validation_loss,
+            "sums": {name: float(value) for name, value in (sums or {}).items()},
+        }
         self.wait()
         self._saving = step
         with self._one_line("write a checkpoint"):
@@ -201,8 +206,9 @@ class Checkpoints:
         with self._one_line(f"read checkpoint {step}"):
             restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target)))
         arrays = restored["state"]
-        key = jax.random.wrap_key_data(arrays.pop("key"), impl=jax.random.key_impl(like.key))
-        return like.replace(key=key, **arrays)
+        if jnp.issubdtype(like.key.dtype, jax.dtypes.prng_key):
+            arrays["key"] = jax.random.wrap_key_data(arrays["key"], impl=jax.random.key_impl(like.key))
+        return like.replace(**arrays)
 
     def wait(self) -> None:
         """Waits until everything is on disk; raises CheckpointError if it can't be written."""

@@ -25,8 +25,10 @@ class Noise(NamedTuple):
 
 def draw_noise(state: TrainState, key: PRNGKeyArray, batch_shape: Sequence[int], axis_name: str | None = None) -> Noise:
     """Draws the noise of one step, as `batch_noise` does, for this device's batch of shape (B, *event)."""
-    latent_key, input_key = jax.random.split(key)
     local_batch, *event_shape = batch_shape
+    if local_batch == 0:  # the mean loss would be NaN, and then all parameters
+        raise ValueError(f"a batch of shape {tuple(batch_shape)}: expected at least one example")
+    latent_key, input_key = jax.random.split(key)
     return Noise(
         batch_noise(latent_key, local_batch, state.objective.noise_shape(state.vae.latent_dim), axis_name),
         batch_noise(input_key, local_batch, event_shape, axis_name) if state.objective.adds_noise else None,

@@ -87,8 +87,8 @@ def compile_parallel(
       >>> int(state.step)
       1
     """
-    # check_vma=False: with the check, the gradient of a replicated parameter is already a sum over devices, and the
-    # step's own mean would be wrong. Without it the step behaves as under jax.pmap.
+    # check_vma=False: with the check, the gradient of a replicated parameter is already a sum over devices, and a mean
+    # over devices would leave it one. Without it functions behave as under jax.pmap.
     mapped = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
     return (compile_quickly if quickly else jax.jit)(mapped, donate_argnums=donate_argnums)
 

@@ -111,7 +111,7 @@ def create_train_state(
         step=jnp.zeros((), jnp.int32),
         params=params,
         opt_state=optimizer.init(params),
-        key=key,
+        key=jnp.copy(key),  # a step that the state is donated to would delete the caller's
         vae=vae,
         objective=objective,
         optimizer=optimizer,

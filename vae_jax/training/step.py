@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from vae_jax.networks import Gaussian, Observation
+from vae_jax.networks import Gaussian, Observation, as_float
 from vae_jax.objectives import Terms
 from vae_jax.training.noise import Noise, batch_noise, draw_noise
 from vae_jax.training.state import TrainState, stream_key
@@ -24,13 +24,6 @@ if TYPE_CHECKING:
 # A latent is active if the variance of its posterior mean over the data is above this (Burda et al. 2016).
 ACTIVE_LATENT_VARIANCE = 0.01
 LARGE = 1 << 17  # numbers of an array that devices average on its own
-
-
-def as_float(x: Array) -> Float[Array, "*any"]:
-    """Converts uint8 pixels 0..255 to float32 in [0, 1] and bits to 0 and 1; returns anything else unchanged."""
-    if x.dtype == jnp.bool:
-        return x.astype(jnp.float32)
-    return x.astype(jnp.float32) / 255 if x.dtype == jnp.uint8 else x
 
 
 def binarise(key: PRNGKeyArray, pixels: UInt8[Array, "*any"]) -> Bool[Array, "*any"]:
@@ -75,7 +68,7 @@ def evaluate(
       x: a batch of inputs, float, or uint8 for pixels.
       noise: draws from N(0, I), float.
       params: parameters to use instead of the state's, e.g. to differentiate with respect to them.
-      encoder_input: the encoder's input, if not `x` itself.
+      encoder_input: the encoder's input, float or uint8, if not `x` itself.
 
     Returns:
       The loss terms of each example, the posterior q(z|x), and the observation model p(x|z).
@@ -112,6 +105,9 @@ def train_step(
       The state after the step, and the batch's mean `loss` (without KL warm-up, so that steps compare),
       `reconstruction` (unweighted) and `kl` (nats).
 
+    Raises:
+      ValueError: for a batch without examples, whose mean is NaN.
+
     References:
       Kingma & Welling 2013, algorithm 1.
 
@@ -145,9 +141,11 @@ def step_with_noise(
         minimised = state.objective.loss(terms, state.step).mean()
         return minimised, {name: value.mean() for name, value in info.items()}
 
-    grads, info = jax.grad(mean_loss, has_aux=True)(state.params)
-    if axis_name is not None and jax.lax.axis_size(axis_name) > 1:
-        grads, info = _mean_over_devices((grads, info), axis_name)
+    axis = axis_name if axis_name is not None and jax.lax.axis_size(axis_name) > 1 else None
+    params = state.params if axis is None else _of_this_device(state.params, axis)
+    grads, info = jax.grad(mean_loss, has_aux=True)(params)
+    if axis is not None:
+        grads, info = _mean_over_devices((grads, info), axis)
     updates, opt_state = state.optimizer.update(grads, state.opt_state, state.params)
     return state.replace(step=state.step + 1, params=_updated(state.params, updates), opt_state=opt_state), info
 
@@ -159,6 +157,13 @@ def _updated(params: Any, updates: Any) -> Any:
         return before if jax.tree_util.keystr(path[:1], simple=True) == "bounds" else after
 
     return jax.tree_util.tree_map_with_path(one, params, optax.apply_updates(params, updates))
+
+
+def _of_this_device(params: Any, axis_name: str) -> Any:
+    """Marks them as this device's, or `jax.shard_map`, with its check, would make their gradient a sum over devices."""
+    if axis_name not in jax.sharding.get_abstract_mesh().manual_axes:  # under `jax.vmap`
+        return params
+    return jax.lax.pcast(params, axis_name, to="varying")
 
 
 def _mean_over_devices(tree: Any, axis_name: str) -> Any:
