@@ -77,4 +77,4 @@ def test_a_weight_that_fails_is_named_at_the_end_and_leaves_the_others(capsys):
     with pytest.raises(RunError, match=r"^--weights 2: vae: the loss is not finite$"):
         sweep_weights([1.0, 2.0, 3.0], measure)
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert [["1", "0.125"], ["2", "failed"], ["3", "0.125"]] == [row for row in rows if row and row[0] in "123"]
+    assert [row for row in rows if row and row[0] in "123"] == [["1", "0.125"], ["2", "failed"], ["3", "0.125"]]
