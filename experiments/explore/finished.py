@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.celeba.face_model import ATTRIBUTE_NAMES
 from experiments.command_line import UsageError
 from experiments.runs.progress import console
 from experiments.runs.run_folder import CONFIG, LATEST, ROOT, Run
@@ -73,6 +74,8 @@ def check(folder: Path) -> dict:
         raise UsageError(f"{folder}: a run of {experiment}; expected one of {' or '.join(KINDS)}")
     if missing := [name for name in SHOWN[experiment] if not has(metrics, name.split("."))]:
         raise UsageError(f"{folder / METRICS}: has no {', '.join(missing)}")
+    if experiment == "celeba":
+        Run(folder, None).read_json(ATTRIBUTE_NAMES)  # what its page has sliders for
     return metrics
 
 
