@@ -123,7 +123,7 @@ def build(found: Finished) -> gr.Blocks:
 def heading(found: Finished) -> str:
     """What was trained on what."""
     data, evaluation = found.metrics["data"], found.metrics["evaluation"]
-    notices = "".join(map(markup.notice, found.metrics["notices"][: data["synthetic"]]))
+    notices = "".join(map(markup.notice, found.metrics["notices"]))
     return (
         f'<header><a href="/">All runs</a><h1>Faces</h1><p>{markup.escape(found.address)}: {data["train"]:,} training '
         f"pictures, {found.metrics['config']['latent_dim']} latents, held-out RMSE {evaluation['rmse']:.3f}</p>"

@@ -17,7 +17,7 @@ KINDS = ("celeba", "fraud")  # experiments whose runs can be explored
 METRICS = "metrics.json"
 # What the list and the pages show of it.
 SHOWN = {
-    "celeba": ("data.train", "data.synthetic", "evaluation.rmse", "config.latent_dim", "notices"),
+    "celeba": ("data.train", "evaluation.rmse", "config.latent_dim", "notices"),
     "fraud": ("data.test", "data.test_frauds", "recipes", "notices"),
 }
 

@@ -142,7 +142,7 @@ def build(found: Finished) -> gr.Blocks:
         shows = (plot, tiles, slider, score, share, a_day_alarms, boundary)
         parts |= zip(("plot", "tiles", *SET_BY, "boundary"), shows, strict=True)
         tabled = {"fn": alarms, "inputs": [recipe, boundary], "outputs": [listed, made_by], "js": RESTED, **LIVE}
-        gr.on([page.load, recipe.input], begin, [recipe, a_day], [*shows, missing, why], **ONCE).then(**tabled)
+        gr.on([page.load, recipe.input], begin, [recipe, a_day], [*shows, missing, why], **ONCE).success(**tabled)
         for what in SET_BY:
             others = [component for name, component in parts.items() if name != what]
             js = RESTED if what == "position" else None

@@ -131,6 +131,13 @@ def test_the_list_leads_to_every_run(page: Page, width: int) -> None:
     page.assert_fits()
 
 
+@pytest.mark.parametrize(("path", "name"), [("/fraud/transactions/", "transactions"), ("/celeba/faces/", "faces")])
+def test_a_page_has_all_notices_of_its_run(page: Page, path: str, name: str) -> None:
+    page.open(path, "header")
+    notices = json.loads((page.folder / name / "metrics.json").read_text())["notices"]
+    assert [shown.text for shown in page.all("header ~ .notice")] == notices
+
+
 @pytest.mark.parametrize("path", ["/fraud/transactions/", "/celeba/faces/"])
 def test_a_page_asks_no_other_server_and_has_its_manifest(page: Page, path: str) -> None:
     page.browser.get_log("performance")

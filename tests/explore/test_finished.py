@@ -11,7 +11,7 @@ from experiments.explore.finished import find, unique
 DATA = {"test": 5, "test_frauds": 1}
 WHOLE = {"experiment": "fraud", "data": DATA, "recipes": {"gaussian": {"average_precision": 0.5}}, "notices": []}
 
-FACES = {"experiment": "celeba", "data": {"train": 5, "synthetic": True}, "evaluation": {"rmse": 0.5}, "notices": []}
+FACES = {"experiment": "celeba", "data": {"train": 5}, "evaluation": {"rmse": 0.5}, "notices": []}
 FACES |= {"config": {"latent_dim": 2}}
 
 
@@ -28,7 +28,7 @@ DAMAGED = {
     "{": "metrics.json: damaged",
     '{"experiment": "mnist"}': "a run of mnist; expected one of celeba or fraud",
     '{"experiment": "celeba", "data": [], "notices": []}': (
-        "metrics.json: has no data.train, data.synthetic, evaluation.rmse, config.latent_dim"
+        "metrics.json: has no data.train, evaluation.rmse, config.latent_dim"
     ),
     json.dumps(WHOLE | {"data": {"test": 5}}): "metrics.json: has no data.test_frauds",
 }
