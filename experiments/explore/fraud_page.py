@@ -22,8 +22,8 @@ ROWS_A_DAY = 10_000
 OPENING = '<p class="empty">Opening the run …</p>'
 CLICK = '<p class="empty">Click on a row to see what speaks against it.</p>'
 NO_DATA = (
-    "The run's data or its checkpoints are not where they were: its alarms can't be explained. Rows that you upload below "
-    "can be."
+    "The run's data or its checkpoints are not where they were: its alarms can't be explained. Rows that you upload "
+    "below can be."
 )
 SUFFIXES = sorted({f".{name.split('.')[-1]}" for name in INPUT_SUFFIXES})  # Gradio knows the last part alone
 # What takes longer follows once the boundary rests: of calls in quick succession the last one goes on.
