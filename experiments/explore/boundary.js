@@ -9,12 +9,20 @@ function fill(shown, html) {
   shown.replaceChildren(...made.content.firstElementChild.childNodes);
 }
 
-function show({ plot, tiles, numbers }) {
-  if (!one("#plot .histogram")) return; // the run is not open yet
+function show(answer) {
+  if (!answer || !one("#plot .histogram")) return; // the server is gone, which Gradio tells; or the run is not open yet
+  const { plot, tiles, numbers } = answer;
   fill(one("#plot .histogram"), plot);
   fill(one("#counts .tiles"), tiles);
   for (const [name, number] of Object.entries(numbers)) one(`#${name} input`).value = number;
+  tell();
 }
+
+// Screen readers say the boundary, not the slider's position.
+function tell() {
+  one("#boundary input[type=range]")?.setAttribute("aria-valuetext", one("#plot .legend .boundary")?.textContent ?? "");
+}
+watch("value", tell);
 
 const draw = newestOnly(async () => {
   const recipe = one("#recipe input:checked")?.value ?? null;

@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.explore.rows import BINS, Scored
 from experiments.explore.transactions import Evidence
-from experiments.page.charts import minus
+from experiments.page.charts import minus, tick
 
 FLOOR = 0.6  # rows, where the bars begin, so that a bar of one row is visible
 HEIGHT = 100.0  # of the drawing, in units of its own
@@ -26,7 +26,7 @@ def histogram(scored: Scored, boundary: float) -> str:
         if rows <= most
     )
     ticks = "".join(
-        f'<span class="tick" style="left: {100 * scored.place(score):.2f}%">{minus(score)}</span>'
+        f'<span class="tick" style="left: {100 * scored.place(score):.2f}%">{tick(score)}</span>'
         for score in scored.scale.ticks()
     )
     kinds = [("genuine", "Genuine", genuine)] + ([("fraud", "Fraud", frauds)] if frauds.any() else [])

@@ -14,11 +14,16 @@ function asked() {
   return { start: source, amounts: [...studio.querySelectorAll(".sliders input[type=range]")].map(number) };
 }
 
-function show({ picture, words, command }) {
-  const image = element.querySelector("img");
+function show(answer) {
+  const [image, caption] = ["img", "figcaption span"].map((name) => element.querySelector(name));
   if (!image) return; // the model is not open yet
+  if (!answer) {
+    caption.textContent = "No answer from the server; move a slider to ask again";
+    return;
+  }
+  const { picture, words, command } = answer;
   image.src = picture;
-  image.alt = element.querySelector("figcaption span").textContent = words;
+  image.alt = caption.textContent = words;
   one("#command pre").textContent = command;
   one("#command button").textContent = "Copy";
   studio.dataset.start = start ? "photograph" : "new";

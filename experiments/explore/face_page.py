@@ -20,6 +20,7 @@ from vae_jax.images.listing import SUFFIXES
 
 SCRIPT = script("face.js")
 PHOTOGRAPH = "() => { document.querySelector('.studio').dispatchEvent(new Event('photograph')); }"
+MOVED = "() => { document.querySelector('.studio').dispatchEvent(new Event('input')); }"
 SEEDS = 2**31
 NEW = "New face"
 DENSITIES = [("the mixture", "mixture"), ("the prior", "prior")]
@@ -31,7 +32,7 @@ def build(found: Finished) -> gr.Blocks:
     """The page."""
     opened = Opened(lambda: faces.open_faces(found.run))
     principal = [f"{PRINCIPAL}{i}" for i in range(1, min(NUM_PRINCIPAL, found.metrics["config"]["latent_dim"]) + 1)]
-    attributes = json.loads((found.run.folder / ATTRIBUTE_NAMES).read_text(encoding="utf-8"))
+    attributes = found.run.read_json(ATTRIBUTE_NAMES)
     names = [*principal, *attributes]
 
     @lru_cache(maxsize=16)  # while its sliders are moved
@@ -106,7 +107,8 @@ def build(found: Finished) -> gr.Blocks:
             zones = drop_zone("First photograph", "first"), drop_zone("Second photograph", "second")
         between = gr.HTML(NOTHING, elem_id="way")
 
-        page.load(begin, [density, temperature, seed], [face, made_by], **ONCE)
+        begun = page.load(begin, [density, temperature, seed], [face, made_by], **ONCE)
+        begun.success(None, None, None, js=MOVED)  # sliders may have been moved while the model was opened
         dropped = photo.upload(drop_to_edit, photo, before, **ONCE)
         empty(photo, dropped)
         dropped.success(None, None, None, js=PHOTOGRAPH)
@@ -121,7 +123,7 @@ def build(found: Finished) -> gr.Blocks:
 def heading(found: Finished) -> str:
     """What was trained on what."""
     data, evaluation = found.metrics["data"], found.metrics["evaluation"]
-    notices = "".join(map(markup.notice, found.metrics["notices"][: data["synthetic"]]))
+    notices = "".join(map(markup.notice, found.metrics["notices"]))
     return (
         f'<header><a href="/">All runs</a><h1>Faces</h1><p>{markup.escape(found.address)}: {data["train"]:,} training '
         f"pictures, {found.metrics['config']['latent_dim']} latents, held-out RMSE {evaluation['rmse']:.3f}</p>"

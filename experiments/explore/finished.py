@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import PROGRAM
+from experiments.celeba.face_model import ATTRIBUTE_NAMES
 from experiments.command_line import UsageError
 from experiments.runs.progress import console
 from experiments.runs.run_folder import CONFIG, LATEST, ROOT, Run
@@ -17,7 +18,7 @@ KINDS = ("celeba", "fraud")  # experiments whose runs can be explored
 METRICS = "metrics.json"
 # What the list and the pages show of it.
 SHOWN = {
-    "celeba": ("data.train", "data.synthetic", "evaluation.rmse", "config.latent_dim", "notices"),
+    "celeba": ("data.train", "evaluation.rmse", "config.latent_dim", "notices"),
     "fraud": ("data.test", "data.test_frauds", "recipes", "notices"),
 }
 
@@ -74,6 +75,8 @@ def check(folder: Path) -> dict:
         raise UsageError(f"{folder}: a run of {experiment}; expected one of {' or '.join(KINDS)}")
     if missing := [name for name in SHOWN[experiment] if not has(metrics, name.split("."))]:
         raise UsageError(f"{folder / METRICS}: has no {', '.join(missing)}")
+    if experiment == "celeba":
+        Run(folder, None).read_json(ATTRIBUTE_NAMES)  # what its page has sliders for
     return metrics
 
 

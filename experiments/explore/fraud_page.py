@@ -21,7 +21,10 @@ from experiments.score.tables import INPUT_SUFFIXES
 ROWS_A_DAY = 10_000
 OPENING = '<p class="empty">Opening the run …</p>'
 CLICK = '<p class="empty">Click on a row to see what speaks against it.</p>'
-NO_DATA = "The run's data are not where they were: its alarms can't be explained. Rows that you upload below can be."
+NO_DATA = (
+    "The run's data or its checkpoints are not where they were: its alarms can't be explained. Rows that you upload "
+    "below can be."
+)
 SUFFIXES = sorted({f".{name.split('.')[-1]}" for name in INPUT_SUFFIXES})  # Gradio knows the last part alone
 # What takes longer follows once the boundary rests: of calls in quick succession the last one goes on.
 RESTED = """(...given) => new Promise((go_on) => {
@@ -87,12 +90,12 @@ def build(found: Finished) -> gr.Blocks:
         chosen = of(recipe)
         return alarm_table(chosen, boundary), markup.code(in_python(chosen, boundary))
 
-    def explain(recipe: str, boundary: float, event: gr.EventData) -> str:
+    def explain(recipe: str, event: gr.EventData) -> str:
         chosen = of(recipe)
         if chosen.inputs is None:
             return markup.notice(NO_DATA)
         scored = chosen.scored
-        place = int(scored.alarms(boundary, MOST)[event.row])
+        place = int(scored.lowest[event.row])
         return drawing.explanation(
             row_title(scored.rows[place], label(int(scored.labels[place])), scored.scores[place]), chosen.explain(place)
         )
@@ -103,12 +106,11 @@ def build(found: Finished) -> gr.Blocks:
             table = shown(lambda: transactions.score_file(of(recipe), file, file.name))
         finally:
             discard(file)
-        return table, summary(of(recipe), table, file.name), own_table(table), CLICK
+        return table, summary(table, file.name), own_table(table), CLICK
 
-    def explain_own(recipe: str, table: ScoredTable, event: gr.EventData) -> str:
+    def explain_own(table: ScoredTable, event: gr.EventData) -> str:
         row, score, decision = (table.lowest[name].iloc[event.row] for name in ("row", "score", "decision"))
-        evidence = of(recipe).evidence(table.encoded[[event.row]], table.cells[event.row])
-        return drawing.explanation(row_title(row, decision, score), evidence)
+        return drawing.explanation(row_title(row, decision, score), table.explain(event.row))
 
     with gr.Blocks(title=f"{Path(found.address).name} · transactions · vae_jax", analytics_enabled=False) as page:
         boundary, uploaded = gr.State(), gr.State()
@@ -140,16 +142,16 @@ def build(found: Finished) -> gr.Blocks:
         shows = (plot, tiles, slider, score, share, a_day_alarms, boundary)
         parts |= zip(("plot", "tiles", *SET_BY, "boundary"), shows, strict=True)
         tabled = {"fn": alarms, "inputs": [recipe, boundary], "outputs": [listed, made_by], "js": RESTED, **LIVE}
-        gr.on([page.load, recipe.input], begin, [recipe, a_day], [*shows, missing, why], **ONCE).then(**tabled)
+        gr.on([page.load, recipe.input], begin, [recipe, a_day], [*shows, missing, why], **ONCE).success(**tabled)
         for what in SET_BY:
             others = [component for name, component in parts.items() if name != what]
             js = RESTED if what == "position" else None
             parts[what].input(set_by(what), [recipe, parts[what], a_day], others, js=js, **LIVE).then(**tabled)
         # By the boundary itself: the number that is shown is rounded, and may have another row below it.
         a_day.input(set_by("score"), [recipe, boundary, a_day], [part for part in shows if part is not score], **LIVE)
-        listed.select(explain, [recipe, boundary], why, **ONCE)
+        listed.select(explain, recipe, why, **ONCE)
         empty(file, file.upload(upload, [recipe, file], [uploaded, told, own, own_why], **ONCE))
-        own.select(explain_own, [recipe, uploaded], own_why, **ONCE)
+        own.select(explain_own, uploaded, own_why, **ONCE)
     return page
 
 
@@ -217,7 +219,7 @@ def in_python(recipe: Recipe, boundary: float) -> str:
     )
 
 
-def summary(recipe: Recipe, table: ScoredTable, name: str) -> str:
+def summary(table: ScoredTable, name: str) -> str:
     """What came of a table, with its scores to save and the command that makes them."""
     saved = scores_name(name)
     broken = ""
@@ -228,6 +230,6 @@ def summary(recipe: Recipe, table: ScoredTable, name: str) -> str:
     )
     return (
         f"<p><b>{table.alarms:,} of {table.count:,} rows</b> are below the model's own boundary, "
-        f"{minus(recipe.detector.offset_, 1)} nats.{markup.escape(broken)} {save}</p>"
-        f"{markup.code(score_command(recipe, table, name))}"
+        f"{minus(table.recipe.detector.offset_, 1)} nats.{markup.escape(broken)} {save}</p>"
+        f"{markup.code(score_command(table, name))}"
     )

@@ -20,7 +20,7 @@ COPY = (
 )
 # The link takes its content from the picture, so that it is sent only once.
 SAVE = "this.href = this.closest('figure').querySelector('img').src"
-# What makes rows of a table answer to a click or the Enter key, in an HTML component of Gradio.
+# What makes rows of a table answer to a click, or to a key on the button in them, in an HTML component of Gradio.
 ROW_CHOSEN = """
 const choose = (event) => {
   const row = event.target.closest("[data-row]");
@@ -30,7 +30,6 @@ const choose = (event) => {
   trigger("select", { row: Number(row.dataset.row) });
 };
 element.addEventListener("click", choose);
-element.addEventListener("keydown", (event) => event.key === "Enter" && choose(event));
 """
 
 
@@ -62,8 +61,9 @@ def table(titles: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
     """A table whose rows can be chosen, with `ROW_CHOSEN`."""
     head = "".join(f"<th>{escape(title)}</th>" for title in titles)
     body = "".join(
-        f'<tr tabindex="0" data-row="{i}">{"".join(f"<td>{escape(str(cell))}</td>" for cell in line)}</tr>'
-        for i, line in enumerate(lines)
+        f'<tr data-row="{i}"><td><button type="button">{escape(str(first))}</button></td>'
+        f"{''.join(f'<td>{escape(str(cell))}</td>' for cell in others)}</tr>"
+        for i, (first, *others) in enumerate(lines)
     )
     return f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 

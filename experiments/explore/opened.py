@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -45,7 +46,8 @@ def shown(make: Callable[[], T]) -> T:
     try:
         return make()
     except (UsageError, RunError, DataError) as error:
-        raise gr.Error(str(error), duration=None, print_exception=False) from None
+        # Gradio takes a message for HTML.
+        raise gr.Error(escape(str(error), quote=False), duration=None, print_exception=False) from None
 
 
 def script(name: str) -> str:

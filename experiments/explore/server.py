@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import tempfile
@@ -54,7 +55,10 @@ def serve(runs: Sequence[Finished], taken: socket.socket, names: Collection[str]
     pages = [run.address for run in runs]
     guarded = Guard(application(runs, upload_megabytes), pages, names, upload_megabytes << 20)
     options = uvicorn.Config(guarded, ws="none", log_level="warning", timeout_graceful_shutdown=1)
-    uvicorn.Server(options).run(sockets=[taken])
+    server = uvicorn.Server(options)
+    # At the end, pages that are still open are cut off, which is no error.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: not server.should_exit)
+    server.run(sockets=[taken])
 
 
 def application(runs: Sequence[Finished], upload_megabytes: int):

@@ -152,12 +152,13 @@ def own_data(run: Run, described: dict[str, Any]) -> Inputs | None:
         source = "synthetic" if described["synthetic"] else described["source"].removeprefix("Kaggle: ")
         config = replace(config, data=source)
     try:
+        known = run.read_json(INPUTS)  # which is gone if the checkpoints were removed
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             inputs = prepare(config)
     except UsageError:
         return None
-    return inputs if inputs.recognise(run.read_json(INPUTS)) else None
+    return inputs if inputs.recognise(known) else None
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,7 @@ class ScoredTable:
     """A table that was scored.
 
     Attributes:
+      recipe: which scored it.
       output: what `bash run.sh score` writes for it, CSV.
       count, alarms: its rows, and those below the model's boundary.
       lowest: the least normal rows, at most `MOST`, least normal first, with `row`, `score` and `decision`.
@@ -172,6 +174,7 @@ class ScoredTable:
       broken: rows that can't be scored.
     """
 
+    recipe: Recipe
     output: bytes
     count: int
     alarms: int
@@ -179,6 +182,10 @@ class ScoredTable:
     encoded: np.ndarray
     cells: list[dict[str, Any]]
     broken: list[BrokenRow]
+
+    def explain(self, place: int) -> Evidence:
+        """Explains one of the least normal rows."""
+        return self.recipe.evidence(self.encoded[[place]], self.cells[place])
 
 
 def score_file(recipe: Recipe, path: Path, name: str) -> ScoredTable:
@@ -232,9 +239,9 @@ def scores_name(name: str) -> str:
     return f"{name.split('.')[0]}_scores.csv"
 
 
-def score_command(recipe: Recipe, table: ScoredTable, name: str) -> str:
+def score_command(table: ScoredTable, name: str) -> str:
     """The command that scores a table as `score_file` did."""
-    words = ["--model", shown_path(recipe.folder), "--input", name, "--output", scores_name(name)]
+    words = ["--model", shown_path(table.recipe.folder), "--input", name, "--output", scores_name(name)]
     words += ["--explain", str(EXPLAINED), *(["--rejects", "broken.csv"] if table.broken else [])]
     return shlex.join([*PROGRAM.split(), "score", *words])
 
@@ -253,6 +260,7 @@ def _summary(
         cells = block.cells.iloc[lowest].to_dict("records")
         encoded = block.features[lowest]
     return ScoredTable(
+        recipe,
         content,
         len(scores),
         int((scores < recipe.detector.offset_).sum()),

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from experiments.baselines import TITLES
-from experiments.page.charts import BOUNDARY, FRAUD, GENUINE, HistogramScale, chart, draw_training, minus
+from experiments.page.charts import BOUNDARY, FRAUD, GENUINE, HistogramScale, chart, draw_training, minus, tick
 
 if TYPE_CHECKING:
     from experiments.fraud.results import Result
@@ -63,7 +63,7 @@ def draw_histogram(path: Path, scores: np.ndarray, labels: np.ndarray, measures:
         axes.set_xscale("function", functions=(scale.compress, scale.stretch))
         axes.set_xlim(edges[0], scale.top)
         axes.set_xticks(scale.ticks())
-        axes.xaxis.set_major_formatter(lambda x, _: minus(x))
+        axes.xaxis.set_major_formatter(lambda x, _: tick(x))
         axes.patch.set_gid("plot")  # for the page's slider
         counts = (
             f"alarms (left of the boundary): {measures['true_positives']:,} frauds and "

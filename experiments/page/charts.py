@@ -32,7 +32,8 @@ STYLE: Any = {
     "svg.fonttype": "none",  # text stays text, in the page's font
     "svg.hashsalt": "vae_jax",  # equal figures give equal files
 }
-FEWEST_TICKS = 3
+FEWEST_TICKS, EVEN_TICKS = 3, 8
+LEAST_GAP, MOST_GAP = 0.04, 0.5  # between the labels of a histogram's axis, of its length
 HISTOGRAM_LINEAR = 10.0  # nats below the top within which the axis is nearly linear
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
@@ -83,12 +84,18 @@ class HistogramScale:
 
     def ticks(self) -> list[float]:
         """Round scores to label the axis at."""
-        candidates = [0.0, *(-d * 10.0**e for e in range(1, 8) for d in (1, 3))]
-        found = [score for score in candidates if self.bottom <= score <= self.top]
-        if len(found) < FEWEST_TICKS:  # a narrow range
-            even = MaxNLocator(6).tick_values(self.bottom, self.top)
-            found = [float(score) for score in even if self.bottom <= score <= self.top]
-        return found
+        powers = [0.0, *(-d * 10.0**e for e in range(1, 8) for d in (1, 3))]
+        even = MaxNLocator(6).tick_values(self.bottom, self.top)  # for a narrow range
+        evenly_placed = self.stretch(np.linspace(self.compress(self.bottom), 0, EVEN_TICKS))
+        steps = 10.0 ** np.floor(np.log10(np.diff(evenly_placed)))
+        rounded = np.round(evenly_placed[:-1] / steps) * steps
+        found = [[float(s) for s in scores if self.bottom <= s <= self.top] for scores in (powers, even, rounded)]
+        return next((scores for scores in found if self._legible(scores)), found[-1])
+
+    def _legible(self, scores: list[float]) -> bool:
+        """Whether labels at these scores neither touch nor leave half of the axis without any."""
+        gaps = np.diff([0.0, *np.sort(self.share(scores)), 1.0])
+        return len(scores) >= FEWEST_TICKS and gaps[1:-1].min() >= LEAST_GAP and gaps.max() <= MOST_GAP
 
     def stretch(self, places: Any) -> np.ndarray:
         """Maps places on the axis to scores."""
@@ -98,6 +105,11 @@ class HistogramScale:
 def minus(number: float, decimals: int = 0) -> str:
     """Formats a number with a real minus sign, and zero without one."""
     return f"{number:z,.{decimals}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def tick(score: float) -> str:
+    """Formats a label of a histogram's axis, with as many decimals as it has."""
+    return f"{score:z,.10g}".replace("-", "\N{MINUS SIGN}")
 
 
 def point_mark(log: list[dict]) -> str | None:

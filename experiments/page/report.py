@@ -90,7 +90,7 @@ def _setting(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:g}"
-    return " ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    return " ".join(map(str, value)) or "none" if isinstance(value, tuple | list) else str(value)
 
 
 def training_alternatives(names: Iterable[str]) -> list[str]:

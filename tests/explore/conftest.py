@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,11 @@ def server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
     try:
         wait_for(lambda: listens(port), process)
         yield Server(f"http://127.0.0.1:{port}", folder, temporary)
+        still_open = HTTPConnection("127.0.0.1", port)
+        still_open.request("GET", "/fraud/transactions/gradio_api/heartbeat/a")
+        still_open.getresponse()
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        _, said = process.communicate(timeout=30)
+    assert "graceful shutdown" not in said
     assert list(temporary.glob("vae_jax_explore_*")) == []

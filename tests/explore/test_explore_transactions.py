@@ -66,6 +66,13 @@ def test_a_run_whose_data_are_gone_has_scores_and_no_explanations(folder: Path, 
     assert len(found.scored.scores) > 0
 
 
+def test_a_run_without_its_checkpoints_has_scores_and_no_explanations(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder / "run", tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
+    found = transactions.open_recipes(Run(copy, None))["gaussian"]
+    assert found.inputs is None
+    assert len(found.scored.scores) > 0
+
+
 def test_data_found_by_themselves_are_looked_for_only_where_they_were(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,13 +95,13 @@ def test_a_table_is_scored_as_the_command_on_the_page_scores_it(
     table = transactions.score_file(recipe, folder / "own.csv", "my rows.csv")
     shutil.copy(folder / "own.csv", tmp_path / "my rows.csv")
     monkeypatch.chdir(tmp_path)
-    assert run(score.main, shlex.split(transactions.score_command(recipe, table, "my rows.csv"))[3:]) == 0
+    assert run(score.main, shlex.split(transactions.score_command(table, "my rows.csv"))[3:]) == 0
     assert table.output == (tmp_path / "my rows_scores.csv").read_bytes()
     assert (table.count, len(table.broken)) == (19, 1)
     assert (np.diff(table.lowest["score"]) >= 0).all()
     i = int(np.flatnonzero(np.isin(table.lowest["row"], recipe.scored.rows))[0])  # a test row of the run, too
     (place,) = np.flatnonzero(recipe.scored.rows == table.lowest["row"].iloc[i])
-    evidence, expected = recipe.evidence(table.encoded[[i]], table.cells[i]), recipe.explain(int(place))
+    evidence, expected = table.explain(i), recipe.explain(int(place))
     assert (evidence.names, evidence.values) == (expected.names, expected.values)
     np.testing.assert_allclose(evidence.shares, expected.shares, rtol=1e-4, atol=1e-4)
 

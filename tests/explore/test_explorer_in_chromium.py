@@ -131,6 +131,13 @@ def test_the_list_leads_to_every_run(page: Page, width: int) -> None:
     page.assert_fits()
 
 
+@pytest.mark.parametrize(("path", "name"), [("/fraud/transactions/", "transactions"), ("/celeba/faces/", "faces")])
+def test_a_page_has_all_notices_of_its_run(page: Page, path: str, name: str) -> None:
+    page.open(path, "header")
+    notices = json.loads((page.folder / name / "metrics.json").read_text())["notices"]
+    assert [shown.text for shown in page.all("header ~ .notice")] == notices
+
+
 @pytest.mark.parametrize("path", ["/fraud/transactions/", "/celeba/faces/"])
 def test_a_page_asks_no_other_server_and_has_its_manifest(page: Page, path: str) -> None:
     page.browser.get_log("performance")
@@ -217,6 +224,8 @@ def test_counts_and_numbers_follow_while_the_slider_moves(page: Page) -> None:
     for boundary, legend in zip(boundaries, legends, strict=True):
         assert f"{boundary:.1f}".replace("-", "\N{MINUS SIGN}") in legend
     assert tables[0] == alarms  # the table waits until the slider rests
+    said = page.one("#boundary input[type=range]").get_attribute("aria-valuetext")
+    assert said == page.text("#plot .legend .boundary")
     page.wait(lambda: page.text("#alarm-table h2").startswith(f"{int(page.text('#counts b')) + found(page)} "))
     assert page.value("score") == pytest.approx(boundaries[2], abs=2e-3)
     page.assert_fits()
@@ -258,6 +267,29 @@ def test_a_chosen_alarm_is_explained(page: Page, width: int) -> None:
     page.assert_fits()
 
 
+def test_a_row_is_chosen_by_keys_alone(page: Page) -> None:
+    page.open("/fraud/transactions/", "#alarm-table tr[data-row]")
+    button = page.one("#alarm-table tr[data-row='1'] button")
+    number = button.text
+    button.send_keys(Keys.SPACE)
+    page.wait(lambda: f"Row {number}, " in page.text("#why"))
+
+
+def test_a_row_that_is_no_alarm_by_now_is_explained_all_the_same(page: Page) -> None:
+    page.open("/fraud/transactions/", "#alarm-table tr[data-row]")
+    number = page.text("#alarm-table tr[data-row='1'] td")
+    page.browser.execute_async_script(
+        """
+        const [done] = arguments, boundary = document.querySelector("#score input");
+        boundary.value = -1e6;
+        boundary.dispatchEvent(new Event("input", {bubbles: true}));
+        setTimeout(() => done(document.querySelector("#alarm-table tr[data-row='1']").click()), 100);
+        """
+    )
+    page.wait(lambda: f"Row {number}, " in page.text("#why"))
+    assert not page.told()
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_an_uploaded_table_is_scored_by_the_score_command_saved_and_removed(
     page: Page, width: int, tmp_path: Path
@@ -289,6 +321,14 @@ def test_a_table_that_can_not_be_used_is_named_and_the_next_one_taken(page: Page
     page.wait(lambda: len(page.all("#own-table tr[data-row]")) == 30)
     assert page.kept() == []
     page.assert_fits()
+
+
+def test_an_error_is_shown_as_it_is(page: Page, tmp_path: Path) -> None:
+    header, row = (page.folder / "own.csv").read_text().splitlines()[:2]
+    (tmp_path / "odd.csv").write_text(f"{header}\n<b>odd</b>,{row.split(',', 1)[1]}\n")
+    page.open("/fraud/transactions/", "#alarm-table tr[data-row]")
+    page.upload("table", tmp_path / "odd.csv")
+    page.wait(lambda: "no row that can be scored" in page.told() and "<b>odd</b>" in page.told())
 
 
 def test_a_table_that_is_too_large_is_refused(page: Page) -> None:
@@ -379,6 +419,24 @@ def test_the_last_of_many_moves_is_shown(page: Page) -> None:
     assert page.picture() == last
 
 
+def test_without_an_answer_the_page_says_so_and_the_next_one_is_shown(page: Page) -> None:
+    page.open("/celeba/faces/", "#face img")
+    before = page.picture()
+    page.browser.execute_cdp_cmd("Network.enable", {})
+    page.browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*component_server*"]})
+    try:
+        page.set("along-pc1", 1)
+        page.wait(lambda: page.text("#face figcaption").startswith("No answer from the server"))
+        assert page.picture() == before
+    finally:
+        page.browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
+    page.set("along-pc1", 2)
+    page.wait(lambda: page.ends("--shift pc1=2"))
+    assert page.text("#face figcaption").startswith("New face")
+    assert page.picture() != before
+    page.browser.get_log("browser")  # the browser tells of the requests that it blocked
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_photograph_is_reconstructed_edited_and_removed(page: Page, width: int) -> None:
     page.open("/celeba/faces/", "#face img", width)
@@ -416,6 +474,12 @@ def test_two_photographs_give_the_way_between_them(page: Page, width: int) -> No
     assert len({picture.get_property("src") for picture in page.all("#way img")}) > 1
     assert page.kept() == []
     page.assert_fits()
+
+
+def test_a_slider_that_is_moved_while_the_model_is_opened_moves_the_face(page: Page) -> None:
+    page.open("/celeba/faces/", "#along-pc1 input[type=number]")
+    page.set("along-pc1", 2)
+    page.wait(lambda: page.all("#face img") and page.ends("--shift pc1=2"))
 
 
 @pytest.mark.parametrize("zone", ["photo", "first"])

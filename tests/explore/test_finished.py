@@ -12,6 +12,9 @@ from experiments.explore.finished import find, unique
 DATA = {"test": 5, "test_frauds": 1}
 WHOLE = {"experiment": "fraud", "data": DATA, "recipes": {"gaussian": {"average_precision": 0.5}}, "notices": []}
 
+FACES = {"experiment": "celeba", "data": {"train": 5}, "evaluation": {"rmse": 0.5}, "notices": []}
+FACES |= {"config": {"latent_dim": 2}}
+
 
 def finished(folder: Path, metrics: str) -> None:
     """Makes a folder with the two files by which a finished run is known."""
@@ -26,7 +29,7 @@ DAMAGED = {
     "{": "metrics.json: damaged",
     '{"experiment": "mnist"}': "a run of mnist; expected one of celeba or fraud",
     '{"experiment": "celeba", "data": [], "notices": []}': (
-        "metrics.json: has no data.train, data.synthetic, evaluation.rmse, config.latent_dim"
+        "metrics.json: has no data.train, evaluation.rmse, config.latent_dim"
     ),
     json.dumps(WHOLE | {"data": {"test": 5}}): "metrics.json: has no data.test_frauds",
 }
@@ -46,6 +49,16 @@ def test_a_damaged_run_is_left_out_with_a_line_and_refused_by_name(
     with pytest.raises(UsageError) as refused:
         find(["damaged"])
     assert line == f"left out: {refused.value}"
+
+
+def test_a_run_of_faces_without_the_names_of_its_attributes_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    finished(tmp_path / "runs" / "celeba" / "damaged", json.dumps(FACES))
+    finished(tmp_path / "runs" / "fraud" / "whole", json.dumps(WHOLE))
+    assert [run.address for run in find([])] == ["fraud/whole"]
+    assert "model/attributes.json: no such file" in capsys.readouterr().out
 
 
 def test_without_a_run_that_can_be_shown_one_line_says_how_to_make_one(

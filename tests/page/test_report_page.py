@@ -25,7 +25,7 @@ from experiments.fraud.config import FraudConfig
 from experiments.fraud.results import Result
 from experiments.measures import Scored, bootstrap_interval, count, measure
 from experiments.page import slider
-from experiments.page.charts import draw_training, minus
+from experiments.page.charts import HistogramScale, draw_training, minus, tick
 from experiments.page.sheets import Sheet, draw_sheet
 from experiments.runs.experiment import describe_machine
 from vae_jax import VAEDetector
@@ -107,14 +107,13 @@ def fraud_page(folder: Path, frauds: int, recipes: tuple[str, ...] = ("report", 
     results = {name: recipe(frauds) for name in recipes}
     data = {"source": "rows made up", "synthetic": False, "rows": 9_000, "train": 5_000, "validation": 2_000}
     data |= {"validation_frauds": 0, "test": 2_000 + frauds, "frauds": frauds, "test_frauds": frauds}
-    reason = "A_column_of_a_long_name = a value of many words: 5.7 nats; 0.34 % of training rows"
+    column = "A_column_of_a_long_name_" * 8
+    reason = f"{column} = a value of many words: 5.7 nats; 0.34 % of training rows"
     alarm = {"row": 1_234, "fraud": True, "score": -57.2, "reasons": [reason] * 3}
     metrics = {
         "notices": ["A notice."],
         "data": data | {"own": True},
-        "columns": [
-            ("A_column_of_a_long_name", "category", "12 different words", "11 levels and the rare, categorical")
-        ],
+        "columns": [(column, "category", "12 different words", "11 levels and the rare, categorical")],
         "alarms": {name: [alarm] for name in results},
         "settings": {name: {"latent_dim": 2, "epochs": 3, "num_models": 1} for name in results},
         "recipes": {name: result.measures for name, result in results.items()},
@@ -178,6 +177,18 @@ def test_the_labels_beside_a_sheet_are_whole(label: str, tmp_path: Path) -> None
     draw_sheet(tmp_path / "sheet.png", Sheet(np.ones((1, 2, 64, 64, 3)), [label]))
     with Image.open(tmp_path / "sheet.png") as picture:
         assert not np.asarray(picture)[:, 0, 3].any()  # no ink at the edge, where a longer label would be cut off
+
+
+@pytest.mark.parametrize(
+    ("bottom", "top"), [(-1_000, 200), (-1_000, 1_500), (-1e9, 10), (-8, -1), (2, 4.2), (0.1, 0.3), (-1_201, -20)]
+)
+def test_an_axis_of_scores_has_labels_all_along_that_do_not_touch(bottom: float, top: float) -> None:
+    scale = HistogramScale(bottom, top)
+    ticks = sorted(scale.ticks())
+    gaps = np.diff([0, *scale.share(ticks), 1])
+    assert gaps[1:-1].min() > 0.03
+    assert gaps.max() < 0.5
+    assert [float(tick(score).replace("−", "-").replace(",", "")) for score in ticks] == pytest.approx(ticks)
 
 
 def shown(browser: WebDriver, page: Page, width: int = 1100, media: str = "screen", scheme: str = "light") -> WebDriver:
@@ -255,6 +266,10 @@ def test_every_picture_is_there_and_has_words(name: str, browser: WebDriver, pag
 def test_ids_are_unique(browser: WebDriver, pages: dict[str, Page]) -> None:
     ids = re.findall(r' id="([^"]+)"', pages["fraud"].path.read_text())
     assert len(ids) == len(set(ids)) > 100
+
+
+def test_a_setting_without_a_value_says_so(pages: dict[str, Page]) -> None:
+    assert "<li><span>drop</span> <b>none</b></li>" in pages["fraud"].path.read_text()
 
 
 @pytest.mark.parametrize("name", ["report", "gaussian"])
@@ -343,10 +358,11 @@ def test_light_dark_and_print(
         assert control.is_displayed() == (media == "screen")
 
 
+@pytest.mark.parametrize("width", [390, 1100])
 @pytest.mark.parametrize("name", ["fraud", "celeba"])
-def test_nothing_is_wider_than_a_phone(name: str, browser: WebDriver, pages: dict[str, Page]) -> None:
-    shown(browser, pages[name], 390)
-    assert browser.execute_script("return document.documentElement.scrollWidth") == 390
+def test_nothing_is_wider_than_the_page(name: str, width: int, browser: WebDriver, pages: dict[str, Page]) -> None:
+    root = shown(browser, pages[name], width).find_element("tag name", "html")
+    assert root.get_property("scrollWidth") == root.get_property("clientWidth")
     for table in browser.find_elements("class name", "scroll"):
         assert table.get_property("scrollWidth") == table.get_property("clientWidth")
 
