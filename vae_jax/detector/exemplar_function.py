@@ -180,20 +180,21 @@ def _shares(kernels: Kernels, x: Float[Array, "N D"]) -> Float[Array, "N D"]:
     known, sums = ~jnp.isnan(x), []
     filled = jnp.where(known, x, 0.0)
     for block in _blocks(kernels):
-        arrays = [jnp.asarray(of, jnp.float64) for of in block]
-        logs = _logs(x.astype(jnp.float64), arrays, kernels.layout) + arrays[2][None]
+        centres, log_var, log_weights, *frequencies = (jnp.asarray(of, jnp.float64) for of in block)
+        logs = _logs(x.astype(jnp.float64), (centres, log_var, log_weights, *frequencies), kernels.layout)
+        logs += log_weights[None]
         highest = logs.max(1)
         # 32 bits are enough relative to the largest.
-        of_block = (of.astype(jnp.float32) for of in (logs - highest[:, None], *arrays))
+        of_block = (of.astype(jnp.float32) for of in (logs - highest[:, None], centres, log_var, *frequencies))
         sums.append(highest[None] + _log_sums_without(filled, *of_block, layout=kernels.layout))
     found = _log_sum(jnp.stack(sums), 0)
     return jnp.where(known, (found[:1] - found[1:]).T, 0.0)
 
 
-def _logs(x: Array, kernels: list[Array], layout: ColumnLayout | None) -> Array:
+def _logs(x: Array, kernels: tuple[Array, ...], layout: ColumnLayout | None) -> Array:
     """Log densities of rows under each kernel of bandwidth 1."""
     if layout is not None:
-        at, _ = log_kernels_at(x, tuple(kernels), True, layout)
+        at, _ = log_kernels_at(x, kernels, True, layout)
         return at(jnp.ones(()))
     # In one product: arrays of rows x kernels are what takes the memory.
     centres, log_var, _ = kernels
@@ -210,7 +211,6 @@ def _log_sums_without(
     logs: Float[Array, "N E"],
     centres: Float[Array, "E D"],
     log_var: Float[Array, "E D"],
-    log_weights: Float[Array, " E"],
     *frequencies: Float[Array, "E A"],
     layout: ColumnLayout | None,
 ) -> Float[Array, "1+D N"]:
