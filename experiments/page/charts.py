@@ -84,6 +84,8 @@ class HistogramScale:
 
     def ticks(self) -> list[float]:
         """Round scores to label the axis at."""
+        if self.bottom == self.top:  # all rows have one score
+            return [float(self.top)]
         powers = [0.0, *(-d * 10.0**e for e in range(1, 8) for d in (1, 3))]
         even = MaxNLocator(6).tick_values(self.bottom, self.top)  # for a narrow range
         evenly_placed = self.stretch(np.linspace(self.compress(self.bottom), 0, EVEN_TICKS))

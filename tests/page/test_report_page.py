@@ -179,6 +179,10 @@ def test_the_labels_beside_a_sheet_are_whole(label: str, tmp_path: Path) -> None
         assert not np.asarray(picture)[:, 0, 3].any()  # no ink at the edge, where a longer label would be cut off
 
 
+def test_an_axis_of_a_single_score_is_labelled_with_it() -> None:
+    assert HistogramScale(-3.5, -3.5).ticks() == [-3.5]
+
+
 @pytest.mark.parametrize(
     ("bottom", "top"), [(-1_000, 200), (-1_000, 1_500), (-1e9, 10), (-8, -1), (2, 4.2), (0.1, 0.3), (-1_201, -20)]
 )
